@@ -1,0 +1,99 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdio>
+#include <filesystem>
+#include <limits>
+
+#include "base/checked.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/json.h"
+#include "base/str.h"
+#include "base/thread_pool.h"
+
+namespace spanwise {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+TEST(Str, SplitsTrimsAndQuotes) {
+  EXPECT_THAT(Split("a,,b", ','), ElementsAre("a", "", "b"));
+  EXPECT_EQ(Trim(" \t x y\n"), "x y");
+  EXPECT_EQ(Quoted("a\"\n"), "\"a\\\"\\x0a\"");
+  EXPECT_EQ(Quoted("\xff!"), "\"\\xff!\"");
+  EXPECT_EQ(Quoted("abcdef", 3), "\"abc...\"");
+}
+
+TEST(Str, JudgesUtf8) {
+  EXPECT_TRUE(IsValidUtf8("gr\xc3\xbc\xc3\x9f \xf0\x9f\x99\x82"));
+  for (const char* bad : {"\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\x80", "\xe2\x82"}) EXPECT_FALSE(IsValidUtf8(bad)) << bad;
+  size_t offset = 0;
+  EXPECT_FALSE(IsValidUtf8("ab\xff", &offset));
+  EXPECT_EQ(offset, 2u);
+  EXPECT_EQ(CompleteUtf8Prefix("a\xf0\x9f\x99"), 1u);
+  EXPECT_EQ(CompleteUtf8Prefix("a\xc3\xbc"), 3u);
+}
+
+TEST(Checked, SeesOverflow) {
+  EXPECT_FALSE(CheckedMul(uint64_t{1} << 33, uint64_t{1} << 31).has_value());
+  EXPECT_EQ(CheckedMul(6, 7).value(), 42u);
+  EXPECT_FALSE(CheckedAdd(std::numeric_limits<uint64_t>::max(), 1).has_value());
+}
+
+TEST(Hash, MatchesKnownVectorAndSeparatesFields) {
+  EXPECT_EQ(Sha256("abc").Hex(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  EXPECT_NE(Hasher().Field("ab").Field("c").Finish(), Hasher().Field("a").Field("bc").Finish());
+}
+
+TEST(File, WritesAtomicallyAndReads) {
+  const std::string path = testing::TempDir() + "/base_test_file";
+  ASSERT_TRUE(WriteFileAtomic(path, "hello").ok());
+  EXPECT_EQ(ReadFile(path).value(), "hello");
+  EXPECT_EQ(ReadFile(path, 3).status().code(), StatusCode::kResourceExhausted);
+  auto mapped = MappedFile::Open(path);
+  ASSERT_TRUE(mapped.ok());
+  EXPECT_EQ((*mapped)->bytes().size(), 5u);
+  std::filesystem::remove(path);
+  EXPECT_EQ(ReadFile(path).status().code(), StatusCode::kNotFound);
+  EXPECT_EQ(ReadFile(testing::TempDir()).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(WriteFileAtomic("/nonexistent/x", "y").code(), StatusCode::kNotFound);
+}
+
+TEST(Json, RefusesWhatIsNotJson) {
+  for (const char* bad : {"", "{", "{\"a\":1}x", "[1,]", "\"\xff\"", "nul"})
+    EXPECT_EQ(ParseJson(bad, "t").status().code(), StatusCode::kInvalidArgument) << bad;
+  EXPECT_FALSE(ParseJson(std::string(100, '[') + std::string(100, ']'), "t").ok());
+  for (const char* good : {"1", " {\"a\": [1, 2.5, null]} \n", "\"x\""}) EXPECT_TRUE(ParseJson(good, "t").ok()) << good;
+}
+
+TEST(Json, ReadsTypedMembers) {
+  const json::value value = ParseJson(R"({"s":"x","i":3,"d":2.5,"b":true,"n":null})", "t").value();
+  const json::object& o = value.get_object();
+  EXPECT_EQ(GetString(o, "s").value(), "x");
+  EXPECT_EQ(GetInt(o, "i").value(), 3);
+  EXPECT_EQ(GetNumber(o, "i").value(), 3.0);
+  EXPECT_EQ(GetBool(o, "b").value(), true);
+  EXPECT_EQ(GetString(o, "n").value(), std::nullopt);
+  EXPECT_EQ(GetString(o, "absent").value(), std::nullopt);
+  EXPECT_THAT(GetInt(o, "d").status().message(), HasSubstr("'d' is a number, expected an integer"));
+  EXPECT_EQ(JsonNumber(0.1f), "0.10000000149011612");
+  EXPECT_EQ(JsonNumber(std::numeric_limits<double>::infinity()), "null");
+}
+
+TEST(ThreadPool, VisitsEveryIndexOnce) {
+  for (const int threads : {1, 2, 5}) {
+    ThreadPool pool(threads);
+    EXPECT_EQ(pool.n_threads(), threads);
+    for (int round = 0; round < 200; ++round) {
+      std::vector<std::atomic<int>> seen(37);
+      pool.ParallelFor(seen.size(), [&](size_t i) { ++seen[i]; });
+      for (auto& s : seen) ASSERT_EQ(s, 1);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace spanwise

@@ -1,0 +1,101 @@
+#include "base/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "base/str.h"
+
+namespace spanwise {
+namespace {
+
+Status FromErrno(const std::string& path, const char* doing) {
+  const int error = errno;
+  const std::string message = StrFormat("{}: cannot {}: {}", path, doing, std::strerror(error));
+  if (error == ENOENT || error == ENOTDIR) return NotFound(message);
+  if (error == ENOSPC || error == EDQUOT || error == ENOMEM || error == EMFILE) return ResourceExhausted(message);
+  return InvalidArgument(message);
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  ~Descriptor() {
+    if (fd_ >= 0) close(fd_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+Result<size_t> RegularFileSize(int fd, const std::string& path) {
+  struct stat info;
+  if (fstat(fd, &info) != 0) return FromErrno(path, "read");
+  if (S_ISDIR(info.st_mode)) return InvalidArgument(path + ": is a directory, expected a file");
+  if (!S_ISREG(info.st_mode)) return InvalidArgument(path + ": is not a regular file");
+  return static_cast<size_t>(info.st_size);
+}
+
+}  // namespace
+
+Result<std::string> ReadFile(const std::string& path, size_t max_bytes) {
+  const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (file.get() < 0) return FromErrno(path, "open");
+  SW_ASSIGN_OR_RETURN(const size_t size, RegularFileSize(file.get(), path));
+  if (size > max_bytes) return ResourceExhausted(StrFormat("{}: {} bytes, at most {} are read", path, size, max_bytes));
+  std::string bytes(size, '\0');
+  for (size_t done = 0; done < size;) {
+    const ssize_t n = read(file.get(), bytes.data() + done, size - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return FromErrno(path, "read");
+    if (n == 0) return Corruption(StrFormat("{}: ended after {} of {} bytes while being read", path, done, size));
+    done += static_cast<size_t>(n);
+  }
+  return bytes;
+}
+
+Status WriteFileAtomic(const std::string& path, std::string_view bytes) {
+  std::string temporary = path + ".XXXXXX";
+  const Descriptor file(mkostemp(temporary.data(), O_CLOEXEC));
+  if (file.get() < 0) return FromErrno(path, "create a temporary file beside it");
+  const auto fail = [&](const char* doing) {
+    const Status status = FromErrno(path, doing);
+    unlink(temporary.c_str());
+    return status;
+  };
+  for (size_t done = 0; done < bytes.size();) {
+    const ssize_t n = write(file.get(), bytes.data() + done, bytes.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return fail("write");
+    done += static_cast<size_t>(n);
+  }
+  if (fchmod(file.get(), 0644) != 0 || fsync(file.get()) != 0) return fail("sync");
+  if (rename(temporary.c_str(), path.c_str()) != 0) return fail("rename into place");
+  return Status::Ok();
+}
+
+bool FileExists(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
+
+Result<std::shared_ptr<const MappedFile>> MappedFile::Open(const std::string& path) {
+  const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (file.get() < 0) return FromErrno(path, "open");
+  SW_ASSIGN_OR_RETURN(const size_t size, RegularFileSize(file.get(), path));
+  if (size == 0) return std::shared_ptr<const MappedFile>(new MappedFile(path, nullptr, 0));
+  void* data = mmap(nullptr, size, PROT_READ, MAP_SHARED, file.get(), 0);
+  if (data == MAP_FAILED) return FromErrno(path, "map");
+  return std::shared_ptr<const MappedFile>(new MappedFile(path, static_cast<const std::byte*>(data), size));
+}
+
+MappedFile::~MappedFile() {
+  if (data_) munmap(const_cast<std::byte*>(data_), size_);
+}
+
+}  // namespace spanwise

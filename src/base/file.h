@@ -1,0 +1,41 @@
+// Files: whole reads, read-only maps, atomic writes. Every failure names the path.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "spanwise/status.h"
+
+namespace spanwise {
+
+// The whole file as bytes. NotFound, InvalidArgument (a directory), or ResourceExhausted past max_bytes.
+Result<std::string> ReadFile(const std::string& path, size_t max_bytes = size_t{1} << 30);
+
+// Writes to a temporary file beside `path`, syncs it, renames it over `path`: readers see the old bytes or the new.
+Status WriteFileAtomic(const std::string& path, std::string_view bytes);
+
+bool FileExists(const std::string& path);
+
+// A read-only memory map of a whole file. Immutable, thread-safe; the bytes live as long as the object.
+class MappedFile {
+ public:
+  static Result<std::shared_ptr<const MappedFile>> Open(const std::string& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+  const std::string& path() const { return path_; }
+
+ private:
+  MappedFile(std::string path, const std::byte* data, size_t size)
+      : path_(std::move(path)), data_(data), size_(size) {}
+  std::string path_;
+  const std::byte* data_;
+  size_t size_;
+};
+
+}  // namespace spanwise
