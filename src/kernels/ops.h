@@ -1,0 +1,110 @@
+// Every operation of the engine on arrays, declared once. kernels/ref holds the scalar oracle, kernels/cpu the fast path;
+// both define the functions below in their own namespace (ref::, cpu::) and ops.cc picks one at start-up:
+// SPANWISE_ISA=ref|avx2|avx512 forces it, otherwise the widest the processor has.
+//
+// All activations are float32; weights and KV may be float32, bf16 or (weights) f16 and are widened exactly, so the
+// element type is only where rounding already happened.
+//
+// Invariance, on which exactness rests: the value of an output row depends on its own inputs alone and is the same
+// to the bit for every number of rows, every split into calls and every number of threads. Hence each output element is
+// reduced in one fixed order (docs/decisions/0001-row-invariant-kernels.md).
+//
+// All sizes are the caller's promise, checked with SW_DCHECK only. Nothing here allocates except per-thread scratch that
+// is kept, and nothing here fails. Thread-compatible: one caller at a time per ThreadPool.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/thread_pool.h"
+#include "kernels/kv_view.h"
+#include "tensor/dtype.h"
+
+namespace spanwise {
+
+// A weight matrix as Hugging Face stores it: [n_out][n_in], row-major, dense; usually inside a mapped file (so possibly
+// aligned to the element only).
+struct WeightMatrix {
+  const std::byte* data = nullptr;
+  DType dtype = DType::kF32;
+  int n_out = 0;
+  int n_in = 0;
+};
+
+// A vector of weights (norm gains, biases), widened to float32 when the model is loaded.
+using WeightVector = std::span<const float>;
+
+// Cosines and sines of a rotation by some positions: row r holds head_dim/2 values each.
+struct RotationTable {
+  std::span<const float> cos;  // [n_rows, head_dim / 2]
+  std::span<const float> sin;  // [n_rows, head_dim / 2]
+};
+
+// Attention of the query rows of one sequence over its runs, and how its queries are re-based.
+//
+// A query at position p scores key i of a run with base b by rotating the query by (p - b), since the key is rotated by
+// i: R(p - b) q . R(i) k = q . R(b + i - p) k (DESIGN.md section 1). rotations[j] belongs to runs[j] and has a row for
+// every query row; runs with equal base may share a table.
+//
+// Query row r sees key i of run j iff
+//     begin <= i < end, end = min(n_tokens, p - b + 1), begin = window > 0 ? max(0, p - b - window + 1) : 0.
+// (The new rows' own keys and values are already stored in the last run; causality follows from positions, because all
+//  other runs lie wholly before the rows' positions or are limited by the same rule.)
+//
+// Reduction: each run is reduced on its own, block after block with the running maximum; the states (max, sum, o) of the
+// runs are then merged in the order of `runs` by log-sum-exp. A run with no visible key is skipped. At least one key
+// is visible to each row.
+struct AttentionSequence {
+  const float* q = nullptr;              // [n_rows, n_heads, head_dim], not rotated; row stride q_stride floats
+  float* out = nullptr;                  // [n_rows, n_heads, head_dim] dense
+  int64_t q_stride = 0;
+  int n_rows = 0;
+  const int32_t* positions = nullptr;    // [n_rows] position p of each row
+  std::span<const KvRun> runs;           // the last one holds the rows themselves
+  std::span<const RotationTable> rotations;
+};
+
+struct AttentionShape {
+  int n_heads = 0;
+  KvGeometry kv;       // n_heads is a multiple of kv.n_kv_heads
+  int layer = 0;
+  float scale = 0;     // multiplies q . k, usually 1 / sqrt(head_dim)
+  int window = 0;      // sliding window in tokens, 0 for none
+};
+
+namespace ops {
+
+// y[r, o] = sum_i x[r, i] * w[o, i] + bias[o].  x [n_rows, n_in] with row stride x_stride, y [n_rows, n_out] with row
+// stride y_stride, bias empty or n_out. y must not overlap x.
+void MatMul(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, const WeightMatrix& w, WeightVector bias,
+            float* y, int64_t y_stride);
+
+// y[r] = x[r] / sqrt(mean(x[r]^2) + eps) * gain. Rows of `dim` floats; strides in floats; y may be x.
+// Also used per head for QK-norm (rows are heads then).
+void RmsNorm(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, int dim, WeightVector gain, float eps,
+             float* y, int64_t y_stride);
+
+// out[r, i] = silu(gate[r, i]) * up[r, i]; [n_rows, dim] dense; out may be gate.
+void SwiGlu(ThreadPool& pool, const float* gate, const float* up, int n_rows, int dim, float* out);
+
+// x[r, i] += y[r, i]; n floats.
+void Add(ThreadPool& pool, float* x, const float* y, int64_t n);
+
+// out[r] = w[ids[r]] widened to float32; [n_rows, w.n_in]. REQUIRES: 0 <= ids[r] < w.n_out.
+void EmbedRows(ThreadPool& pool, const WeightMatrix& w, const int32_t* ids, int n_rows, float* out);
+
+// Rotates the keys of new rows by their index in the run, rounds keys and values to the KV dtype and stores them.
+// Row r goes to token index first + r of the run, i.e. blocks[(first + r) / 64], row (first + r) % 64.
+//   k, v    [n_rows, n_kv_heads, head_dim] float32 with row stride `stride` floats
+//   table   rotation by index first + r, pairs (i, i + head_dim / 2) (half-split, as in Hugging Face's Llama)
+void StoreKv(ThreadPool& pool, const KvGeometry& kv, int layer, const float* k, const float* v, int64_t stride,
+             int n_rows, const RotationTable& table, std::span<std::byte* const> blocks, int first);
+
+// See AttentionSequence. The sequences are independent; work is split over (sequence, row tile, KV head).
+void SpanAttention(ThreadPool& pool, const AttentionShape& shape, std::span<const AttentionSequence> sequences);
+
+// The name of the path in use: "ref", "avx2", "avx512", ...
+const char* Isa();
+
+}  // namespace ops
+}  // namespace spanwise
