@@ -1,0 +1,65 @@
+// Text to token ids and back, from a Hugging Face tokenizer.json (byte-level BPE).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "spanwise/status.h"
+
+namespace spanwise {
+
+struct EncodedToken {
+  int32_t id = 0;
+  uint32_t begin = 0, end = 0;  // bytes of the input this token covers; adjacent tokens may share a character's bytes
+};
+
+// Immutable after loading; thread-safe.
+class Tokenizer {
+ public:
+  // `tokenizer_json` is the file's text. Unimplemented names a component this engine does not do (docs/formats/tokenizer.md
+  // lists what it does); InvalidArgument/Corruption name what is wrong. `where` begins every message.
+  static Result<std::shared_ptr<const Tokenizer>> FromJson(std::string_view tokenizer_json, std::string_view where);
+  virtual ~Tokenizer() = default;
+
+  // With parse_special, special and other added tokens that occur literally in the text become their ids; without it they
+  // are plain text, as text from users and documents must be. Invalid UTF-8 is InvalidArgument naming the byte.
+  // No BOS or other template token is ever added here.
+  virtual Result<std::vector<int32_t>> Encode(std::string_view text, bool parse_special) const = 0;
+  virtual Result<std::vector<EncodedToken>> EncodeWithOffsets(std::string_view text, bool parse_special) const = 0;
+
+  // The bytes of one token (a byte-level token may be a part of a character); empty for a special token unless
+  // `keep_special`, and for ids that the vocabulary does not have.
+  virtual std::string TokenBytes(int32_t id, bool keep_special = false) const = 0;
+  std::string Decode(const std::vector<int32_t>& ids, bool keep_special = false) const;
+
+  virtual int vocab_size() const = 0;  // largest id + 1
+  virtual std::optional<int32_t> IdOf(std::string_view token) const = 0;  // special and added tokens by content
+  virtual bool IsSpecial(int32_t id) const = 0;
+  // Splits text at literal special tokens: alternating pieces in order. Used to cut a rendered template.
+  struct Piece {
+    std::string_view text;
+    std::optional<int32_t> special;  // set: `text` is this token's content
+  };
+  virtual std::vector<Piece> SplitAtSpecials(std::string_view text) const = 0;
+
+  // SHA-256 over the normalised definition (vocabulary, merges, added tokens, pre-tokenizer): part of every SpanKey.
+  virtual const std::string& digest() const = 0;
+};
+
+// Bytes of streamed tokens, released only when they end on a character boundary. Thread-compatible.
+class StreamDecoder {
+ public:
+  explicit StreamDecoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  std::string Push(int32_t id);  // the text that became complete, possibly empty
+  std::string Finish();          // what is left, invalid bytes as U+FFFD
+
+ private:
+  const Tokenizer& tokenizer_;
+  std::string pending_;
+};
+
+}  // namespace spanwise
