@@ -130,6 +130,8 @@ class Writer:
         if r.random() < self.tails and s.endswith(".") and not s.endswith("..") and len(s) < 150:
             s = s[:-1] + r.choice(WORDS["TAIL"])
         if not first and r.random() < .06:
+            if s.split(" ", 1)[0] in ("The", "It", "Its", "A", "Her", "His", "Their", "There", "Most", "In"):
+                s = s[0].lower() + s[1:]
             s = r.choice(WORDS["OPENER"]) + s
         return s
 
