@@ -1,0 +1,91 @@
+#include "kv/context.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+
+namespace spanwise {
+namespace {
+
+// Copies the first n rows of every layer, head, keys and values.
+void CopyRows(const KvGeometry& kv, const std::byte* from, std::byte* to, int n) {
+  const size_t bytes = static_cast<size_t>(n) * static_cast<size_t>(kv.head_dim) * DTypeBytes(kv.dtype);
+  const size_t n_heads = static_cast<size_t>(kv.n_layers) * 2 * static_cast<size_t>(kv.n_kv_heads);
+  for (size_t head = 0; head < n_heads; ++head) std::memcpy(to + head * kv.HeadBytes(), from + head * kv.HeadBytes(), bytes);
+}
+
+}  // namespace
+
+Result<int> Run::Reuse(SpanStore& store, std::span<const int32_t> tokens, int max_reused) {
+  SW_CHECK(tokens_.empty());
+  const auto wanted = tokens.first(std::min(tokens.size(), static_cast<size_t>(std::max(0, max_reused))));
+  SpanStore::Match match = store.Find(root_, wanted);
+  std::shared_ptr<KvBlock> copy;
+  if (match.partial) {
+    SW_ASSIGN_OR_RETURN(copy, store.Allocate());
+    CopyRows(store.geometry(), match.partial->block->data(), copy->data(), match.partial_tokens);
+  }
+  spans_ = std::move(match.full);
+  for (const auto& span : spans_) {
+    blocks_.push_back(span->block->data());
+    writable_.push_back(nullptr);
+  }
+  if (copy) {
+    blocks_.push_back(copy->data());
+    writable_.push_back(copy->data());
+    own_.push_back(std::move(copy));
+  }
+  n_ready_ = static_cast<int>(spans_.size()) * kKvBlockTokens + match.partial_tokens;
+  tokens_.assign(wanted.begin(), wanted.begin() + n_ready_);
+  n_sealed_ = static_cast<int>(spans_.size()) * kKvBlockTokens;
+  if (!spans_.empty()) sealed_parent_ = spans_.back()->key;
+  return n_ready_;
+}
+
+Status Run::Extend(SpanStore& store, std::span<const int32_t> tokens) {
+  const size_t n_blocks = (tokens_.size() + tokens.size() + kKvBlockTokens - 1) / kKvBlockTokens;
+  std::vector<std::shared_ptr<KvBlock>> fresh;
+  while (blocks_.size() + fresh.size() < n_blocks) {
+    SW_ASSIGN_OR_RETURN(auto block, store.Allocate());
+    fresh.push_back(std::move(block));
+  }
+  for (auto& block : fresh) {
+    blocks_.push_back(block->data());
+    writable_.push_back(block->data());
+    own_.push_back(std::move(block));
+  }
+  tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  return Status::Ok();
+}
+
+void Run::MarkReady(int n) {
+  n_ready_ += n;
+  SW_DCHECK(n_ready_ <= n_tokens());
+}
+
+SpanKey Run::Seal(SpanStore& store) {
+  const auto block_at = [&](int token) { return own_[static_cast<size_t>(token / kKvBlockTokens) - spans_.size()]; };
+  const std::span<const int32_t> tokens(tokens_);
+  for (; n_ready_ - n_sealed_ >= kKvBlockTokens; n_sealed_ += kKvBlockTokens)
+    sealed_parent_ =
+        store.Publish(sealed_parent_, tokens.subspan(static_cast<size_t>(n_sealed_), kKvBlockTokens), block_at(n_sealed_))
+            ->key;
+  if (n_ready_ == n_sealed_) return sealed_parent_;
+  // The half-full end is offered too; it stays this run's to continue, in rows that the span does not cover.
+  const auto rest = tokens.subspan(static_cast<size_t>(n_sealed_), static_cast<size_t>(n_ready_ - n_sealed_));
+  return store.Publish(sealed_parent_, rest, block_at(n_sealed_))->key;
+}
+
+std::vector<KvRun> Context::View(int tail_tokens) const {
+  std::vector<KvRun> runs;
+  for (size_t i = 0; i < placements_.size(); ++i) {
+    const Placement& p = placements_[i];
+    const bool tail = i + 1 == placements_.size();
+    if (!tail && p.run->n_ready() == 0) continue;
+    runs.push_back(p.run->View(p.base, tail ? tail_tokens : p.run->n_ready()));
+  }
+  return runs;
+}
+
+}  // namespace spanwise

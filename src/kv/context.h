@@ -1,0 +1,80 @@
+// A context: the list of placed runs that a sequence attends, the last of which grows.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kernels/kv_view.h"
+#include "kv/span.h"
+#include "kv/span_store.h"
+#include "spanwise/status.h"
+
+namespace spanwise {
+
+// Consecutive tokens encoded one after another, of which a beginning may come from the store. Rows of the tokens
+// [0, n_ready) hold KV; [n_ready, n_tokens) have memory and wait to be encoded. Never writes to memory that a span of
+// another run covers: what continues a half-full span is copied first. Thread-compatible.
+class Run {
+ public:
+  // A run whose KV depends on `root` (RootKey) and its tokens.
+  explicit Run(const SpanKey& root) : root_(root), sealed_parent_(root) {}
+
+  // Takes as many leading tokens as the store knows, at most max_reused. Returns how many. REQUIRES: the run is empty.
+  // ResourceExhausted when there is no block for the copy of a half-used one.
+  Result<int> Reuse(SpanStore& store, std::span<const int32_t> tokens, int max_reused);
+
+  // Appends tokens and the memory for their rows. ResourceExhausted leaves the run as it was.
+  Status Extend(SpanStore& store, std::span<const int32_t> tokens);
+
+  // Says that the next n waiting rows now hold KV.
+  void MarkReady(int n);
+
+  // Offers all ready rows to the store. Returns the address of the ready part of the run.
+  SpanKey Seal(SpanStore& store);
+
+  const SpanKey& root() const { return root_; }
+  std::span<const int32_t> tokens() const { return tokens_; }
+  int n_tokens() const { return static_cast<int>(tokens_.size()); }
+  int n_ready() const { return n_ready_; }
+
+  // The first n_tokens tokens placed at `base`; valid until the run changes.
+  KvRun View(int base, int n_tokens) const { return {blocks_, n_tokens, base}; }
+  // All blocks for writing; rows before n_ready must not be written.
+  std::span<std::byte* const> writable_blocks() const { return writable_; }
+
+ private:
+  SpanKey root_;
+  std::vector<int32_t> tokens_;
+  int n_ready_ = 0;
+  int n_sealed_ = 0;                                // tokens offered to the store so far
+  SpanKey sealed_parent_;                           // address of the last full sealed block; the root before that
+  std::vector<std::shared_ptr<const Span>> spans_;  // the full spans reused; they hold the first blocks
+  std::vector<std::shared_ptr<KvBlock>> own_;       // the blocks after those
+  std::vector<const std::byte*> blocks_;            // all, in order
+  std::vector<std::byte*> writable_;                // the same; nullptr for reused spans
+};
+
+// The placed runs of one sequence. Runs may be shared between contexts; only the last may grow, by its owner.
+struct Placement {
+  std::shared_ptr<Run> run;
+  int base = 0;
+};
+
+class Context {
+ public:
+  void Place(std::shared_ptr<Run> run, int base) { placements_.push_back({std::move(run), base}); }
+
+  const std::vector<Placement>& placements() const { return placements_; }
+  Run& tail() { return *placements_.back().run; }
+  int tail_base() const { return placements_.back().base; }
+
+  // Every run's ready tokens, and of the last run the first `tail_tokens`: what a row of the tail may read.
+  std::vector<KvRun> View(int tail_tokens) const;
+
+ private:
+  std::vector<Placement> placements_;
+};
+
+}  // namespace spanwise

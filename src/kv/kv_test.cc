@@ -1,0 +1,136 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <numeric>
+#include <random>
+
+#include "kv/context.h"
+#include "kv/span_store.h"
+
+namespace spanwise {
+namespace {
+
+constexpr KvGeometry kTiny{.n_layers = 2, .n_kv_heads = 1, .head_dim = 2, .dtype = DType::kF32};
+
+std::vector<int32_t> Iota(int n, int first = 0) {
+  std::vector<int32_t> tokens(static_cast<size_t>(n));
+  std::iota(tokens.begin(), tokens.end(), first);
+  return tokens;
+}
+
+// Stands for the model: the "key" of a token is the token itself plus 1000 times the layer, in every component.
+void Encode(const KvGeometry& kv, Run& run) {
+  for (int i = run.n_ready(); i < run.n_tokens(); ++i) {
+    std::byte* block = run.writable_blocks()[static_cast<size_t>(i / kKvBlockTokens)];
+    ASSERT_NE(block, nullptr);
+    for (int layer = 0; layer < kv.n_layers; ++layer) {
+      const float value = static_cast<float>(run.tokens()[static_cast<size_t>(i)] + 1000 * layer);
+      for (const size_t offset : {kv.KeyOffset(layer, 0), kv.ValueOffset(layer, 0)}) {
+        float row[2] = {value, -value};
+        std::memcpy(block + offset + static_cast<size_t>(i % kKvBlockTokens) * sizeof row, row, sizeof row);
+      }
+    }
+  }
+  run.MarkReady(run.n_tokens() - run.n_ready());
+}
+
+void ExpectHolds(const KvGeometry& kv, const Run& run) {
+  const KvRun view = run.View(0, run.n_ready());
+  for (int i = 0; i < run.n_ready(); ++i)
+    for (int layer = 0; layer < kv.n_layers; ++layer) {
+      float row[2];
+      std::memcpy(row, view.blocks[static_cast<size_t>(i / kKvBlockTokens)] + kv.ValueOffset(layer, 0) +
+                           static_cast<size_t>(i % kKvBlockTokens) * sizeof row, sizeof row);
+      ASSERT_EQ(row[0], static_cast<float>(run.tokens()[static_cast<size_t>(i)] + 1000 * layer)) << i;
+    }
+}
+
+Run Encoded(SpanStore& store, const SpanKey& root, const std::vector<int32_t>& tokens, int* reused = nullptr) {
+  Run run(root);
+  const int n = run.Reuse(store, tokens, static_cast<int>(tokens.size())).value();
+  if (reused) *reused = n;
+  EXPECT_TRUE(run.Extend(store, std::span(tokens).subspan(static_cast<size_t>(n))).ok());
+  Encode(store.geometry(), run);
+  return run;
+}
+
+const SpanKey kRoot = RootKey(Sha256("model"), "causal", {}, "");
+
+TEST(SpanKey, DependsOnEverythingThatDeterminesBytes) {
+  const auto base = RootKey(Sha256("m"), "causal", {}, "");
+  EXPECT_NE(base, RootKey(Sha256("n"), "causal", {}, ""));
+  EXPECT_NE(base, RootKey(Sha256("m"), "other", {}, ""));
+  EXPECT_NE(base, RootKey(Sha256("m"), "causal", Sha256("c"), ""));
+  EXPECT_NE(base, RootKey(Sha256("m"), "causal", {}, "tenant"));
+  EXPECT_EQ(RunKey(base, {}), base);
+  EXPECT_NE(RunKey(base, Iota(64)), RunKey(base, Iota(65)));
+  EXPECT_EQ(RunKey(base, Iota(65)), ChildKey(ChildKey(base, Iota(64)), Iota(1, 64)));
+}
+
+TEST(Run, ReusesAtTokenGranularity) {
+  SpanStore store(kTiny, size_t{100} * kTiny.BlockBytes());
+  Run first = Encoded(store, kRoot, Iota(200));
+  EXPECT_EQ(first.Seal(store), RunKey(kRoot, Iota(200)));
+  for (const int common : {0, 1, 63, 64, 65, 127, 150, 192, 199, 200}) {
+    std::vector<int32_t> tokens = Iota(common);
+    tokens.push_back(-7);  // differs from there on
+    tokens.push_back(-8);
+    int reused;
+    Run run = Encoded(store, kRoot, tokens, &reused);
+    EXPECT_EQ(reused, common);
+    ExpectHolds(kTiny, run);
+  }
+  ExpectHolds(kTiny, first);  // continuing a half-full span changed nothing in it
+  int reused;
+  Encoded(store, RootKey(Sha256("model"), "causal", {}, "tenant"), Iota(200), &reused);
+  EXPECT_EQ(reused, 0);
+}
+
+TEST(Run, GrowsAcrossSeals) {
+  SpanStore store(kTiny, size_t{100} * kTiny.BlockBytes());
+  Run run(kRoot);
+  for (int i = 0; i < 150; ++i) {
+    ASSERT_TRUE(run.Extend(store, Iota(1, i)).ok());
+    Encode(kTiny, run);
+    if (i % 7 == 0) run.Seal(store);
+  }
+  run.Seal(store);
+  EXPECT_EQ(store.stats().n_spans, 3u);  // shorter ends were dropped for longer ones
+  int reused;
+  const Run again = Encoded(store, kRoot, Iota(150), &reused);
+  EXPECT_EQ(reused, 150);
+  ExpectHolds(kTiny, again);
+}
+
+TEST(SpanStore, EvictsEndsFirstAndNeverWhatIsHeld) {
+  SpanStore store(kTiny, size_t{4} * kTiny.BlockBytes());
+  { Encoded(store, kRoot, Iota(256)).Seal(store); }
+  EXPECT_EQ(store.stats().n_spans, 4u);
+  auto block = store.Allocate();
+  ASSERT_TRUE(block.ok());
+  EXPECT_EQ(store.Find(kRoot, Iota(256)).n_tokens(), 192);  // the end went, not the beginning
+  auto held = store.Find(kRoot, Iota(192));
+  EXPECT_EQ(store.Allocate().status().code(), StatusCode::kResourceExhausted);
+  held.full.clear();
+  EXPECT_TRUE(store.Allocate().ok());
+  EXPECT_EQ(store.stats().n_blocks_budget, 4u);
+}
+
+TEST(SpanStore, ReturnsEveryBlock) {
+  SpanStore store(kTiny, size_t{16} * kTiny.BlockBytes());
+  std::mt19937 random(3);
+  for (int i = 0; i < 500; ++i) {
+    const int n = 1 + static_cast<int>(random() % 300), first = static_cast<int>(random() % 3);
+    const Run run = [&] { return Encoded(store, kRoot, Iota(n, first)); }();
+    ExpectHolds(kTiny, run);
+    Run copy = run;
+    copy.Seal(store);
+  }
+  EXPECT_LE(store.stats().n_blocks, 16u);
+  store.Clear();
+  EXPECT_EQ(store.stats().n_blocks, 0u);
+}
+
+}  // namespace
+}  // namespace spanwise

@@ -1,0 +1,90 @@
+// Blocks, spans and their addresses: KV that is kept.
+//
+// A block is memory for kKvBlockTokens tokens of all layers (kernels/kv_view.h gives its layout). A span is a sealed
+// block: the KV of up to kKvBlockTokens consecutive tokens of a run, with the tokens and the address that determine its
+// bytes. Runs longer than a block are chains of spans, each addressed from its parent's address, so that any common
+// beginning of two runs is found and shared, whatever the runs are (a flat prompt, a document, a conversation).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "base/hash.h"
+#include "kernels/kv_view.h"
+
+namespace spanwise {
+
+// What determines a span's bytes: see RootKey and ChildKey.
+using SpanKey = Hash256;
+
+// Where a run starts: everything that its tokens' KV depend on besides the tokens themselves.
+//   model       digest of weights, tokenizer and KV format
+//   method      how the KV is made ("causal"; a lossy or modified method names itself and its parameters)
+//   context     key of what the run's tokens can see besides their own run; the zero hash if nothing
+//   salt        isolates tenants; empty for the public one
+SpanKey RootKey(const Hash256& model, std::string_view method, const SpanKey& context, std::string_view salt);
+
+// The address of the tokens that follow `parent` (a root or a full span) in a run. REQUIRES: 1 to kKvBlockTokens tokens.
+SpanKey ChildKey(const SpanKey& parent, std::span<const int32_t> tokens);
+
+// The address of a whole run: ChildKey over its blocks in turn. The root itself when there are no tokens.
+SpanKey RunKey(const SpanKey& root, std::span<const int32_t> tokens);
+
+class BlockPool;
+
+// Owned memory of one block; returns to its pool when destroyed. Written only by the run that is growing in it, and only
+// at rows that no span sealed from it covers.
+class KvBlock {
+ public:
+  KvBlock(std::shared_ptr<BlockPool> pool, std::byte* data) : pool_(std::move(pool)), data_(data) {}
+  ~KvBlock();
+  KvBlock(const KvBlock&) = delete;
+  KvBlock& operator=(const KvBlock&) = delete;
+  std::byte* data() { return data_; }
+  const std::byte* data() const { return data_; }
+
+ private:
+  std::shared_ptr<BlockPool> pool_;
+  std::byte* data_;
+};
+
+// Memory for blocks under a byte budget; freed blocks are kept for reuse. Thread-compatible (the engine thread).
+class BlockPool : public std::enable_shared_from_this<BlockPool> {
+ public:
+  BlockPool(const KvGeometry& geometry, size_t budget_bytes);
+  ~BlockPool();
+  BlockPool(const BlockPool&) = delete;
+  BlockPool& operator=(const BlockPool&) = delete;
+
+  // nullptr when the budget is used up or the system has no memory left. Contents are not initialised.
+  std::shared_ptr<KvBlock> Allocate();
+
+  const KvGeometry& geometry() const { return geometry_; }
+  size_t n_blocks_in_use() const { return n_in_use_; }
+  size_t n_blocks_budget() const { return n_budget_; }
+
+ private:
+  friend class KvBlock;
+  void Release(std::byte* data);
+
+  KvGeometry geometry_;
+  size_t n_budget_;
+  size_t n_in_use_ = 0;
+  std::vector<std::byte*> free_;
+};
+
+// Sealed and immutable. Two spans of one chain may share a block (a run that was sealed, grew, and was sealed again).
+struct Span {
+  SpanKey key;
+  SpanKey parent;
+  std::vector<int32_t> tokens;  // 1 to kKvBlockTokens; compared on every hit
+  std::shared_ptr<const KvBlock> block;
+
+  int n_tokens() const { return static_cast<int>(tokens.size()); }
+};
+
+}  // namespace spanwise

@@ -1,0 +1,69 @@
+// Finds sealed spans by address, and makes room for new ones.
+#pragma once
+
+#include <list>
+#include <memory>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "kv/span.h"
+#include "spanwise/status.h"
+
+namespace spanwise {
+
+struct SpanStoreStats {
+  size_t n_spans = 0;
+  size_t n_blocks = 0;         // blocks in use, by spans and by growing runs
+  size_t n_blocks_budget = 0;
+  uint64_t hit_tokens = 0;     // tokens whose KV was found
+  uint64_t lookup_tokens = 0;  // tokens that were asked for
+  uint64_t evicted_spans = 0;
+};
+
+// Spans in memory under a byte budget, evicted least recently used first and never while somebody holds them. A span
+// always counts as used after its descendants, so chains lose their ends before their beginnings.
+// Thread-compatible (the engine thread).
+class SpanStore {
+ public:
+  SpanStore(const KvGeometry& geometry, size_t budget_bytes);
+
+  // The longest known beginning of a run: `full` spans of kKvBlockTokens each, then possibly the first `partial_tokens`
+  // tokens of `partial`. Every token has been compared. Marks what it returns as used.
+  struct Match {
+    std::vector<std::shared_ptr<const Span>> full;
+    std::shared_ptr<const Span> partial;
+    int partial_tokens = 0;
+    int n_tokens() const { return static_cast<int>(full.size()) * kKvBlockTokens + partial_tokens; }
+  };
+  Match Find(const SpanKey& root, std::span<const int32_t> tokens);
+
+  // Seals `tokens`, whose KV stands in the first rows of `block`, as the child of `parent`. Returns the span that is kept: the
+  // one already there when the address is known. A shorter span of the same parent that the new one continues is dropped.
+  std::shared_ptr<const Span> Publish(const SpanKey& parent, std::span<const int32_t> tokens,
+                                      std::shared_ptr<const KvBlock> block);
+
+  // A fresh block, evicting spans that nobody holds if need be. ResourceExhausted when everything is held.
+  Result<std::shared_ptr<KvBlock>> Allocate();
+
+  void Clear();
+  SpanStoreStats stats() const;
+  const KvGeometry& geometry() const { return pool_->geometry(); }
+
+ private:
+  struct Entry {
+    std::shared_ptr<const Span> span;
+    std::list<SpanKey>::iterator age;
+  };
+  void Touch(const SpanKey& key);
+  void Erase(const SpanKey& key);
+  bool EvictOne();
+
+  std::shared_ptr<BlockPool> pool_;
+  std::unordered_map<SpanKey, Entry> spans_;
+  std::unordered_map<SpanKey, std::vector<SpanKey>> children_;  // by parent, in order of publication
+  std::list<SpanKey> ages_;                                     // least recently used first
+  SpanStoreStats stats_;
+};
+
+}  // namespace spanwise
