@@ -20,6 +20,8 @@ class Run {
  public:
   // A run whose KV depends on `root` (RootKey) and its tokens.
   explicit Run(const SpanKey& root) : root_(root), sealed_parent_(root) {}
+  Run(Run&&) = default;
+  Run& operator=(Run&&) = default;
 
   // Takes as many leading tokens as the store knows, at most max_reused. Returns how many. REQUIRES: the run is empty.
   // ResourceExhausted when there is no block for the copy of a half-used one.

@@ -47,7 +47,7 @@ void ExpectHolds(const KvGeometry& kv, const Run& run) {
 }
 
 Run Encoded(SpanStore& store, const SpanKey& root, const std::vector<int32_t>& tokens, int* reused = nullptr) {
-  Run run(root);
+  spanwise::Run run(root);
   const int n = run.Reuse(store, tokens, static_cast<int>(tokens.size())).value();
   if (reused) *reused = n;
   EXPECT_TRUE(run.Extend(store, std::span(tokens).subspan(static_cast<size_t>(n))).ok());
@@ -70,14 +70,14 @@ TEST(SpanKey, DependsOnEverythingThatDeterminesBytes) {
 
 TEST(Run, ReusesAtTokenGranularity) {
   SpanStore store(kTiny, size_t{100} * kTiny.BlockBytes());
-  Run first = Encoded(store, kRoot, Iota(200));
+  spanwise::Run first = Encoded(store, kRoot, Iota(200));
   EXPECT_EQ(first.Seal(store), RunKey(kRoot, Iota(200)));
   for (const int common : {0, 1, 63, 64, 65, 127, 150, 192, 199, 200}) {
     std::vector<int32_t> tokens = Iota(common);
     tokens.push_back(-7);  // differs from there on
     tokens.push_back(-8);
     int reused;
-    Run run = Encoded(store, kRoot, tokens, &reused);
+    spanwise::Run run = Encoded(store, kRoot, tokens, &reused);
     EXPECT_EQ(reused, common);
     ExpectHolds(kTiny, run);
   }
@@ -89,7 +89,7 @@ TEST(Run, ReusesAtTokenGranularity) {
 
 TEST(Run, GrowsAcrossSeals) {
   SpanStore store(kTiny, size_t{100} * kTiny.BlockBytes());
-  Run run(kRoot);
+  spanwise::Run run(kRoot);
   for (int i = 0; i < 150; ++i) {
     ASSERT_TRUE(run.Extend(store, Iota(1, i)).ok());
     Encode(kTiny, run);
@@ -98,7 +98,7 @@ TEST(Run, GrowsAcrossSeals) {
   run.Seal(store);
   EXPECT_EQ(store.stats().n_spans, 3u);  // shorter ends were dropped for longer ones
   int reused;
-  const Run again = Encoded(store, kRoot, Iota(150), &reused);
+  const spanwise::Run again = Encoded(store, kRoot, Iota(150), &reused);
   EXPECT_EQ(reused, 150);
   ExpectHolds(kTiny, again);
 }
@@ -122,10 +122,9 @@ TEST(SpanStore, ReturnsEveryBlock) {
   std::mt19937 random(3);
   for (int i = 0; i < 500; ++i) {
     const int n = 1 + static_cast<int>(random() % 300), first = static_cast<int>(random() % 3);
-    const Run run = [&] { return Encoded(store, kRoot, Iota(n, first)); }();
+    spanwise::Run run = Encoded(store, kRoot, Iota(n, first));
     ExpectHolds(kTiny, run);
-    Run copy = run;
-    copy.Seal(store);
+    run.Seal(store);
   }
   EXPECT_LE(store.stats().n_blocks, 16u);
   store.Clear();

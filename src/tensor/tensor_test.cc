@@ -14,7 +14,9 @@ TEST(DType, Bf16RoundsToNearestEven) {
   EXPECT_TRUE(std::isnan(Bf16ToFloat(FloatToBf16(NAN))));
   for (uint32_t b = 0; b < 0x10000; ++b) {
     const float f = Bf16ToFloat(static_cast<uint16_t>(b));
-    if (!std::isnan(f)) ASSERT_EQ(FloatToBf16(f), b);
+    if (!std::isnan(f)) {
+      ASSERT_EQ(FloatToBf16(f), b);
+    }
   }
 }
 
@@ -22,8 +24,11 @@ TEST(DType, F16MatchesTheCompilersConversion) {
   for (uint32_t b = 0; b < 0x10000; ++b) {
     const auto h = static_cast<uint16_t>(b);
     const float want = static_cast<float>(std::bit_cast<_Float16>(h)), got = F16ToFloat(h);
-    if (std::isnan(want)) ASSERT_TRUE(std::isnan(got));
-    else ASSERT_EQ(std::bit_cast<uint32_t>(want), std::bit_cast<uint32_t>(got)) << b;
+    if (std::isnan(want)) {
+      ASSERT_TRUE(std::isnan(got));
+    } else {
+      ASSERT_EQ(std::bit_cast<uint32_t>(want), std::bit_cast<uint32_t>(got)) << b;
+    }
   }
 }
 

@@ -1,0 +1,52 @@
+// The forward pass of a decoder model, written once over kernels/ops.h: the only entry to the model.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "kernels/kv_view.h"
+#include "kernels/rope.h"
+#include "model/weights.h"
+
+namespace spanwise {
+
+// New rows of one sequence: consecutive tokens that continue its last run.
+struct ForwardSequence {
+  std::span<const int32_t> tokens;          // at least one; ids below vocab_size
+  std::span<const KvRun> runs;              // what the rows may read; the last is the run they belong to, with n_tokens
+                                            // counting them
+  std::span<std::byte* const> tail_blocks;  // that run's blocks, for writing
+  std::span<const int> logit_rows;          // which of the rows need logits, ascending
+};
+
+// Thread-compatible: holds the activations' memory. Results of a sequence depend on that sequence alone, to the bit,
+// whatever else is in the call and however its tokens are split over calls.
+class Transformer {
+ public:
+  Transformer(std::shared_ptr<const ModelWeights> weights, DType kv_dtype, ThreadPool& pool);
+
+  // Runs all layers over the rows of all sequences, stores their keys and values, and returns the logits asked for:
+  // [number of logit rows over all sequences in order, vocab_size] float32, valid until the next call.
+  std::span<const float> Forward(std::span<const ForwardSequence> sequences);
+
+  const ModelConfig& config() const { return weights_->config(); }
+  const ModelWeights& weights() const { return *weights_; }
+  const KvGeometry& kv_geometry() const { return kv_; }
+
+ private:
+  struct Rows;  // where each sequence's rows stand, and their rotations
+  void Attention(int layer, const LayerWeights& w, const Rows& rows);
+  void FeedForward(const LayerWeights& w, int n_rows);
+
+  std::shared_ptr<const ModelWeights> weights_;
+  KvGeometry kv_;
+  Rotation rotation_;
+  ThreadPool& pool_;
+  // Activations, grown as needed: residual stream, normalised rows, q|k|v, attention output, feed-forward, logits.
+  std::vector<float> hidden_, normed_, qkv_, attended_, gate_, up_, logits_;
+};
+
+}  // namespace spanwise
