@@ -149,11 +149,11 @@ Status ParseRope(const json::object& root, int max_positions, RopeConfig* rope) 
 Status ParseWindows(const json::object& root, const Family& family, ModelConfig* config) {
   config->windows.assign(static_cast<size_t>(config->n_layers), 0);
   if (!family.has_window) return Status::Ok();
-  SW_ASSIGN_OR_RETURN(auto window, OptionalInt(root, "sliding_window", 1, kMaxPositions));
-  if (!root.contains("sliding_window")) window = 4096;  // an explicit null means none
+  SW_ASSIGN_OR_RETURN(const auto stated, OptionalInt(root, "sliding_window", 1, kMaxPositions));
+  int64_t window = stated.value_or(root.contains("sliding_window") ? 0 : 4096);  // an explicit null means none
   if (family.window_is_opt_in) {
     SW_ASSIGN_OR_RETURN(const bool wanted, BoolOr(root, "use_sliding_window", false));
-    if (!wanted) window.reset();
+    if (!wanted) window = 0;
   }
   SW_ASSIGN_OR_RETURN(const json::array* const types, GetArray(root, "layer_types"));
   SW_ASSIGN_OR_RETURN(const auto first, OptionalInt(root, "max_window_layers", 0, kMaxPositions));
@@ -178,7 +178,7 @@ Status ParseWindows(const json::object& root, const Family& family, ModelConfig*
                       "only is not done",
                       i, family.model_type));
     }
-    if (slides && window) config->windows[i] = static_cast<int>(*window);
+    if (slides) config->windows[i] = static_cast<int>(window);
   }
   return Status::Ok();
 }
