@@ -1,0 +1,146 @@
+// The engine: one model, its kept KV, and a thread that answers requests one behind another.
+//
+//   auto engine = Engine::Open({.model = "models/pocket"});
+//   Request request;
+//   request.documents = {{.id = "1", .title = "Cawick T40", .text = "The Cawick T40 weighs 12 kg."}};
+//   request.messages = {{"user", "How much does the Cawick T40 weigh?"}};
+//   Result<Answer> answer = (*engine)->Run(request);
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "spanwise/prompt.h"
+#include "spanwise/sampling.h"
+#include "spanwise/status.h"
+
+namespace spanwise {
+
+struct EngineOptions {
+  std::string model;                    // a folder in the Hugging Face layout
+  std::optional<std::string> dtype;     // weights: "f32" or "bf16"; absent: as stored
+  std::optional<std::string> kv_dtype;  // "f32" or "bf16"; absent: f32 when dtype is f32, else bf16
+  int threads = 0;                      // 0: one per CPU
+  size_t kv_memory_bytes = 0;           // budget of kept KV; 0: a quarter of the machine's memory
+  int max_queued = 256;                 // requests that may wait; one more is ResourceExhausted
+  int step_tokens = 512;                // prompt tokens encoded in one step; never changes results
+};
+
+struct Request {
+  // Either messages (with documents) that the model's chat template renders ...
+  std::vector<Message> messages;
+  std::vector<Document> documents;
+  // ... or a plain prompt: text, in which special tokens are parsed, or token ids.
+  std::optional<std::string> prompt;
+  std::optional<std::vector<int32_t>> prompt_tokens;
+
+  ComposeOptions compose;
+  SamplingParams sampling;
+  bool echo = false;       // plain prompts only: the answer begins with the prompt, its tokens' log-probabilities included
+  bool use_cache = true;   // false: recompute everything and keep nothing
+  std::string cache_salt;  // KV is shared only between requests of equal salt
+};
+
+struct TokenAlternative {
+  int32_t id = 0;
+  std::string token;  // bytes; possibly a part of a UTF-8 character
+  float logprob = 0;
+};
+
+struct TokenReport {
+  int32_t id = 0;
+  std::string token;             // bytes
+  std::optional<float> logprob;  // absent without SamplingParams::logprobs, and for the first token of an echoed prompt
+  std::vector<TokenAlternative> alternatives;
+};
+
+struct Usage {
+  int prompt_tokens = 0;
+  int cached_tokens = 0;  // prompt tokens whose KV was reused
+  int completion_tokens = 0;
+};
+
+struct Timings {
+  double load_ms = 0;     // finding kept KV
+  double prefill_ms = 0;  // encoding what was missing
+  double ttft_ms = 0;     // from submission to the first token, waiting included
+  double decode_tokens_per_s = 0;
+};
+
+enum class FinishReason { kStop, kLength };
+
+struct Answer {
+  std::string text;
+  FinishReason finish_reason = FinishReason::kStop;
+  std::vector<TokenReport> tokens;  // with logprobs or echo: of the prompt (echo) and of the answer; else empty
+  ComposeReport compose;
+  Usage usage;
+  Timings timings;
+  uint64_t seed = 0;
+  // The id under which the model saw each document, in the request's order: what the answer cites.
+  std::vector<std::string> document_labels;
+};
+
+// Callbacks run on the engine's thread and must return quickly. Any may be empty.
+struct RequestObserver {
+  std::function<void(const std::string& text, const std::vector<TokenReport>& tokens)> on_text;
+  std::function<void(int done_tokens, int total_tokens)> on_prefill;
+};
+
+// Set from any thread; the request then ends with Cancelled at its next step.
+class CancelFlag {
+ public:
+  void Cancel() { cancelled_.store(true, std::memory_order_relaxed); }
+  bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<bool> cancelled_{false};
+};
+
+struct ModelInfo {
+  std::string name;  // the folder's name
+  std::string architecture;
+  int context_tokens = 0;
+  int vocab_size = 0;
+  size_t parameters = 0;
+  size_t weight_bytes = 0;
+  size_t kv_bytes_per_token = 0;
+  std::string weight_dtype, kv_dtype;
+};
+
+struct EngineStats {
+  uint64_t requests = 0, failed = 0, cancelled = 0;
+  uint64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
+  int queued = 0, running = 0;
+  size_t kv_blocks = 0, kv_blocks_budget = 0, kv_spans = 0;
+};
+
+// Thread-safe. Destruction cancels what is queued or running and waits for it.
+class Engine {
+ public:
+  static Result<std::unique_ptr<Engine>> Open(const EngineOptions& options);
+  virtual ~Engine() = default;
+
+  // Checks and queues a request; `done` is called exactly once, on the engine's thread, unless Submit itself fails.
+  // InvalidArgument: the request is wrong (its message names the field) or its prompt does not fit the model's context.
+  // ResourceExhausted: the queue is full.
+  virtual Status Submit(Request request, RequestObserver observer, std::shared_ptr<CancelFlag> cancel,
+                        std::function<void(Result<Answer>)> done) = 0;
+
+  // Submit and wait. Not from a callback.
+  Result<Answer> Run(Request request, RequestObserver observer = {}, std::shared_ptr<CancelFlag> cancel = nullptr);
+
+  virtual const ModelInfo& model() const = 0;
+  virtual EngineStats stats() const = 0;
+  virtual Result<std::vector<int32_t>> Tokenize(const std::string& text, bool parse_special) const = 0;
+  virtual std::string Detokenize(const std::vector<int32_t>& ids, bool keep_special) const = 0;
+  virtual std::string TokenText(int32_t id) const = 0;
+};
+
+}  // namespace spanwise

@@ -1,0 +1,69 @@
+// What a request is made of, and what it reports about how its prompt was composed.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "spanwise/status.h"
+
+namespace spanwise {
+
+struct Message {
+  std::string role;  // system, user, assistant
+  std::string content;
+};
+
+struct Document {
+  std::string id;     // the caller's; unique in a request
+  std::string title;  // may be empty
+  std::string text;
+};
+
+// How documents' KV enter the context, and so how far the answer may differ from reading one flat prompt.
+enum class ComposeMode {
+  kExact,   // one flat causal prompt; only common beginnings are reused
+  kSet,     // documents do not see each other and share one base: any order gives the same bits
+  kApe,     // kSet with a temperature and a scale on the documents
+  kRepair,  // kept documents in sequence, some tokens recomputed in place
+};
+
+// How a set of documents is arranged before it is composed.
+enum class DocumentOrder { kGiven, kCanonical, kRelevance, kSides, kSearch, kRepeat };
+
+std::string_view ComposeModeName(ComposeMode mode);
+std::string_view DocumentOrderName(DocumentOrder order);
+// InvalidArgument listing the names there are.
+Result<ComposeMode> ParseComposeMode(std::string_view name);
+Result<DocumentOrder> ParseDocumentOrder(std::string_view name);
+
+struct ComposeOptions {
+  ComposeMode mode = ComposeMode::kExact;
+  DocumentOrder order = DocumentOrder::kGiven;
+};
+
+// Where the KV of a piece of the prompt came from.
+enum class KvSource { kComputed, kRam };
+std::string_view KvSourceName(KvSource source);  // "computed", "ram"
+
+// What happened to one piece of the prompt. A piece partly found and partly computed counts as computed.
+struct PieceReport {
+  std::string document;  // empty for text around the documents
+  int tokens = 0;
+  int cached_tokens = 0;
+  KvSource source = KvSource::kComputed;
+};
+
+struct ComposeReport {
+  ComposeMode mode = ComposeMode::kExact;
+  DocumentOrder order = DocumentOrder::kGiven;
+  // "causal-exact": equals reading the flat prompt. "set-exact": equals the same model under the set's visibility and
+  // positions, the same for every order of its members.
+  std::string exactness;
+  std::vector<PieceReport> spans;  // in the order of the prompt
+  int repaired_tokens = 0;
+};
+
+}  // namespace spanwise

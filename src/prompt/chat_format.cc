@@ -1,0 +1,238 @@
+#include "prompt/chat_format.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "base/str.h"
+
+namespace spanwise {
+namespace {
+
+// A mark stands for text of the caller while the template renders: two private-use characters around a number.
+constexpr std::string_view kMarkBegin = "\xEE\x80\x80", kMarkEnd = "\xEE\x80\x81";
+
+constexpr std::string_view kPlainIntroduction =
+    "Answer from these documents, and after each statement cite the document it comes from as [id].\n\n";
+
+std::string Mark(size_t index) { return StrFormat("{}{}{}", kMarkBegin, index, kMarkEnd); }
+
+size_t CommonSuffix(std::string_view a, std::string_view b) {
+  size_t n = 0;
+  while (n < a.size() && n < b.size() && a[a.size() - 1 - n] == b[b.size() - 1 - n]) ++n;
+  return n;
+}
+
+json::object MessageObject(std::string_view role, std::string_view content) {
+  return {{"role", json::string(role)}, {"content", json::string(content)}};
+}
+
+// The template sees the fields that published document templates read; absent titles are left out, so that
+// conditions on them work.
+json::object DocumentObject(const std::string& id, const std::string& title, const std::string& text) {
+  json::object object{{"id", id}, {"doc_id", id}, {"text", text}, {"content", text}, {"contents", text}};
+  if (!title.empty()) object["title"] = title;
+  return object;
+}
+
+}  // namespace
+
+struct ChatFormat::Piece {
+  std::string_view text;
+  bool literal;  // of the template, where special tokens count; else the caller's
+};
+
+// The caller's texts behind their marks.
+class ChatFormat::Marks {
+ public:
+  std::string Add(std::string text) {
+    texts_.push_back(std::move(text));
+    return Mark(texts_.size() - 1);
+  }
+
+  // Cuts rendered text into the template's pieces and the marked ones.
+  Result<std::vector<Piece>> Cut(std::string_view rendered) const {
+    std::vector<Piece> pieces;
+    while (true) {
+      const size_t begin = rendered.find(kMarkBegin);
+      if (begin != 0) pieces.push_back({rendered.substr(0, begin), true});
+      if (begin == std::string_view::npos) return pieces;
+      const std::string_view digits = rendered.substr(begin + kMarkBegin.size());
+      size_t index = texts_.size();
+      const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
+      const std::string_view rest(end, static_cast<size_t>(digits.data() + digits.size() - end));
+      if (error != std::errc() || index >= texts_.size() || !rest.starts_with(kMarkEnd))
+        return Unimplemented("the chat template alters the text of messages in a way that cannot be followed");
+      pieces.push_back({texts_[index], false});
+      rendered = rest.substr(kMarkEnd.size());
+    }
+  }
+
+ private:
+  std::vector<std::string> texts_;
+};
+
+Result<std::shared_ptr<const ChatFormat>> ChatFormat::Create(std::shared_ptr<const Tokenizer> tokenizer,
+                                                             const json::object& tokenizer_config) {
+  auto format = std::shared_ptr<ChatFormat>(new ChatFormat());
+  format->tokenizer_ = std::move(tokenizer);
+  SW_ASSIGN_OR_RETURN(const auto source, GetString(tokenizer_config, "chat_template"));
+  if (!source) return NotFound("the model has no chat_template: only plain prompts (generate, /v1/completions) work with it");
+  SW_ASSIGN_OR_RETURN(format->template_, ChatTemplate::Parse(*source));
+  for (const char* name : {"bos_token", "eos_token", "pad_token", "unk_token"}) {
+    // Either the token's text or an object with its "content".
+    const json::value* value = tokenizer_config.if_contains(name);
+    if (!value || value->is_null()) continue;
+    if (value->is_object()) value = value->get_object().if_contains("content");
+    if (!value || !value->is_string()) return InvalidArgument(StrFormat("'{}' holds no text", name));
+    format->constants_[name] = *value;
+  }
+  SW_RETURN_IF_ERROR(format->ProbeDocuments());
+  return std::shared_ptr<const ChatFormat>(std::move(format));
+}
+
+Result<std::string> ChatFormat::Render(const json::array& messages, const json::array& documents) const {
+  json::object variables = constants_;
+  variables["messages"] = messages;
+  variables["add_generation_prompt"] = true;
+  if (documents.empty()) {
+    variables["documents"] = nullptr;
+  } else {
+    variables["documents"] = documents;
+  }
+  variables["tools"] = nullptr;
+  auto text = template_->Render(variables);
+  return text.ok() ? std::move(text) : text.status().WithContext("chat template");
+}
+
+// Learns what the template writes around a document from the text between two of them: what also stands before the first
+// opens a document, the rest closes one.
+Status ChatFormat::ProbeDocuments() {
+  const json::array question = {MessageObject("user", Mark(0))};
+  SW_ASSIGN_OR_RETURN(const std::string plain, Render(question, {}));
+  const auto with_documents =
+      Render(question, {DocumentObject(Mark(1), Mark(2), Mark(3)), DocumentObject(Mark(4), Mark(5), Mark(6))});
+  if (!with_documents.ok()) return Status::Ok();
+  const std::string_view text = *with_documents;
+  const auto extent = [&](size_t from, size_t to) {
+    size_t begin = std::string_view::npos, end = 0;
+    for (size_t i = from; i <= to; ++i)
+      if (const size_t at = text.find(Mark(i)); at != std::string_view::npos) {
+        begin = std::min(begin, at);
+        end = std::max(end, at + Mark(i).size());
+      }
+    return std::pair(begin, end);
+  };
+  const auto [a_begin, a_end] = extent(1, 3);
+  const auto [b_begin, b_end] = extent(4, 6);
+  if (a_begin == std::string_view::npos || b_begin == std::string_view::npos || a_end > b_begin) return Status::Ok();
+  const std::string_view between = text.substr(a_end, b_begin - a_end);
+  const size_t n_open = CommonSuffix(text.substr(0, a_begin), between);
+  const std::string_view close = between.substr(0, between.size() - n_open);
+  if (between.empty() || !text.substr(b_end).starts_with(close)) return Status::Ok();
+  open_ = between.substr(between.size() - n_open);
+  close_ = close;
+  renders_documents_ = true;
+  return Status::Ok();
+}
+
+Result<std::vector<int32_t>> ChatFormat::Tokenize(const std::vector<Piece>& pieces) const {
+  std::vector<int32_t> ids;
+  std::string text;
+  const auto flush = [&]() -> Status {
+    if (text.empty()) return Status::Ok();
+    SW_ASSIGN_OR_RETURN(const std::vector<int32_t> more, tokenizer_->Encode(text, /*parse_special=*/false));
+    ids.insert(ids.end(), more.begin(), more.end());
+    text.clear();
+    return Status::Ok();
+  };
+  for (const Piece& piece : pieces) {
+    if (!piece.literal) {
+      text += piece.text;
+      continue;
+    }
+    for (const Tokenizer::Piece& part : tokenizer_->SplitAtSpecials(piece.text)) {
+      if (!part.special) {
+        text += part.text;
+        continue;
+      }
+      SW_RETURN_IF_ERROR(flush());
+      ids.push_back(*part.special);
+    }
+  }
+  SW_RETURN_IF_ERROR(flush());
+  return ids;
+}
+
+Result<PromptNode> ChatFormat::Build(const std::vector<Message>& messages, const std::vector<Document>& documents,
+                                     const std::vector<std::string>& labels) const {
+  if (messages.empty()) return InvalidArgument("'messages' is empty; at least one message is needed");
+  Marks marks;
+  json::array message_objects;
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const Message& m = messages[i];
+    if (m.role != "system" && m.role != "user" && m.role != "assistant")
+      return InvalidArgument(StrFormat("messages[{}].role {} is not one of system, user, assistant", i, Quoted(m.role)));
+    message_objects.push_back(MessageObject(m.role, marks.Add(m.content)));
+  }
+
+  json::array document_objects;
+  std::vector<std::pair<std::string, std::string>> ends;  // first and last mark of each document
+  std::string in_words;                                   // the same for a template without documents
+  for (size_t i = 0; i < documents.size(); ++i) {
+    const Document& d = documents[i];
+    if (renders_documents_) {
+      const std::string id = marks.Add(labels[i]), title = d.title.empty() ? "" : marks.Add(d.title), text = marks.Add(d.text);
+      document_objects.push_back(DocumentObject(id, title, text));
+      ends.emplace_back(id, text);
+    } else {
+      const std::string mark =
+          marks.Add(StrFormat("[{}]{}{}\n{}\n\n", labels[i], d.title.empty() ? "" : " ", d.title, d.text));
+      in_words += mark;
+      ends.emplace_back(mark, mark);
+    }
+  }
+  if (!in_words.empty()) {
+    in_words = marks.Add(std::string(kPlainIntroduction)) + in_words;
+    json::object& first = message_objects[0].get_object();
+    if (messages[0].role == "system") {
+      first["content"] = std::string(first["content"].get_string()) + marks.Add("\n\n") + in_words;
+    } else {
+      message_objects.insert(message_objects.begin(), MessageObject("system", in_words));
+    }
+  }
+
+  SW_ASSIGN_OR_RETURN(const std::string rendered, Render(message_objects, document_objects));
+  const std::string_view text = rendered;
+  const auto tokenized = [&](size_t begin, size_t end, std::string document) -> Result<PromptNode> {
+    SW_ASSIGN_OR_RETURN(const std::vector<Piece> pieces, marks.Cut(text.substr(begin, end - begin)));
+    SW_ASSIGN_OR_RETURN(std::vector<int32_t> ids, Tokenize(pieces));
+    return PromptNode::Text(std::move(ids), std::move(document));
+  };
+
+  std::vector<PromptNode> parts, members;
+  size_t at = 0;
+  for (size_t i = 0; i < documents.size(); ++i) {
+    const std::string_view open = renders_documents_ ? open_ : std::string_view(), close = renders_documents_ ? close_ : open;
+    size_t begin = text.find(ends[i].first), end = text.rfind(ends[i].second);
+    if (begin == std::string_view::npos || end == std::string_view::npos)
+      return Unimplemented("the chat template leaves out a document's id or text");
+    end += ends[i].second.size();
+    if (!text.substr(0, begin).ends_with(open) || !text.substr(end).starts_with(close) || (i > 0 && begin - open.size() != at))
+      return Unimplemented("the chat template writes documents in a way that cannot be taken apart");
+    begin -= open.size();
+    end += close.size();
+    if (i == 0) {
+      SW_ASSIGN_OR_RETURN(PromptNode before, tokenized(0, begin, {}));
+      parts.push_back(std::move(before));
+    }
+    SW_ASSIGN_OR_RETURN(PromptNode member, tokenized(begin, end, documents[i].id));
+    members.push_back(std::move(member));
+    at = end;
+  }
+  if (!members.empty()) parts.push_back(PromptNode::Set(std::move(members)));
+  SW_ASSIGN_OR_RETURN(PromptNode after, tokenized(at, text.size(), {}));
+  parts.push_back(std::move(after));
+  return PromptNode::Sequence(std::move(parts));
+}
+
+}  // namespace spanwise

@@ -1,0 +1,52 @@
+// From messages and documents to a prompt tree, through the model's own chat template.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "prompt/tree.h"
+#include "spanwise/prompt.h"
+#include "spanwise/status.h"
+#include "tokenizer/chat_template.h"
+#include "tokenizer/tokenizer.h"
+
+namespace spanwise {
+
+// Renders the template with marks in place of everything the caller wrote, then cuts the result: the template's own text may
+// hold special tokens, the caller's text never does, and each document becomes a text of its own in a set. Text between two
+// special tokens is tokenised as one piece. Immutable, thread-safe.
+class ChatFormat {
+ public:
+  // `tokenizer_config` is tokenizer_config.json's object (chat_template, bos_token, eos_token). Fails with the template's
+  // own error when it does not render a plain question.
+  static Result<std::shared_ptr<const ChatFormat>> Create(std::shared_ptr<const Tokenizer> tokenizer,
+                                                          const json::object& tokenizer_config);
+
+  // Sequence{ text before the documents, Set{document...}, text after }, ending where the answer begins; without documents a
+  // sequence of one text. labels[i] is how documents[i] is named in the prompt.
+  // InvalidArgument: no messages, a role the template refuses, invalid UTF-8.
+  Result<PromptNode> Build(const std::vector<Message>& messages, const std::vector<Document>& documents,
+                           const std::vector<std::string>& labels) const;
+
+  // Whether the template itself renders documents; otherwise they are put in the system message in plain words.
+  bool renders_documents() const { return renders_documents_; }
+
+ private:
+  ChatFormat() = default;
+  struct Piece;
+  class Marks;
+  Result<std::string> Render(const json::array& messages, const json::array& documents) const;
+  Status ProbeDocuments();
+  Result<std::vector<int32_t>> Tokenize(const std::vector<Piece>& pieces) const;
+
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  std::shared_ptr<const ChatTemplate> template_;
+  json::object constants_;  // bos_token, eos_token
+  bool renders_documents_ = false;
+  std::string open_, close_;  // the template's text around a document
+};
+
+}  // namespace spanwise

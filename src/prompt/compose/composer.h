@@ -1,0 +1,22 @@
+// A composition mode turns an arranged tree into planned runs. One row of the table in registry.cc a mode.
+#pragma once
+
+#include "prompt/plan.h"
+
+namespace spanwise {
+
+struct Composer {
+  ComposeMode mode;
+  std::string_view exactness;  // what the mode promises, as ComposeReport names it
+  Status (*compose)(const PromptNode& tree, const PlanKeys& keys, Plan* plan);
+};
+
+// Unimplemented when there is no such row.
+Result<const Composer*> FindComposer(ComposeMode mode);
+
+// exact.cc: the whole tree as one causal run.
+Status ComposeExact(const PromptNode& tree, const PlanKeys& keys, Plan* plan);
+// set.cc: members of a set at one base, unseen by each other (Set-Based Prompting, specs/composition.md section 1).
+Status ComposeSet(const PromptNode& tree, const PlanKeys& keys, Plan* plan);
+
+}  // namespace spanwise

@@ -1,0 +1,24 @@
+#include "prompt/compose/composer.h"
+
+namespace spanwise {
+namespace {
+
+void Flatten(const PromptNode& node, PlannedRun* run, std::vector<PlannedPiece>* pieces) {
+  if (node.kind == PromptNode::Kind::kText && !node.tokens.empty()) {
+    const int begin = static_cast<int>(run->tokens.size());
+    run->tokens.insert(run->tokens.end(), node.tokens.begin(), node.tokens.end());
+    pieces->push_back({node.document, 0, begin, static_cast<int>(run->tokens.size())});
+  }
+  for (const PromptNode& child : node.children) Flatten(child, run, pieces);
+}
+
+}  // namespace
+
+Status ComposeExact(const PromptNode& tree, const PlanKeys& keys, Plan* plan) {
+  PlannedRun& run = plan->runs.emplace_back();
+  run.root = RootKey(keys.model, "causal", {}, keys.salt);
+  Flatten(tree, &run, &plan->pieces);
+  return Status::Ok();
+}
+
+}  // namespace spanwise

@@ -1,0 +1,20 @@
+#include "base/str.h"
+#include "prompt/compose/composer.h"
+
+namespace spanwise {
+namespace {
+
+constexpr Composer kComposers[] = {
+    {ComposeMode::kExact, "causal-exact", ComposeExact},
+    {ComposeMode::kSet, "set-exact", ComposeSet},
+};
+
+}  // namespace
+
+Result<const Composer*> FindComposer(ComposeMode mode) {
+  for (const Composer& composer : kComposers)
+    if (composer.mode == mode) return &composer;
+  return Unimplemented(StrFormat("compose mode '{}' is not available; use exact or set", ComposeModeName(mode)));
+}
+
+}  // namespace spanwise

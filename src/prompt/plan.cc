@@ -1,0 +1,32 @@
+#include "prompt/plan.h"
+
+#include "base/str.h"
+#include "prompt/compose/composer.h"
+#include "prompt/order/order.h"
+
+namespace spanwise {
+
+int Plan::n_tokens() const {
+  int n = 0;
+  for (const PlannedRun& run : runs) n += static_cast<int>(run.tokens.size());
+  return n;
+}
+
+int Plan::end_position() const { return runs.back().base + static_cast<int>(runs.back().tokens.size()); }
+
+Result<Plan> MakePlan(const PromptNode& tree, const ComposeOptions& options, const PlanKeys& keys) {
+  SW_ASSIGN_OR_RETURN(const Composer* composer, FindComposer(options.mode));
+  PromptNode arranged = tree;
+  SW_RETURN_IF_ERROR(ArrangeSets(options.order, &arranged));
+  Plan plan;
+  plan.options = options;
+  plan.exactness = composer->exactness;
+  SW_RETURN_IF_ERROR(composer->compose(arranged, keys, &plan));
+  if (plan.n_tokens() == 0) return InvalidArgument("the prompt is empty");
+  // Every run but the last must be seen by the last: otherwise the prompt ends inside a set.
+  if (plan.runs.back().visible.size() + 1 != plan.runs.size())
+    return InvalidArgument("the prompt ends with a set; text must follow it");
+  return plan;
+}
+
+}  // namespace spanwise

@@ -1,0 +1,51 @@
+// From a prompt tree to the runs of a context: which tokens stand where, what they see, and under which address.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "kv/span.h"
+#include "prompt/tree.h"
+#include "spanwise/prompt.h"
+#include "spanwise/status.h"
+
+namespace spanwise {
+
+// One run to be found or encoded.
+struct PlannedRun {
+  SpanKey root;              // see RootKey
+  int base = 0;              // position of its first token
+  std::vector<int32_t> tokens;
+  std::vector<int> visible;  // earlier runs that its tokens see besides themselves, in canonical order
+};
+
+// A stretch of the prompt for the report, in the prompt's own order.
+struct PlannedPiece {
+  std::string document;
+  int run = 0;
+  int begin = 0, end = 0;  // tokens of that run
+};
+
+// Runs in an order in which each sees only earlier ones; the last holds the end of the prompt and is the one that grows.
+// Its tokens are never empty.
+struct Plan {
+  ComposeOptions options;
+  std::string exactness;
+  std::vector<PlannedRun> runs;
+  std::vector<PlannedPiece> pieces;
+
+  int n_tokens() const;
+  int end_position() const;  // the position of the first generated token
+};
+
+struct PlanKeys {
+  Hash256 model;  // weights, tokenizer and KV format
+  std::string salt;
+};
+
+// Arranges sets by options.order, then composes by options.mode.
+// InvalidArgument: nothing stands after the last set, or the prompt is empty. Unimplemented: a mode, order or nesting that this
+// engine does not do.
+Result<Plan> MakePlan(const PromptNode& tree, const ComposeOptions& options, const PlanKeys& keys);
+
+}  // namespace spanwise

@@ -1,0 +1,138 @@
+#include "prompt/plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+
+#include "prompt/labels.h"
+
+namespace spanwise {
+namespace {
+
+using ::testing::ElementsAre;
+
+const PlanKeys kKeys{Sha256("model"), ""};
+
+PromptNode Doc(std::vector<int32_t> tokens, std::string id) { return PromptNode::Text(std::move(tokens), std::move(id)); }
+
+PromptNode Example(std::vector<PromptNode> members) {
+  return PromptNode::Sequence({PromptNode::Text({1, 2}), PromptNode::Set(std::move(members)), PromptNode::Text({8, 9})});
+}
+
+const std::vector<PromptNode> kDocs = {Doc({10, 11, 12}, "a"), Doc({20}, "b"), Doc({30, 31, 32, 33}, "c")};
+
+TEST(ContentKey, IgnoresTheOrderOfSetsOnly) {
+  std::vector<PromptNode> docs = kDocs;
+  const Hash256 set = ContentKey(PromptNode::Set(docs)), sequence = ContentKey(PromptNode::Sequence(docs));
+  std::swap(docs[0], docs[2]);
+  EXPECT_EQ(ContentKey(PromptNode::Set(docs)), set);
+  EXPECT_NE(ContentKey(PromptNode::Sequence(docs)), sequence);
+}
+
+TEST(Plan, ExactIsOneRun) {
+  const Plan plan = MakePlan(Example(kDocs), {}, kKeys).value();
+  ASSERT_EQ(plan.runs.size(), 1u);
+  EXPECT_THAT(plan.runs[0].tokens, ElementsAre(1, 2, 10, 11, 12, 20, 30, 31, 32, 33, 8, 9));
+  EXPECT_EQ(plan.end_position(), 12);
+  EXPECT_EQ(plan.pieces.size(), 5u);
+  EXPECT_EQ(plan.pieces[3].document, "c");
+  EXPECT_EQ(plan.pieces[3].begin, 6);
+  EXPECT_EQ(plan.exactness, "causal-exact");
+}
+
+TEST(Plan, CanonicalOrderMakesEqualPromptsOfEqualSets) {
+  std::vector<PromptNode> docs = kDocs;
+  const ComposeOptions options{ComposeMode::kExact, DocumentOrder::kCanonical};
+  const auto tokens = MakePlan(Example(docs), options, kKeys).value().runs[0].tokens;
+  std::reverse(docs.begin(), docs.end());
+  EXPECT_EQ(MakePlan(Example(docs), options, kKeys).value().runs[0].tokens, tokens);
+  EXPECT_NE(MakePlan(Example(docs), {}, kKeys).value().runs[0].tokens, MakePlan(Example(kDocs), {}, kKeys).value().runs[0].tokens);
+}
+
+TEST(Plan, SetPlacesMembersAtOneBaseUnseenByEachOther) {
+  const Plan plan = MakePlan(Example(kDocs), {ComposeMode::kSet, DocumentOrder::kGiven}, kKeys).value();
+  ASSERT_EQ(plan.runs.size(), 5u);
+  EXPECT_EQ(plan.runs[0].base, 0);
+  for (int i = 1; i <= 3; ++i) {
+    EXPECT_EQ(plan.runs[static_cast<size_t>(i)].base, 2);
+    EXPECT_THAT(plan.runs[static_cast<size_t>(i)].visible, ElementsAre(0));
+  }
+  EXPECT_EQ(plan.runs[4].base, 6);  // behind the longest member
+  EXPECT_THAT(plan.runs[4].visible, ElementsAre(0, 1, 2, 3));
+  EXPECT_THAT(plan.runs[4].tokens, ElementsAre(8, 9));
+  EXPECT_EQ(plan.end_position(), 8);
+  EXPECT_EQ(plan.exactness, "set-exact");
+}
+
+TEST(Plan, SetIsTheSameForEveryOrder) {
+  const ComposeOptions options{ComposeMode::kSet, DocumentOrder::kGiven};
+  const Plan first = MakePlan(Example(kDocs), options, kKeys).value();
+  std::vector<PromptNode> docs = kDocs;
+  std::mt19937 random(1);
+  for (int i = 0; i < 10; ++i) {
+    std::shuffle(docs.begin(), docs.end(), random);
+    const Plan plan = MakePlan(Example(docs), options, kKeys).value();
+    ASSERT_EQ(plan.runs.size(), first.runs.size());
+    for (size_t r = 0; r < plan.runs.size(); ++r) {
+      EXPECT_EQ(plan.runs[r].root, first.runs[r].root);
+      EXPECT_EQ(plan.runs[r].tokens, first.runs[r].tokens);
+    }
+    for (size_t d = 0; d < docs.size(); ++d) EXPECT_EQ(plan.pieces[d + 1].document, docs[d].document);  // the report keeps the order
+  }
+}
+
+TEST(Plan, AddressesSayWhatTokensSee) {
+  const ComposeOptions set{ComposeMode::kSet, DocumentOrder::kGiven};
+  const Plan three = MakePlan(Example(kDocs), set, kKeys).value();
+  const Plan two = MakePlan(Example({kDocs[0], kDocs[2]}), set, kKeys).value();
+  // A document's address does not depend on its companions; the tail's does.
+  const auto find = [](const Plan& plan, const std::vector<int32_t>& tokens) {
+    return std::ranges::find(plan.runs, tokens, &PlannedRun::tokens)->root;
+  };
+  EXPECT_EQ(find(three, kDocs[0].tokens), find(two, kDocs[0].tokens));
+  EXPECT_NE(three.runs.back().root, two.runs.back().root);
+  // The prefix is an ordinary beginning of a flat prompt.
+  EXPECT_EQ(three.runs[0].root, MakePlan(Example(kDocs), {}, kKeys).value().runs[0].root);
+  EXPECT_NE(three.runs[0].root, MakePlan(Example(kDocs), set, PlanKeys{kKeys.model, "tenant"}).value().runs[0].root);
+}
+
+TEST(Plan, DuplicatesArePlacedOnce) {
+  const Plan plan =
+      MakePlan(Example({kDocs[0], Doc(kDocs[0].tokens, "again")}), {ComposeMode::kSet, DocumentOrder::kGiven}, kKeys).value();
+  EXPECT_EQ(plan.runs.size(), 3u);
+  EXPECT_EQ(plan.pieces[1].run, plan.pieces[2].run);
+}
+
+TEST(Plan, SaysWhatItCannotDo) {
+  EXPECT_EQ(MakePlan(Example(kDocs), {ComposeMode::kApe, DocumentOrder::kGiven}, kKeys).status().code(), StatusCode::kUnimplemented);
+  EXPECT_EQ(MakePlan(Example(kDocs), {ComposeMode::kSet, DocumentOrder::kSides}, kKeys).status().code(), StatusCode::kUnimplemented);
+  EXPECT_EQ(MakePlan(PromptNode::Sequence({}), {}, kKeys).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(MakePlan(PromptNode::Set(kDocs), {ComposeMode::kSet, DocumentOrder::kGiven}, kKeys).status().code(),
+            StatusCode::kInvalidArgument);
+}
+
+TEST(Labels, KeepNumbersAndDoNotDependOnOrder) {
+  std::vector<Document> docs;
+  for (int i = 0; i < 300; ++i) docs.push_back({"doc-" + std::to_string(i), "", ""});
+  docs.push_back({"417", "", ""});
+  docs.push_back({"0417", "", ""});
+  std::vector<std::string> labels = AssignLabels(docs);
+  EXPECT_EQ(labels[300], "417");
+  std::vector<std::string> sorted = labels;
+  std::ranges::sort(sorted);
+  EXPECT_EQ(std::ranges::adjacent_find(sorted), sorted.end());
+  std::vector<Document> reversed(docs.rbegin(), docs.rend());
+  std::vector<std::string> other = AssignLabels(reversed);
+  std::ranges::reverse(other);
+  EXPECT_EQ(other, labels);
+  docs.resize(1200);
+  for (size_t i = 302; i < docs.size(); ++i) docs[i].id = "more-" + std::to_string(i);
+  sorted = AssignLabels(docs);
+  std::ranges::sort(sorted);
+  EXPECT_EQ(std::ranges::adjacent_find(sorted), sorted.end());
+}
+
+}  // namespace
+}  // namespace spanwise

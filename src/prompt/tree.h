@@ -1,0 +1,35 @@
+// PromptTree: the only input language of composition.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/hash.h"
+
+namespace spanwise {
+
+struct PromptNode {
+  enum class Kind {
+    kText,      // tokens
+    kSequence,  // children in order; each sees those before it
+    kSet,       // children without order; none sees another
+  };
+  Kind kind = Kind::kText;
+  std::vector<int32_t> tokens;
+  std::vector<PromptNode> children;
+  std::string document;  // of a text node: the document it holds, empty for other text
+
+  static PromptNode Text(std::vector<int32_t> tokens, std::string document = {}) {
+    return {Kind::kText, std::move(tokens), {}, std::move(document)};
+  }
+  static PromptNode Sequence(std::vector<PromptNode> children) { return {Kind::kSequence, {}, std::move(children), {}}; }
+  static PromptNode Set(std::vector<PromptNode> children) { return {Kind::kSet, {}, std::move(children), {}}; }
+};
+
+// Hash of what the node says: of a text its tokens, of a sequence its children in order, of a set its children in
+// the order of their hashes. Permuting a set never changes it; document ids do not enter.
+Hash256 ContentKey(const PromptNode& node);
+
+}  // namespace spanwise
