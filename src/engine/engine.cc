@@ -1,0 +1,368 @@
+#include "spanwise/engine.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <filesystem>
+#include <future>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/str.h"
+#include "engine/executor.h"
+#include "engine/generation.h"
+#include "model/weights.h"
+#include "prompt/chat_format.h"
+#include "prompt/labels.h"
+#include "tokenizer/tokenizer.h"
+
+namespace spanwise {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double MsSince(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
+
+size_t QuarterOfMemory() {
+  return static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE)) / 4;
+}
+
+// Everything about a request that is settled before it is queued.
+struct Job {
+  Plan plan;
+  Generation::Setup setup;
+  bool echo = false;
+  bool use_cache = true;
+  std::vector<std::string> labels;
+  RequestObserver observer;
+  std::shared_ptr<CancelFlag> cancel;
+  std::function<void(Result<Answer>)> done;
+  Clock::time_point submitted = Clock::now();
+};
+
+Result<DType> ParseEngineDType(const std::string& name, const char* option) {
+  const auto dtype = ParseDType(name);
+  if (!dtype || *dtype == DType::kF16) {
+    const bool later = name == "q8" || name == "q4";
+    return later ? Unimplemented(StrFormat("{} {} is not available; use f32 or bf16", option, name))
+                 : InvalidArgument(StrFormat("{} {} is not one of f32, bf16", option, Quoted(name)));
+  }
+  return *dtype;
+}
+
+class EngineImpl final : public Engine {
+ public:
+  static Result<std::unique_ptr<Engine>> Open(const EngineOptions& options) {
+    auto engine = std::make_unique<EngineImpl>();
+    SW_RETURN_IF_ERROR(engine->Load(options));
+    engine->thread_ = std::thread([e = engine.get()] { e->Loop(); });
+    return std::unique_ptr<Engine>(std::move(engine));
+  }
+
+  ~EngineImpl() override {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    wake_.notify_all();
+    if (thread_.joinable()) thread_.join();
+  }
+
+  Status Submit(Request request, RequestObserver observer, std::shared_ptr<CancelFlag> cancel,
+                std::function<void(Result<Answer>)> done) override {
+    auto job = Prepare(request);
+    if (!job.ok()) {
+      const std::lock_guard lock(mutex_);
+      ++stats_.requests;
+      ++stats_.failed;
+      return job.status();
+    }
+    job->observer = std::move(observer);
+    job->cancel = cancel ? std::move(cancel) : std::make_shared<CancelFlag>();
+    job->done = std::move(done);
+    {
+      const std::lock_guard lock(mutex_);
+      if (stopping_) return Unavailable("the engine is shutting down");
+      if (static_cast<int>(queue_.size()) >= max_queued_)
+        return ResourceExhausted(StrFormat("the queue is full: {} requests are waiting", queue_.size()));
+      ++stats_.requests;
+      queue_.push_back(std::move(*job));
+    }
+    wake_.notify_one();
+    return Status::Ok();
+  }
+
+  const ModelInfo& model() const override { return info_; }
+
+  EngineStats stats() const override {
+    const std::lock_guard lock(mutex_);
+    EngineStats stats = stats_;
+    stats.queued = static_cast<int>(queue_.size());
+    return stats;
+  }
+
+  Result<std::vector<int32_t>> Tokenize(const std::string& text, bool parse_special) const override {
+    return tokenizer_->Encode(text, parse_special);
+  }
+  std::string Detokenize(const std::vector<int32_t>& ids, bool keep_special) const override {
+    return tokenizer_->Decode(ids, keep_special);
+  }
+  std::string TokenText(int32_t id) const override { return tokenizer_->TokenBytes(id, true); }
+
+ private:
+  Status Load(const EngineOptions& options) {
+    if (options.step_tokens < 1) return InvalidArgument(StrFormat("step_tokens is {}, expected at least 1", options.step_tokens));
+    if (options.threads < 0 || options.threads > 1024)
+      return InvalidArgument(StrFormat("threads is {}, expected 0 to 1024", options.threads));
+    std::optional<DType> dtype;
+    if (options.dtype) {
+      SW_ASSIGN_OR_RETURN(dtype, ParseEngineDType(*options.dtype, "dtype"));
+    }
+    DType kv_dtype = dtype == DType::kF32 ? DType::kF32 : DType::kBf16;
+    if (options.kv_dtype) {
+      SW_ASSIGN_OR_RETURN(kv_dtype, ParseEngineDType(*options.kv_dtype, "kv-dtype"));
+    }
+    if (!std::filesystem::is_directory(options.model)) {
+      if (options.model.ends_with(".gguf")) return Unimplemented(options.model + ": GGUF files are not supported; give a folder with config.json");
+      return NotFound(options.model + ": no such model folder");
+    }
+    SW_ASSIGN_OR_RETURN(const std::string tokenizer_json, ReadFile(options.model + "/tokenizer.json", size_t{256} << 20));
+    SW_ASSIGN_OR_RETURN(tokenizer_, Tokenizer::FromJson(tokenizer_json, options.model + "/tokenizer.json"));
+    ThreadPool pool(options.threads);
+    SW_ASSIGN_OR_RETURN(const auto weights, ModelWeights::Load(options.model, dtype, pool));
+    if (tokenizer_->vocab_size() > weights->config().vocab_size)
+      return InvalidArgument(StrFormat("{}: tokenizer.json has ids up to {}, config.json's vocab_size is {}", options.model,
+                                       tokenizer_->vocab_size() - 1, weights->config().vocab_size));
+    SW_RETURN_IF_ERROR(LoadChatFormat(options.model));
+    const size_t budget = options.kv_memory_bytes ? options.kv_memory_bytes : QuarterOfMemory();
+    executor_ = std::make_unique<Executor>(weights, kv_dtype, budget, options.step_tokens, options.threads);
+    max_queued_ = options.max_queued;
+    keys_ = Hasher().Field(weights->digest()).Field(tokenizer_->digest()).Field(DTypeName(kv_dtype)).Finish();
+
+    const ModelConfig& c = weights->config();
+    info_ = {.name = std::filesystem::path(options.model + "/.").lexically_normal().parent_path().filename().string(),
+             .architecture = c.model_type,
+             .context_tokens = c.max_positions,
+             .vocab_size = c.vocab_size,
+             .parameters = weights->n_parameters(),
+             .weight_bytes = weights->n_bytes(),
+             .kv_bytes_per_token = executor_->transformer().kv_geometry().BlockBytes() / kKvBlockTokens,
+             .weight_dtype = std::string(DTypeName(weights->matrix_dtype())),
+             .kv_dtype = std::string(DTypeName(kv_dtype))};
+    stats_.kv_blocks_budget = executor_->store().stats().n_blocks_budget;
+    return Status::Ok();
+  }
+
+  Status LoadChatFormat(const std::string& folder) {
+    const std::string path = folder + "/tokenizer_config.json";
+    if (!FileExists(path)) {
+      no_chat_ = NotFound(path + ": no such file, so the model has no chat template; only plain prompts work with it");
+      return Status::Ok();
+    }
+    SW_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, size_t{64} << 20));
+    SW_ASSIGN_OR_RETURN(json::value config, ParseJson(text, path));
+    if (!config.is_object()) return InvalidArgument(path + ": is " + std::string(JsonKindName(config)) + ", expected an object");
+    const std::string template_path = folder + "/chat_template.jinja";
+    if (FileExists(template_path)) {
+      SW_ASSIGN_OR_RETURN(const std::string source, ReadFile(template_path, size_t{16} << 20));
+      config.get_object()["chat_template"] = source;
+    }
+    auto format = ChatFormat::Create(tokenizer_, config.get_object());
+    if (!format.ok()) {
+      no_chat_ = format.status().WithContext(path);
+      return Status::Ok();
+    }
+    chat_ = std::move(*format);
+    return Status::Ok();
+  }
+
+  Result<PromptNode> BuildTree(const Request& request, std::vector<std::string>* labels) const {
+    const int given = !request.messages.empty() + request.prompt.has_value() + request.prompt_tokens.has_value();
+    if (given != 1) return InvalidArgument("a request needs either messages, a prompt, or prompt tokens");
+    if (request.messages.empty()) {
+      if (!request.documents.empty()) return InvalidArgument("documents go with messages; a plain prompt has none");
+      if (request.prompt) {
+        SW_ASSIGN_OR_RETURN(auto ids, tokenizer_->Encode(*request.prompt, /*parse_special=*/true));
+        return PromptNode::Text(std::move(ids));
+      }
+      for (const int32_t id : *request.prompt_tokens)
+        if (id < 0 || id >= info_.vocab_size)
+          return InvalidArgument(StrFormat("prompt token {} is outside the vocabulary of {}", id, info_.vocab_size));
+      return PromptNode::Text(*request.prompt_tokens);
+    }
+    if (request.echo) return InvalidArgument("'echo' goes with a plain prompt, not with messages");
+    if (!chat_) return no_chat_;
+    std::set<std::string> ids;
+    for (const Document& d : request.documents)
+      if (!ids.insert(d.id).second) return InvalidArgument(StrFormat("document id {} is given twice", Quoted(d.id)));
+    *labels = AssignLabels(request.documents);
+    return chat_->Build(request.messages, request.documents, *labels);
+  }
+
+  Result<Job> Prepare(const Request& request) const {
+    SW_RETURN_IF_ERROR(decode::ValidateSampling(request.sampling, info_.vocab_size));
+    Job job;
+    SW_ASSIGN_OR_RETURN(const PromptNode tree, BuildTree(request, &job.labels));
+    SW_ASSIGN_OR_RETURN(job.plan, MakePlan(tree, request.compose, {keys_, request.cache_salt}));
+    const int room = info_.context_tokens - job.plan.end_position();
+    if (room < 0 || (room == 0 && request.sampling.max_tokens > 0))
+      return InvalidArgument(StrFormat("the prompt reaches position {}, the model's context holds {} tokens: use fewer or shorter documents",
+                                       job.plan.end_position(), info_.context_tokens));
+    job.setup.sampling = request.sampling;
+    job.setup.max_tokens = std::min(request.sampling.max_tokens, room);
+    job.setup.eos_ids = executor_->transformer().config().eos_ids;
+    if (request.sampling.repetition_penalty != 1.0f)
+      for (const PlannedRun& run : job.plan.runs)
+        job.setup.prompt.insert(job.setup.prompt.end(), run.tokens.begin(), run.tokens.end());
+    job.echo = request.echo;
+    job.use_cache = request.use_cache;
+    return job;
+  }
+
+  void Loop() {
+    while (true) {
+      std::unique_lock lock(mutex_);
+      wake_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
+      if (stopping_) break;
+      Job job = std::move(queue_.front());
+      queue_.pop_front();
+      stats_.running = 1;
+      lock.unlock();
+      Result<Answer> answer = Execute(job);
+      lock.lock();
+      stats_.running = 0;
+      Count(answer);
+      lock.unlock();
+      job.done(std::move(answer));
+    }
+    for (Job& job : queue_) job.done(Cancelled("the engine is shutting down"));
+  }
+
+  // REQUIRES: mutex_ is held.
+  void Count(const Result<Answer>& answer) {
+    const SpanStoreStats kv = executor_->store().stats();
+    stats_.kv_blocks = kv.n_blocks;
+    stats_.kv_spans = kv.n_spans;
+    if (!answer.ok()) {
+      ++(answer.status().code() == StatusCode::kCancelled ? stats_.cancelled : stats_.failed);
+      return;
+    }
+    stats_.prompt_tokens += static_cast<uint64_t>(answer->usage.prompt_tokens);
+    stats_.cached_tokens += static_cast<uint64_t>(answer->usage.cached_tokens);
+    stats_.completion_tokens += static_cast<uint64_t>(answer->usage.completion_tokens);
+  }
+
+  Status CheckCancelled(const Job& job) {
+    if (job.cancel->cancelled()) return Cancelled("the request was cancelled");
+    const std::lock_guard lock(mutex_);
+    return stopping_ ? Cancelled("the engine is shutting down") : Status::Ok();
+  }
+
+  Result<Answer> Execute(Job& job) {
+    SW_RETURN_IF_ERROR(CheckCancelled(job));
+    Answer answer;
+    answer.document_labels = std::move(job.labels);
+    const auto vocab = static_cast<size_t>(info_.vocab_size);
+    SW_ASSIGN_OR_RETURN(Generation generation, Generation::Create(*tokenizer_, info_.vocab_size, job.setup, job.observer));
+
+    const bool all_logits = job.echo && job.setup.sampling.logprobs;
+    const Clock::time_point begin = Clock::now();
+    SW_ASSIGN_OR_RETURN(Sequence sequence, executor_->Begin(std::move(job.plan), job.use_cache, all_logits));
+    answer.timings.load_ms = MsSince(begin);
+    answer.compose = Report(sequence);
+    answer.usage.prompt_tokens = sequence.n_prompt_tokens();
+    for (const int n : sequence.reused) answer.usage.cached_tokens += n;
+
+    const Clock::time_point prefill = Clock::now();
+    std::vector<float> last;  // logits that predict the next token
+    Status echoed = Status::Ok();
+    const std::span<const int32_t> prompt = sequence.tail_plan().tokens;
+    if (job.echo) echoed = generation.Echo(prompt[0], {});
+    size_t n_echoed = 1;
+    const auto sink = [&](int first, std::span<const float> logits) {
+      const size_t n = logits.size() / vocab;
+      for (size_t i = 0; all_logits && i < n; ++i)
+        if (const size_t next = static_cast<size_t>(first) + i + 1; next < prompt.size() && echoed.ok()) {
+          echoed = generation.Echo(prompt[next], logits.subspan(i * vocab, vocab));
+          ++n_echoed;
+        }
+      last.assign(logits.end() - static_cast<ptrdiff_t>(vocab), logits.end());
+    };
+    for (bool more = true; more;) {
+      SW_RETURN_IF_ERROR(CheckCancelled(job));
+      SW_ASSIGN_OR_RETURN(more, executor_->PrefillStep(sequence, all_logits, sink));
+      if (job.observer.on_prefill) job.observer.on_prefill(sequence.n_ready_prompt_tokens(), sequence.n_prompt_tokens());
+    }
+    for (; job.echo && n_echoed < prompt.size() && echoed.ok(); ++n_echoed) echoed = generation.Echo(prompt[n_echoed], {});
+    SW_RETURN_IF_ERROR(echoed);
+    answer.timings.prefill_ms = MsSince(prefill);
+
+    SW_ASSIGN_OR_RETURN(std::optional<int32_t> token, generation.Next(last));
+    answer.timings.ttft_ms = MsSince(job.submitted);
+    const Clock::time_point decode = Clock::now();
+    int n_steps = 0;
+    for (; token; ++n_steps) {
+      if (const Status status = CheckCancelled(job); !status.ok()) {
+        executor_->Seal(sequence);
+        return status;
+      }
+      SW_ASSIGN_OR_RETURN(const std::span<const float> logits, executor_->DecodeStep(sequence, *token));
+      SW_ASSIGN_OR_RETURN(token, generation.Next(logits));
+    }
+    if (n_steps > 0) answer.timings.decode_tokens_per_s = n_steps / (MsSince(decode) / 1000);
+    executor_->Seal(sequence);
+    generation.Finish(&answer);
+    return answer;
+  }
+
+  static ComposeReport Report(const Sequence& sequence) {
+    ComposeReport report{.mode = sequence.plan.options.mode,
+                         .order = sequence.plan.options.order,
+                         .exactness = sequence.plan.exactness,
+                         .spans = {},
+                         .repaired_tokens = 0};
+    for (const PlannedPiece& piece : sequence.plan.pieces) {
+      const int reused = sequence.reused[static_cast<size_t>(piece.run)];
+      const int cached = std::clamp(reused - piece.begin, 0, piece.end - piece.begin);
+      report.spans.push_back({.document = piece.document,
+                              .tokens = piece.end - piece.begin,
+                              .cached_tokens = cached,
+                              .source = cached == piece.end - piece.begin ? KvSource::kRam : KvSource::kComputed});
+    }
+    return report;
+  }
+
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  std::shared_ptr<const ChatFormat> chat_;  // null: no_chat_ says why
+  Status no_chat_;
+  std::unique_ptr<Executor> executor_;      // used by thread_ alone once it runs, but for immutable parts
+  Hash256 keys_;
+  ModelInfo info_;
+  int max_queued_ = 0;
+
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<Job> queue_;   // guarded by mutex_
+  bool stopping_ = false;   // guarded by mutex_
+  EngineStats stats_;       // guarded by mutex_
+  std::thread thread_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> Engine::Open(const EngineOptions& options) { return EngineImpl::Open(options); }
+
+Result<Answer> Engine::Run(Request request, RequestObserver observer, std::shared_ptr<CancelFlag> cancel) {
+  std::promise<Result<Answer>> promise;
+  SW_RETURN_IF_ERROR(Submit(std::move(request), std::move(observer), std::move(cancel),
+                            [&](Result<Answer> answer) { promise.set_value(std::move(answer)); }));
+  return promise.get_future().get();
+}
+
+}  // namespace spanwise

@@ -1,0 +1,56 @@
+// One request from logits to text: sampling, stop conditions, log-probabilities, streaming.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "decode/sampler.h"
+#include "decode/stop.h"
+#include "spanwise/engine.h"
+#include "tokenizer/tokenizer.h"
+
+namespace spanwise {
+
+// Feed it logits; it says which token to feed the model next, until finished. Thread-compatible.
+class Generation {
+ public:
+  // What Submit has already checked.
+  struct Setup {
+    SamplingParams sampling;
+    std::vector<int32_t> prompt;      // for the repetition penalty
+    std::vector<int32_t> eos_ids;
+    int max_tokens = 0;               // as far as the context reaches
+  };
+  static Result<Generation> Create(const Tokenizer& tokenizer, int vocab_size, Setup setup, const RequestObserver& observer);
+
+  // Reports a token that was given, not generated (an echoed prompt). `logits` are those that predicted it, empty for the first.
+  Status Echo(int32_t token, std::span<const float> logits);
+
+  // Chooses the next token. nullopt: the answer is finished.
+  Result<std::optional<int32_t>> Next(std::span<const float> logits);
+
+  // Releases held text and moves what was produced into the answer.
+  void Finish(Answer* answer);
+
+  int n_generated() const { return n_generated_; }
+
+ private:
+  Generation(const Tokenizer& tokenizer, Setup setup, decode::Sampler sampler, const RequestObserver& observer);
+  TokenReport Report(const decode::SampledToken& token) const;
+  void Emit(std::string text, std::optional<TokenReport> report);
+
+  const Tokenizer* tokenizer_;
+  Setup setup_;
+  decode::Sampler sampler_;
+  decode::StopMatcher stop_;
+  const RequestObserver* observer_;
+  std::string text_;
+  std::vector<TokenReport> reports_;
+  size_t n_reported_ = 0;  // reports already streamed
+  int n_generated_ = 0;
+  FinishReason reason_ = FinishReason::kLength;
+};
+
+}  // namespace spanwise
