@@ -1,5 +1,5 @@
-// Every operation of the engine on arrays, declared once. kernels/ref holds the scalar oracle, kernels/cpu the fast path;
-// both define the functions below in their own namespace (ref::, cpu::) and ops.cc picks one at start-up:
+// Every operation of the engine on arrays, declared once. kernels/ref holds the scalar oracle, kernels/cpu the fast
+// path; both define the functions below in their own namespace (ref::, cpu::) and ops.cc picks one at start-up:
 // SPANWISE_ISA=ref|avx2|avx512 forces it, otherwise the widest the processor has.
 //
 // All activations are float32; weights and KV may be float32, bf16 or (weights) f16 and are widened exactly, so the
@@ -9,15 +9,17 @@
 // to the bit for every number of rows, every split into calls and every number of threads. Hence each output element is
 // reduced in one fixed order (docs/decisions/0001-row-invariant-kernels.md).
 //
-// All sizes are the caller's promise, checked with SW_DCHECK only. Nothing here allocates except per-thread scratch that
-// is kept, and nothing here fails. Thread-compatible: one caller at a time per ThreadPool.
+// All sizes are the caller's promise, checked with SW_DCHECK only. Nothing here allocates except per-thread scratch
+// that is kept, and nothing here fails. Thread-compatible: one caller at a time per ThreadPool.
 #pragma once
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "base/thread_pool.h"
 #include "kernels/kv_view.h"
+#include "spanwise/status.h"
 #include "tensor/dtype.h"
 
 namespace spanwise {
@@ -51,25 +53,25 @@ struct RotationTable {
 // (The new rows' own keys and values are already stored in the last run; causality follows from positions, because all
 //  other runs lie wholly before the rows' positions or are limited by the same rule.)
 //
-// Reduction: each run is reduced on its own, block after block with the running maximum; the states (max, sum, o) of the
-// runs are then merged in the order of `runs` by log-sum-exp. A run with no visible key is skipped. At least one key
-// is visible to each row.
+// Reduction: each run is reduced on its own, block after block with the running maximum; the states (max, sum, o) of
+// the runs are then merged in the order of `runs` by log-sum-exp. A run with no visible key is skipped. At least one
+// key is visible to each row.
 struct AttentionSequence {
-  const float* q = nullptr;              // [n_rows, n_heads, head_dim], not rotated; row stride q_stride floats
-  float* out = nullptr;                  // [n_rows, n_heads, head_dim] dense
+  const float* q = nullptr;  // [n_rows, n_heads, head_dim], not rotated; row stride q_stride floats
+  float* out = nullptr;      // [n_rows, n_heads, head_dim] dense
   int64_t q_stride = 0;
   int n_rows = 0;
-  const int32_t* positions = nullptr;    // [n_rows] position p of each row
-  std::span<const KvRun> runs;           // the last one holds the rows themselves
+  const int32_t* positions = nullptr;  // [n_rows] position p of each row
+  std::span<const KvRun> runs;         // the last one holds the rows themselves
   std::span<const RotationTable> rotations;
 };
 
 struct AttentionShape {
   int n_heads = 0;
-  KvGeometry kv;       // n_heads is a multiple of kv.n_kv_heads
+  KvGeometry kv;  // n_heads is a multiple of kv.n_kv_heads
   int layer = 0;
-  float scale = 0;     // multiplies q . k, usually 1 / sqrt(head_dim)
-  int window = 0;      // sliding window in tokens, 0 for none
+  float scale = 0;  // multiplies q . k, usually 1 / sqrt(head_dim)
+  int window = 0;   // sliding window in tokens, 0 for none
 };
 
 namespace ops {
@@ -103,7 +105,14 @@ void StoreKv(ThreadPool& pool, const KvGeometry& kv, int layer, const float* k, 
 // See AttentionSequence. The sequences are independent; work is split over (sequence, row tile, KV head).
 void SpanAttention(ThreadPool& pool, const AttentionShape& shape, std::span<const AttentionSequence> sequences);
 
-// The name of the path in use: "ref", "avx2", "avx512", ...
+// Chooses the path for all later calls: "ref", or the name of a vector target ("sse2", "avx2", "avx512").
+// "" means the value of SPANWISE_ISA, or where that is unset the widest the processor has. InvalidArgument for an
+// unknown name, Unavailable for one this build or processor lacks; the path in use then stays. Not while an op is
+// running. Front ends call SelectIsa("") first; if nobody did, the first op does so and aborts with the message if it
+// fails.
+Status SelectIsa(std::string_view name);
+
+// The name of the path in use.
 const char* Isa();
 
 }  // namespace ops

@@ -1,0 +1,30 @@
+// The vector path: the operations of ops.h on the vector unit, for the target chosen with SelectTarget. The contracts
+// are those of ops.h; how results stay the same for every split of the work is in
+// docs/decisions/0001-row-invariant-kernels.md.
+#pragma once
+
+#include <string_view>
+
+#include "kernels/ops.h"
+
+namespace spanwise::cpu {
+
+decltype(ops::MatMul) MatMul;
+decltype(ops::RmsNorm) RmsNorm;
+decltype(ops::SwiGlu) SwiGlu;
+decltype(ops::Add) Add;
+decltype(ops::EmbedRows) EmbedRows;
+decltype(ops::StoreKv) StoreKv;
+decltype(ops::SpanAttention) SpanAttention;
+
+// The targets that were compiled, widest first: "avx512", "avx2", "portable".
+std::span<const std::string_view> TargetNames();
+
+// The widest target this processor has.
+std::string_view WidestTarget();
+
+// Makes all later calls use the target; false if the name is unknown or the processor lacks it. The target in use then
+// stays.
+bool SelectTarget(std::string_view name);
+
+}  // namespace spanwise::cpu

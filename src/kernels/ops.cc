@@ -1,0 +1,108 @@
+#include "kernels/ops.h"
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include "base/str.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/ref/ref.h"
+
+namespace spanwise::ops {
+namespace {
+
+struct Path {
+  decltype(&MatMul) mat_mul;
+  decltype(&RmsNorm) rms_norm;
+  decltype(&SwiGlu) swi_glu;
+  decltype(&Add) add;
+  decltype(&EmbedRows) embed_rows;
+  decltype(&StoreKv) store_kv;
+  decltype(&SpanAttention) span_attention;
+};
+
+constexpr Path kRef = {ref::MatMul,    ref::RmsNorm, ref::SwiGlu,       ref::Add,
+                       ref::EmbedRows, ref::StoreKv, ref::SpanAttention};
+constexpr Path kCpu = {cpu::MatMul,    cpu::RmsNorm, cpu::SwiGlu,       cpu::Add,
+                       cpu::EmbedRows, cpu::StoreKv, cpu::SpanAttention};
+
+// Both set by SelectIsa alone; null until then.
+std::atomic<const Path*> chosen_path = nullptr;
+std::atomic<const char*> chosen_name = nullptr;
+
+const Path& Current() {
+  const Path* path = chosen_path.load(std::memory_order_acquire);
+  if (path == nullptr) {
+    if (const Status status = SelectIsa(""); !status.ok()) {
+      std::fprintf(stderr, "%s\n", status.message().c_str());
+      std::abort();
+    }
+    path = chosen_path.load(std::memory_order_acquire);
+  }
+  return *path;
+}
+
+}  // namespace
+
+Status SelectIsa(std::string_view name) {
+  const char* source = "instruction set";
+  if (name.empty()) {
+    const char* forced = std::getenv("SPANWISE_ISA");
+    name = forced != nullptr && *forced != '\0' ? std::string_view(forced) : cpu::WidestTarget();
+    source = "SPANWISE_ISA";
+  }
+  if (name == "ref") {
+    chosen_name.store("ref", std::memory_order_relaxed);
+    chosen_path.store(&kRef, std::memory_order_release);
+    return Status::Ok();
+  }
+  std::string known = "ref";
+  for (const std::string_view target : cpu::TargetNames()) {
+    known += StrFormat(", {}", target);
+    if (name != target) continue;
+    if (!cpu::SelectTarget(target)) {
+      return Unavailable(StrFormat("{}: this processor has no {}", source, Quoted(name)));
+    }
+    chosen_name.store(target.data(), std::memory_order_relaxed);
+    chosen_path.store(&kCpu, std::memory_order_release);
+    return Status::Ok();
+  }
+  return InvalidArgument(StrFormat("{}: unknown name {}, expected one of {}", source, Quoted(name), known));
+}
+
+const char* Isa() {
+  Current();
+  return chosen_name.load(std::memory_order_relaxed);
+}
+
+void MatMul(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, const WeightMatrix& w, WeightVector bias,
+            float* y, int64_t y_stride) {
+  Current().mat_mul(pool, x, x_stride, n_rows, w, bias, y, y_stride);
+}
+
+void RmsNorm(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, int dim, WeightVector gain, float eps,
+             float* y, int64_t y_stride) {
+  Current().rms_norm(pool, x, x_stride, n_rows, dim, gain, eps, y, y_stride);
+}
+
+void SwiGlu(ThreadPool& pool, const float* gate, const float* up, int n_rows, int dim, float* out) {
+  Current().swi_glu(pool, gate, up, n_rows, dim, out);
+}
+
+void Add(ThreadPool& pool, float* x, const float* y, int64_t n) { Current().add(pool, x, y, n); }
+
+void EmbedRows(ThreadPool& pool, const WeightMatrix& w, const int32_t* ids, int n_rows, float* out) {
+  Current().embed_rows(pool, w, ids, n_rows, out);
+}
+
+void StoreKv(ThreadPool& pool, const KvGeometry& kv, int layer, const float* k, const float* v, int64_t stride,
+             int n_rows, const RotationTable& table, std::span<std::byte* const> blocks, int first) {
+  Current().store_kv(pool, kv, layer, k, v, stride, n_rows, table, blocks, first);
+}
+
+void SpanAttention(ThreadPool& pool, const AttentionShape& shape, std::span<const AttentionSequence> sequences) {
+  Current().span_attention(pool, shape, sequences);
+}
+
+}  // namespace spanwise::ops

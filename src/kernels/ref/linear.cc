@@ -1,0 +1,60 @@
+#include <cmath>
+
+#include "base/check.h"
+#include "kernels/ref/element.h"
+#include "kernels/ref/ref.h"
+
+namespace spanwise::ref {
+
+void MatMul(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, const WeightMatrix& w, WeightVector bias,
+            float* y, int64_t y_stride) {
+  SW_DCHECK(bias.empty() || bias.size() == static_cast<size_t>(w.n_out));
+  pool.ParallelFor(static_cast<size_t>(w.n_out), [&](size_t o) {
+    for (int r = 0; r < n_rows; ++r) {
+      double sum = bias.empty() ? 0 : bias[o];
+      for (int i = 0; i < w.n_in; ++i) {
+        const size_t index = o * static_cast<size_t>(w.n_in) + static_cast<size_t>(i);
+        sum += static_cast<double>(x[r * x_stride + i]) * LoadElement(w.data, w.dtype, index);
+      }
+      y[r * y_stride + static_cast<int64_t>(o)] = static_cast<float>(sum);
+    }
+  });
+}
+
+void RmsNorm(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, int dim, WeightVector gain, float eps,
+             float* y, int64_t y_stride) {
+  SW_DCHECK(gain.size() == static_cast<size_t>(dim));
+  pool.ParallelFor(static_cast<size_t>(n_rows), [&](size_t row) {
+    const float* in = x + static_cast<int64_t>(row) * x_stride;
+    float* out = y + static_cast<int64_t>(row) * y_stride;
+    double sum = 0;
+    for (int i = 0; i < dim; ++i) sum += static_cast<double>(in[i]) * in[i];
+    const double inverse = 1 / std::sqrt(sum / dim + static_cast<double>(eps));
+    for (int i = 0; i < dim; ++i) out[i] = static_cast<float>(in[i] * inverse * gain[static_cast<size_t>(i)]);
+  });
+}
+
+void SwiGlu(ThreadPool& pool, const float* gate, const float* up, int n_rows, int dim, float* out) {
+  pool.ParallelFor(static_cast<size_t>(n_rows), [&](size_t row) {
+    for (int64_t i = static_cast<int64_t>(row) * dim; i < static_cast<int64_t>(row + 1) * dim; ++i) {
+      const double g = gate[i];
+      out[i] = static_cast<float>(g / (1 + std::exp(-g)) * up[i]);
+    }
+  });
+}
+
+void Add(ThreadPool&, float* x, const float* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) x[i] += y[i];
+}
+
+void EmbedRows(ThreadPool&, const WeightMatrix& w, const int32_t* ids, int n_rows, float* out) {
+  const auto n_in = static_cast<size_t>(w.n_in);
+  for (size_t r = 0; r < static_cast<size_t>(n_rows); ++r) {
+    SW_DCHECK(ids[r] >= 0 && ids[r] < w.n_out);
+    for (size_t i = 0; i < n_in; ++i) {
+      out[r * n_in + i] = LoadElement(w.data, w.dtype, static_cast<size_t>(ids[r]) * n_in + i);
+    }
+  }
+}
+
+}  // namespace spanwise::ref

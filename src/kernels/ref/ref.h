@@ -1,0 +1,17 @@
+// The scalar oracle: every operation of ops.h as plain loops, accumulated in double. Slow, easy to read, and what every
+// other path is compared with. The contracts are those of ops.h.
+#pragma once
+
+#include "kernels/ops.h"
+
+namespace spanwise::ref {
+
+decltype(ops::MatMul) MatMul;
+decltype(ops::RmsNorm) RmsNorm;
+decltype(ops::SwiGlu) SwiGlu;
+decltype(ops::Add) Add;
+decltype(ops::EmbedRows) EmbedRows;
+decltype(ops::StoreKv) StoreKv;
+decltype(ops::SpanAttention) SpanAttention;
+
+}  // namespace spanwise::ref
