@@ -89,7 +89,7 @@ def builder_of(kind):
         return "world"
     if kind in ("cloze", "quote", "natqa", "unans_book"):
         return "book"
-    return "vt" if kind.startswith("vt") else kind
+    return "vt" if kind.startswith("vt") else "kv" if kind == "unans_kv" else kind
 
 
 def make_example(r, split="train", chars=1200, nq=1, kind=None, books=None, max_docs=99, ids_of=make_ids, easy=False):

@@ -6,6 +6,7 @@ never occurs in training.
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from dataclasses import dataclass, field
 
@@ -226,4 +227,22 @@ def value(r, spec):
         return (f"{h:02d}:{m:02d}" if s < .7 else f"{h}:{m:02d}" if s < .85 else f"{h % 12 or 12}:{m:02d} {'a.m.' if h < 12 else 'p.m.'}"), None
     if kind == "pct":
         return f"{r.randint(2, 49) / 2:g} percent", None
-    return (code(r, rest) if kind == "code" else r.choice(WORDS[rest])), None
+    if kind == "code":
+        return code(r, rest), None
+    word = r.choice(WORDS[rest])
+    return (_unusual(r, word) if rest != "weekday" and r.random() < .22 else word), None
+
+
+def _unusual(r, word):
+    """A variation of a listed value, so that values cannot be learned by heart."""
+    for article in ("an ", "a ", "the "):
+        if word.startswith(article):
+            tail = word[len(article):] if r.random() < .6 else r.choice(KEYWORDS)
+            adj = r.choice(WORDS["ADJ"] + WORDS["KEY"])
+            return ("the " if article == "the " else "an " if adj[0] in "aeiou" else "a ") + adj + " " + tail
+    if re.fullmatch(r"[a-z]+-\w+", word):
+        return r.choice(KEYWORDS) + "-" + code(r, "DD")
+    if word[0].isupper():
+        return syllables(r, 2) + (" " + word.split()[-1] if " " in word else "")
+    x = r.random()
+    return r.choice(WORDS["ADJ"] + WORDS["KEY"]) + " " + word if x < .5 else r.choice(KEYWORDS) if x < .75 else syllables(r, 2).lower()

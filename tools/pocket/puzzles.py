@@ -44,7 +44,7 @@ def kv(r, books, chars, nq, ids_of, split, kind=None):
     forms = ["What is the value of {}?", "Look up {}.", "Which value belongs to {}?", "Give the value stored for {}."]
     for k in r.sample(list(table), min(nq, len(table))):
         q = r.choice(forms)
-        if kind is None and r.random() < MISSING:
+        if kind == "unans_kv" or kind is None and r.random() < MISSING:
             absent = key_string(r, keys)
             if absent not in table:
                 turns.append(Turn(q.format(absent), REFUSAL, "", "unans_kv"))

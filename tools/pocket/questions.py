@@ -293,7 +293,7 @@ def copy(w):
 
 MAKERS = dict(single=single, reverse=reverse, twohop=twohop, threehop=threehop, compare=compare, yesno=yesno, list=listing, count=count,
               unans=unans, halfhop=halfhop, which=which, tell=tell, copy=copy)
-MIX = dict(single=24, reverse=8, twohop=18, threehop=7, compare=12, yesno=8, list=8, count=3, unans=19, halfhop=1.5, which=2, tell=2, copy=.7)
+MIX = dict(single=24, reverse=8, twohop=18, threehop=7, compare=16, yesno=9, list=8, count=3, unans=19, halfhop=1.5, which=2, tell=2, copy=.7)
 FOLLOW = .12                                       # share of single questions that get a follow-up
 
 
@@ -310,8 +310,9 @@ def questions(w, n, kind=None):
             continue
         seen.add(t.q)
         turns.append(t)
-        if kind is None and t.follow and r.random() < FOLLOW:
-            more = t.follow()
+        follow, t.follow = t.follow, None
+        if kind is None and follow and r.random() < FOLLOW:
+            more = follow()
             if more:
                 turns.append(more)
     return turns
