@@ -82,9 +82,8 @@ def draw(name, shape, config, generator):
     tied = config.get("tie_word_embeddings")
     if "embed_tokens" in name:
         return noise * (0.5 if tied else 1.0)
-    layer_gain = 3.0 if tied else 1.0
-    gain = {"q_proj": 1.5, "k_proj": 1.5, "o_proj": layer_gain, "down_proj": layer_gain, "lm_head": 4.0}.get(
-        name.split(".")[-2], 1.0)
+    layer_gain = 2.0 if tied else 1.0
+    gain = {"o_proj": layer_gain, "down_proj": layer_gain, "lm_head": 4.0}.get(name.split(".")[-2], 1.0)
     return noise * gain / math.sqrt(shape[1])
 
 
