@@ -1,0 +1,544 @@
+#include "retrieval/corpus.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <mutex>
+#include <system_error>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/str.h"
+#include "retrieval/corpus_writer.h"
+#include "retrieval/index/lexical.h"
+#include "retrieval/sqlite.h"
+
+namespace spanwise::retrieval {
+namespace {
+
+constexpr const char* kDatabaseName = "/meta.db";
+constexpr const char* kChunkColumns =
+    "c.chunk_id, d.ext_id, c.title, c.heading, c.text, c.byte_begin, c.byte_end, c.n_tokens, c.content_hash";
+
+// A path as an SQLite URI.
+std::string UriOf(const std::string& path, std::string_view query) {
+  std::string uri = "file:";
+  for (const char c : path) {
+    if (c == '%' || c == '?' || c == '#') {
+      uri += StrFormat("%{:02x}", static_cast<unsigned char>(c));
+    } else {
+      uri += c;
+    }
+  }
+  return uri + std::string(query);
+}
+
+// Ok for an empty database and for one of ours in this version.
+Status CheckFormat(Database* database, bool* empty) {
+  SW_ASSIGN_OR_RETURN(const int64_t application, database->QueryInt("PRAGMA application_id"));
+  SW_ASSIGN_OR_RETURN(const int64_t version, database->QueryInt("PRAGMA user_version"));
+  SW_ASSIGN_OR_RETURN(const int64_t tables, database->QueryInt("SELECT count(*) FROM sqlite_schema"));
+  *empty = tables == 0 && application == 0 && version == 0;
+  if (*empty) return Status::Ok();
+  if (application != kApplicationId)
+    return Corruption(StrFormat("{}: is an SQLite database, but no corpus of Spanwise", database->path()));
+  if (version != kSchemaVersion)
+    return InvalidArgument(
+        StrFormat("{}: the corpus has format {}, this program reads {}; index the documents into a new folder",
+                  database->path(), version, kSchemaVersion));
+  return Status::Ok();
+}
+
+StoredChunk ChunkOf(const Statement& row) {
+  StoredChunk chunk;
+  chunk.chunk_id = row.Int(0);
+  chunk.document_id = row.Text(1);
+  chunk.title = row.Text(2);
+  chunk.heading_path = row.Text(3);
+  chunk.text = row.Text(4);
+  chunk.begin = static_cast<size_t>(row.Int(5));
+  chunk.end = static_cast<size_t>(row.Int(6));
+  chunk.n_tokens = static_cast<size_t>(row.Int(7));
+  const std::string_view hash = row.Text(8);
+  std::memcpy(chunk.content_hash.bytes.data(), hash.data(), std::min(hash.size(), chunk.content_hash.bytes.size()));
+  return chunk;
+}
+
+int64_t NowNs() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+}  // namespace
+
+struct Corpus::Impl {
+  std::string folder;
+  std::mutex write_mutex, read_mutex;
+  std::optional<Database> writer;  // guarded by write_mutex; absent when read-only
+  std::optional<Database> reader;  // guarded by read_mutex, as is what follows
+  std::optional<QueryTokenizer> tokenizer;
+
+  Status OpenWriter(const std::string& path, const OpenOptions& options) {
+    const int flags = SQLITE_OPEN_READWRITE | (options.create ? SQLITE_OPEN_CREATE : 0);
+    SW_ASSIGN_OR_RETURN(Database database, Database::Open(path, path, flags));
+    // The size of the page cache bounds the memory of a long run; a commit that returned survives a power cut.
+    SW_RETURN_IF_ERROR(database.Execute("PRAGMA synchronous = FULL; PRAGMA cache_size = -16384;"));
+    bool empty = false;
+    SW_RETURN_IF_ERROR(CheckFormat(&database, &empty));
+    SW_RETURN_IF_ERROR(database.Execute("PRAGMA journal_mode = WAL"));
+    SW_RETURN_IF_ERROR(RegisterTokenizer(&database));
+    if (empty) {
+      SW_ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(&database, Transaction::kWrite));
+      SW_RETURN_IF_ERROR(CheckFormat(&database, &empty));  // another process may have been faster
+      if (empty) SW_RETURN_IF_ERROR(CreateSchema(&database));
+      SW_RETURN_IF_ERROR(transaction.Commit());
+    }
+    if (options.max_bytes > 0) {
+      SW_ASSIGN_OR_RETURN(const int64_t page_bytes, database.QueryInt("PRAGMA page_size"));
+      const uint64_t pages =
+          std::max<uint64_t>(1, options.max_bytes / static_cast<uint64_t>(std::max<int64_t>(page_bytes, 1)));
+      SW_RETURN_IF_ERROR(
+          database.Execute(StrFormat("PRAGMA max_page_count = {}", std::min<uint64_t>(pages, 0xFFFFFFFE))));
+    }
+    writer = std::move(database);
+    return Status::Ok();
+  }
+
+  Status OpenReader(const std::string& path) {
+    // A folder that cannot be written has no place for the shared memory of WAL; then nobody else writes there either.
+    const bool immutable = !writer && access(folder.c_str(), W_OK) != 0 && !FileExists(path + "-wal");
+    SW_ASSIGN_OR_RETURN(Database database, Database::Open(path, UriOf(path, immutable ? "?immutable=1" : ""),
+                                                          SQLITE_OPEN_READONLY | SQLITE_OPEN_URI));
+    bool empty = false;
+    SW_RETURN_IF_ERROR(CheckFormat(&database, &empty));
+    if (empty) return Corruption(path + ": is an empty database, no corpus");
+    SW_RETURN_IF_ERROR(RegisterTokenizer(&database));
+    reader = std::move(database);
+    SW_ASSIGN_OR_RETURN(tokenizer, QueryTokenizer::Create(&*reader));
+    return Status::Ok();
+  }
+
+  Status Writable() const { return writer ? Status::Ok() : InvalidArgument(folder + ": the corpus is read-only here"); }
+
+  Result<std::string> Match(std::string_view query, const SearchOptions& options) {
+    SW_ASSIGN_OR_RETURN(const std::vector<QueryTerm> terms, tokenizer->Terms(query));
+    if (terms.empty()) return std::string();
+    SW_ASSIGN_OR_RETURN(const int64_t n_chunks, reader->QueryInt("SELECT value FROM meta WHERE key = 'chunks'"));
+    SW_ASSIGN_OR_RETURN(Statement count, reader->Prepare("SELECT doc FROM chunk_terms WHERE term = ?1"));
+    MatchOptions match;
+    match.max_document_share = options.max_document_share;
+    match.max_terms = options.max_terms;
+    return BuildMatch(terms, static_cast<size_t>(n_chunks), match, [&](const std::string& token) -> Result<size_t> {
+      SW_ASSIGN_OR_RETURN(const bool found, count.Bind(1, token).Step());
+      const size_t n = found ? static_cast<size_t>(count.Int(0)) : 0;
+      count.Reset();
+      return n;
+    });
+  }
+};
+
+namespace {
+
+// One run of Index: the files in order, within the caller's transaction.
+class IndexRun {
+ public:
+  IndexRun(const SourceListing& listing, const IndexOptions& options, const ProgressCallback& progress,
+           CorpusWriter* writer, IndexReport* report)
+      : listing_(listing),
+        options_(options),
+        progress_(progress),
+        writer_(writer),
+        report_(report),
+        chunker_(options.chunk.Describe()) {
+    progress_state_.files_total = listing.files.size();
+    for (const SourceFile& file : listing.files) {
+      progress_state_.bytes_total += file.size_bytes;
+      present_.insert(file.absolute);
+    }
+  }
+
+  Status Run() {
+    for (const SourceFile& file : listing_.files) {
+      progress_state_.path = file.path;
+      SW_RETURN_IF_ERROR(Progress());
+      const Status status = TakeFile(file);
+      if (!status.ok()) return status;
+      ++progress_state_.files_done;
+      progress_state_.bytes_done += file.size_bytes;
+    }
+    for (const std::string& root : listing_.roots) SW_RETURN_IF_ERROR(RemoveVanished(root));
+    progress_state_.path = {};
+    return Progress();
+  }
+
+ private:
+  Status Progress() {
+    if (progress_ && !progress_(progress_state_))
+      return Cancelled("indexing was cancelled; the corpus is as it was before");
+    return Status::Ok();
+  }
+
+  Status TakeFile(SourceFile file) {
+    SW_ASSIGN_OR_RETURN(const std::optional<FileRow> before, writer_->FindFile(file.absolute));
+    if (before) {
+      file.id = before->id;
+      if (file.root.empty()) file.root = before->root;
+    }
+    if (before && !options_.rechunk && before->mtime_ns == file.mtime_ns && before->chunker == chunker_ &&
+        before->size_bytes == static_cast<int64_t>(file.size_bytes))
+      return TakeUnread(file, *before);
+
+    // Documents are put as they are read, so a file that fails halfway must not leave half of itself: it is read into
+    // memory first only when its failure would not end the run.
+    std::vector<SourceDocument> documents;
+    if (options_.keep_going) {
+      const Status status = ReadSource(file, options_.limits, [&](SourceDocument document) {
+        documents.push_back(std::move(document));
+        return Status::Ok();
+      });
+      if (!status.ok()) {
+        report_->skipped.push_back({file.path, status.message()});
+        return Status::Ok();
+      }
+    }
+    ++report_->files_read;
+    FileRow row{before ? before->file_id : 0, file.absolute, file.root, file.id, static_cast<int64_t>(file.size_bytes),
+                // A file changed this recently may change again without a new time.
+                NowNs() - file.mtime_ns < kTrustAfterNs ? kUnknownTime : file.mtime_ns, chunker_};
+    SW_RETURN_IF_ERROR(writer_->PutFile(&row));
+    std::unordered_set<std::string> now;
+    const DocumentSink take = [&](SourceDocument document) -> Status {
+      SW_RETURN_IF_ERROR(Claim(document.id, file, row.file_id));
+      SW_RETURN_IF_ERROR(writer_->PutDocument(document, row.file_id, options_.rechunk));
+      now.insert(std::move(document.id));
+      if (++progress_state_.documents % kDocumentsPerReport == 0) return Progress();
+      return Status::Ok();
+    };
+    for (SourceDocument& document : documents) SW_RETURN_IF_ERROR(take(std::move(document)));
+    if (!options_.keep_going) SW_RETURN_IF_ERROR(ReadSource(file, options_.limits, take));
+
+    SW_ASSIGN_OR_RETURN(const std::vector<std::string> held, writer_->DocumentsOf(row.file_id));
+    for (const std::string& id : held)
+      if (!now.contains(id)) SW_RETURN_IF_ERROR(writer_->RemoveDocument(id));
+    return Status::Ok();
+  }
+
+  Status TakeUnread(const SourceFile& file, FileRow row) {
+    SW_ASSIGN_OR_RETURN(const std::vector<std::string> ids, writer_->DocumentsOf(row.file_id));
+    for (const std::string& id : ids) SW_RETURN_IF_ERROR(Claim(id, file, row.file_id));
+    report_->unchanged += ids.size();
+    progress_state_.documents += ids.size();
+    if (row.root == file.root) return Status::Ok();
+    row.root = file.root;
+    return writer_->PutFile(&row);
+  }
+
+  // Takes an id for a file: once in a run, and not from another file that is still there.
+  Status Claim(const std::string& id, const SourceFile& file, int64_t file_id) {
+    const auto duplicate = [&](const std::string& other) {
+      return InvalidArgument(
+          StrFormat("{}: its document {} has the same id as one from {}; give them different ids, or index "
+                    "a folder that holds both",
+                    file.path, Quoted(id), other));
+    };
+    if (const auto [it, added] = claimed_.emplace(id, file.path); !added) return duplicate(it->second);
+    SW_ASSIGN_OR_RETURN(const CorpusWriter::Owner owner, writer_->OwnerOf(id));
+    if (!owner.file_id || *owner.file_id == file_id) return Status::Ok();
+    if (!present_.contains(owner.path) && FileExists(owner.path)) return duplicate(owner.path);
+    return writer_->Distrust(*owner.file_id);  // if it still has the document, reading it will say so
+  }
+
+  Status RemoveVanished(const std::string& root) {
+    SW_ASSIGN_OR_RETURN(const std::vector<FileRow> rows, writer_->FilesUnder(root));
+    for (const FileRow& row : rows) {
+      // A file that was named itself (a hidden one, say) is not the folder's to remove while it exists.
+      if (present_.contains(row.path) || (row.root.empty() && FileExists(row.path))) continue;
+      SW_RETURN_IF_ERROR(writer_->RemoveFile(row));
+    }
+    return Status::Ok();
+  }
+
+  static constexpr size_t kDocumentsPerReport = 64;
+  static constexpr int64_t kTrustAfterNs = 2'000'000'000;  // the coarsest time stamps in use (FAT) have two seconds
+
+  const SourceListing& listing_;
+  const IndexOptions& options_;
+  const ProgressCallback& progress_;
+  CorpusWriter* writer_;
+  IndexReport* report_;
+  std::string chunker_;
+  IndexProgress progress_state_;
+  std::unordered_set<std::string> present_;               // absolute paths of this run's files
+  std::unordered_map<std::string, std::string> claimed_;  // document id -> path
+};
+
+}  // namespace
+
+Corpus::Corpus(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Corpus::~Corpus() = default;
+
+Result<std::unique_ptr<Corpus>> Corpus::Open(const std::string& folder, const OpenOptions& options) {
+  auto impl = std::make_unique<Impl>();
+  impl->folder = folder;
+  const std::string path = folder + kDatabaseName;
+  if (options.create) {
+    std::error_code error;
+    std::filesystem::create_directories(folder, error);
+    if (error) return InvalidArgument(StrFormat("{}: cannot make the folder: {}", folder, error.message()));
+  } else if (!FileExists(path)) {
+    return NotFound(StrFormat(
+        "{}: no corpus here (there is no meta.db); make one with: spanwise index PATH --corpus {}", folder, folder));
+  }
+  if (options.create || (access(path.c_str(), W_OK) == 0 && access(folder.c_str(), W_OK) == 0))
+    SW_RETURN_IF_ERROR(impl->OpenWriter(path, options));
+  SW_RETURN_IF_ERROR(impl->OpenReader(path));
+  return std::unique_ptr<Corpus>(new Corpus(std::move(impl)));
+}
+
+const std::string& Corpus::folder() const { return impl_->folder; }
+bool Corpus::read_only() const { return !impl_->writer; }
+
+Result<IndexReport> Corpus::Index(const std::vector<std::string>& paths, const IndexOptions& options,
+                                  const ProgressCallback& progress) {
+  SW_RETURN_IF_ERROR(impl_->Writable());
+  SW_ASSIGN_OR_RETURN(const SourceListing listing, ListSources(paths));
+  IndexReport report;
+  report.skipped = listing.skipped;
+  const std::lock_guard lock(impl_->write_mutex);
+  SW_ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(&*impl_->writer, Transaction::kWrite));
+  {
+    SW_ASSIGN_OR_RETURN(CorpusWriter writer, CorpusWriter::Create(&*impl_->writer, options.chunk, &report));
+    SW_RETURN_IF_ERROR(IndexRun(listing, options, progress, &writer, &report).Run());
+    SW_RETURN_IF_ERROR(writer.Finish());
+  }
+  SW_RETURN_IF_ERROR(transaction.Commit());
+  return report;
+}
+
+Result<IndexReport> Corpus::AddDocuments(std::vector<SourceDocument> documents, const IndexOptions& options) {
+  SW_RETURN_IF_ERROR(impl_->Writable());
+  std::unordered_set<std::string_view> seen;
+  for (SourceDocument& document : documents) {
+    SW_RETURN_IF_ERROR(CheckDocument(options.limits, StrFormat("document {}", Quoted(document.id)), &document));
+    if (!seen.insert(document.id).second)
+      return InvalidArgument(StrFormat("two documents have the id {}", Quoted(document.id)));
+  }
+  IndexReport report;
+  const std::lock_guard lock(impl_->write_mutex);
+  SW_ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(&*impl_->writer, Transaction::kWrite));
+  {
+    SW_ASSIGN_OR_RETURN(CorpusWriter writer, CorpusWriter::Create(&*impl_->writer, options.chunk, &report));
+    for (const SourceDocument& document : documents) {
+      SW_ASSIGN_OR_RETURN(const CorpusWriter::Owner owner, writer.OwnerOf(document.id));
+      if (owner.file_id)
+        return InvalidArgument(
+            StrFormat("document {} comes from the file {}; change the file and index it again, or delete the "
+                      "document first",
+                      Quoted(document.id), owner.path));
+      SW_RETURN_IF_ERROR(writer.PutDocument(document, std::nullopt, options.rechunk));
+    }
+    SW_RETURN_IF_ERROR(writer.Finish());
+  }
+  SW_RETURN_IF_ERROR(transaction.Commit());
+  return report;
+}
+
+Status Corpus::DeleteDocument(const std::string& id) {
+  SW_RETURN_IF_ERROR(impl_->Writable());
+  const std::lock_guard lock(impl_->write_mutex);
+  SW_ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(&*impl_->writer, Transaction::kWrite));
+  {
+    IndexReport report;
+    const ChunkOptions unused;
+    SW_ASSIGN_OR_RETURN(CorpusWriter writer, CorpusWriter::Create(&*impl_->writer, unused, &report));
+    SW_ASSIGN_OR_RETURN(const CorpusWriter::Owner owner, writer.OwnerOf(id));
+    SW_RETURN_IF_ERROR(writer.RemoveDocument(id));
+    if (owner.file_id) SW_RETURN_IF_ERROR(writer.Distrust(*owner.file_id));
+    SW_RETURN_IF_ERROR(writer.Finish());
+  }
+  return transaction.Commit();
+}
+
+Result<std::vector<Hit>> Corpus::Search(std::string_view query, size_t k, const SearchOptions& options) const {
+  std::vector<Hit> hits;
+  if (k == 0) return hits;
+  const std::lock_guard lock(impl_->read_mutex);
+  Database& database = *impl_->reader;
+  SW_ASSIGN_OR_RETURN(const Transaction snapshot, Transaction::Begin(&database, Transaction::kRead));
+  SW_ASSIGN_OR_RETURN(const std::string match, impl_->Match(query, options));
+  if (match.empty()) return hits;
+
+  std::string chosen = "null";
+  if (options.document_ids) {
+    json::array ids;
+    for (const std::string& id : *options.document_ids)
+      if (IsValidUtf8(id)) ids.emplace_back(json::string_view(id));
+    chosen = json::serialize(ids);
+  }
+  // Ids and scores first: rows with text would make the sort heavy.
+  SW_ASSIGN_OR_RETURN(
+      Statement rank,
+      database.Prepare(
+          options.document_ids
+              ? "SELECT rowid, bm25(chunk_fts, ?1, ?2, ?3) AS cost FROM chunk_fts WHERE chunk_fts MATCH ?4 AND rowid "
+                "IN (SELECT chunk_id FROM chunk JOIN document USING(doc_id) WHERE ext_id IN "
+                "(SELECT value FROM json_each(?6))) ORDER BY cost, rowid LIMIT ?5"
+              : "SELECT rowid, bm25(chunk_fts, ?1, ?2, ?3) AS cost FROM chunk_fts WHERE chunk_fts MATCH ?4 "
+                "ORDER BY cost, rowid LIMIT ?5"));
+  rank.Bind(1, options.title_weight).Bind(2, options.heading_weight).Bind(3, options.text_weight).Bind(4, match);
+  rank.Bind(5, options.max_per_document > 0 ? int64_t{-1} : static_cast<int64_t>(std::min<size_t>(k, INT64_MAX)));
+  if (options.document_ids) rank.Bind(6, chosen);
+  SW_ASSIGN_OR_RETURN(Statement read, database.Prepare(StrFormat("SELECT {} FROM chunk c JOIN document d USING(doc_id) "
+                                                                 "WHERE c.chunk_id = ?1",
+                                                                 kChunkColumns)));
+  std::unordered_map<std::string, size_t> per_document;
+  while (hits.size() < k) {
+    SW_ASSIGN_OR_RETURN(const bool more, rank.Step());
+    if (!more) break;
+    SW_ASSIGN_OR_RETURN(const bool found, read.Bind(1, rank.Int(0)).Step());
+    if (!found)
+      return Corruption(StrFormat("{}: the index names chunk {}, which does not exist; index again into a new folder",
+                                  database.path(), rank.Int(0)));
+    Hit hit;
+    static_cast<StoredChunk&>(hit) = ChunkOf(read);
+    read.Reset();
+    if (options.max_per_document > 0 && ++per_document[hit.document_id] > options.max_per_document) continue;
+    hit.score = -rank.Real(1);
+    hit.rank = hits.size() + 1;
+    hits.push_back(std::move(hit));
+  }
+  return hits;
+}
+
+namespace {
+
+constexpr const char* kDocumentColumns = "doc_id, ext_id, title, metadata, path, text_bytes, n_chunks, tail";
+
+void FillInfo(const Statement& row, DocumentInfo* info) {
+  info->id = row.Text(1);
+  info->title = row.Text(2);
+  info->metadata_json = row.Text(3);
+  info->path = row.Text(4);
+  info->text_bytes = static_cast<size_t>(row.Int(5));
+  info->n_chunks = static_cast<size_t>(row.Int(6));
+}
+
+Status NoDocument(const std::string& id) {
+  return NotFound(StrFormat("the corpus has no document with the id {}", Quoted(id)));
+}
+
+}  // namespace
+
+Result<std::vector<DocumentInfo>> Corpus::ListDocuments(const std::string& after, size_t limit) const {
+  const std::lock_guard lock(impl_->read_mutex);
+  SW_ASSIGN_OR_RETURN(Statement list, impl_->reader->Prepare(StrFormat("SELECT {} FROM document WHERE ext_id > ?1 "
+                                                                       "ORDER BY ext_id LIMIT ?2",
+                                                                       kDocumentColumns)));
+  list.Bind(1, after).Bind(2, static_cast<int64_t>(std::min<size_t>(limit, INT64_MAX)));
+  std::vector<DocumentInfo> documents;
+  while (true) {
+    SW_ASSIGN_OR_RETURN(const bool more, list.Step());
+    if (!more) return documents;
+    FillInfo(list, &documents.emplace_back());
+  }
+}
+
+Result<StoredDocument> Corpus::GetDocument(const std::string& id) const {
+  const std::lock_guard lock(impl_->read_mutex);
+  Database& database = *impl_->reader;
+  SW_ASSIGN_OR_RETURN(const Transaction snapshot, Transaction::Begin(&database, Transaction::kRead));
+  SW_ASSIGN_OR_RETURN(Statement find,
+                      database.Prepare(StrFormat("SELECT {} FROM document WHERE ext_id = ?1", kDocumentColumns)));
+  SW_ASSIGN_OR_RETURN(const bool found, find.Bind(1, id).Step());
+  if (!found) return NoDocument(id);
+  StoredDocument document;
+  FillInfo(find, &document);
+  SW_ASSIGN_OR_RETURN(Statement chunks, database.Prepare("SELECT gap, text FROM chunk WHERE doc_id = ?1 ORDER BY ord"));
+  chunks.Bind(1, find.Int(0));
+  document.text.reserve(document.text_bytes);
+  while (true) {
+    SW_ASSIGN_OR_RETURN(const bool more, chunks.Step());
+    if (!more) break;
+    document.text += chunks.Text(0);
+    document.text += chunks.Text(1);
+  }
+  document.text += find.Text(7);
+  if (document.text.size() != document.text_bytes)
+    return Corruption(StrFormat("{}: document {} has {} bytes of text, expected {}", database.path(), Quoted(id),
+                                document.text.size(), document.text_bytes));
+  return document;
+}
+
+Result<StoredChunk> Corpus::ReadChunk(int64_t chunk_id) const {
+  const std::lock_guard lock(impl_->read_mutex);
+  SW_ASSIGN_OR_RETURN(Statement read,
+                      impl_->reader->Prepare(StrFormat("SELECT {} FROM chunk c JOIN document d USING(doc_id) "
+                                                       "WHERE c.chunk_id = ?1",
+                                                       kChunkColumns)));
+  SW_ASSIGN_OR_RETURN(const bool found, read.Bind(1, chunk_id).Step());
+  if (!found) return NotFound(StrFormat("the corpus has no chunk {}", chunk_id));
+  return ChunkOf(read);
+}
+
+Result<std::vector<StoredChunk>> Corpus::ReadChunks(const std::string& document_id) const {
+  const std::lock_guard lock(impl_->read_mutex);
+  Database& database = *impl_->reader;
+  SW_ASSIGN_OR_RETURN(const Transaction snapshot, Transaction::Begin(&database, Transaction::kRead));
+  SW_ASSIGN_OR_RETURN(Statement find, database.Prepare("SELECT doc_id FROM document WHERE ext_id = ?1"));
+  SW_ASSIGN_OR_RETURN(const bool found, find.Bind(1, document_id).Step());
+  if (!found) return NoDocument(document_id);
+  SW_ASSIGN_OR_RETURN(Statement list, database.Prepare(StrFormat("SELECT {} FROM chunk c JOIN document d USING(doc_id) "
+                                                                 "WHERE c.doc_id = ?1 ORDER BY c.ord",
+                                                                 kChunkColumns)));
+  list.Bind(1, find.Int(0));
+  std::vector<StoredChunk> chunks;
+  while (true) {
+    SW_ASSIGN_OR_RETURN(const bool more, list.Step());
+    if (!more) return chunks;
+    chunks.push_back(ChunkOf(list));
+  }
+}
+
+Result<CorpusStats> Corpus::Stats() const {
+  const std::lock_guard lock(impl_->read_mutex);
+  SW_ASSIGN_OR_RETURN(Statement read, impl_->reader->Prepare("SELECT key, value FROM meta"));
+  CorpusStats stats;
+  while (true) {
+    SW_ASSIGN_OR_RETURN(const bool more, read.Step());
+    if (!more) return stats;
+    const auto value = static_cast<uint64_t>(read.Int(1));
+    if (read.Text(0) == "documents") stats.documents = value;
+    if (read.Text(0) == "chunks") stats.chunks = value;
+    if (read.Text(0) == "generation") stats.generation = value;
+  }
+}
+
+Status Corpus::Check() {
+  SW_RETURN_IF_ERROR(impl_->Writable());  // FTS5 checks itself through a write
+  const std::lock_guard lock(impl_->write_mutex);
+  Database& database = *impl_->writer;
+  SW_ASSIGN_OR_RETURN(Statement check, database.Prepare("PRAGMA integrity_check(1)"));
+  SW_ASSIGN_OR_RETURN(const bool row, check.Step());
+  if (row && check.Text(0) != "ok")
+    return Corruption(
+        StrFormat("{}: the database is damaged ({}); delete it and index again", database.path(), check.Text(0)));
+  check.Reset();
+  // Rank 1 compares with the content table, not only the index with itself.
+  SW_RETURN_IF_ERROR(database.Execute("INSERT INTO chunk_fts(chunk_fts, rank) VALUES('integrity-check', 1)"));
+  SW_ASSIGN_OR_RETURN(
+      const int64_t wrong,
+      database.QueryInt("SELECT (SELECT count(*) FROM chunk) <> (SELECT value FROM meta WHERE key = 'chunks') OR "
+                        "(SELECT count(*) FROM document) <> (SELECT value FROM meta WHERE key = 'documents')"));
+  return wrong ? Corruption(database.path() + ": the counters do not match the tables; delete it and index again")
+               : Status::Ok();
+}
+
+}  // namespace spanwise::retrieval

@@ -1,0 +1,351 @@
+#include "retrieval/document.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <system_error>
+#include <unordered_set>
+#include <utility>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/str.h"
+
+namespace spanwise::retrieval {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+
+std::string LowerExtension(const std::string& path) {
+  std::string extension = fs::path(path).extension().string();
+  for (char& c : extension)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
+  return extension;
+}
+
+// What the name's ending says, or the Status that says why the file cannot be read.
+Result<SourceKind> KindOf(const std::string& path) {
+  const std::string extension = LowerExtension(path);
+  if (extension == ".txt" || extension == ".text") return SourceKind::kText;
+  if (extension == ".md" || extension == ".markdown") return SourceKind::kMarkdown;
+  if (extension == ".jsonl" || extension == ".ndjson") return SourceKind::kJsonLines;
+  if (extension == ".html" || extension == ".htm" || extension == ".pdf")
+    return Unimplemented(StrFormat("{}: {} files are not supported yet; convert it to .md or .txt", path, extension));
+  return InvalidArgument(StrFormat("{}: {} is no document type; .txt, .md and .jsonl are read", path,
+                                   extension.empty() ? "a name without an ending" : Quoted(extension, 20)));
+}
+
+struct FileFacts {
+  bool directory = false, regular = false;
+  uint64_t size_bytes = 0;
+  int64_t mtime_ns = 0;
+};
+
+Result<FileFacts> Examine(const std::string& path) {
+  struct stat info;
+  if (stat(path.c_str(), &info) != 0) {
+    const std::string message = StrFormat("{}: {}", path, std::strerror(errno));
+    return errno == ENOENT || errno == ENOTDIR ? NotFound(message) : InvalidArgument(message);
+  }
+  return FileFacts{S_ISDIR(info.st_mode), S_ISREG(info.st_mode), static_cast<uint64_t>(info.st_size),
+                   int64_t{info.st_mtim.tv_sec} * 1000000000 + info.st_mtim.tv_nsec};
+}
+
+Result<fs::path> Absolute(const std::string& path) {
+  std::error_code error;
+  fs::path absolute = fs::absolute(path, error).lexically_normal();
+  if (error) return InvalidArgument(StrFormat("{}: {}", Quoted(path), error.message()));
+  if (!absolute.has_filename() && absolute.has_parent_path() && absolute != absolute.root_path())
+    absolute = absolute.parent_path();  // "docs/" is "docs"
+  return absolute;
+}
+
+// Collects the files of the arguments, each once.
+class Lister {
+ public:
+  Status Add(const std::string& argument) {
+    SW_ASSIGN_OR_RETURN(const FileFacts facts, Examine(argument));
+    SW_ASSIGN_OR_RETURN(const fs::path absolute, Absolute(argument));
+    parent_ = absolute.parent_path();
+    if (facts.directory) {
+      root_ = absolute.string();
+      listing_.roots.push_back(root_);
+      return AddFolder(fs::path(argument).lexically_normal());
+    }
+    root_.clear();
+    return AddFile(argument, facts);
+  }
+
+  SourceListing Take() { return std::move(listing_); }
+
+ private:
+  Status AddFile(const std::string& path, const FileFacts& facts) {
+    if (!facts.regular) return InvalidArgument(path + ": is not a regular file");
+    SW_ASSIGN_OR_RETURN(const SourceKind kind, KindOf(path));
+    SW_ASSIGN_OR_RETURN(const fs::path absolute, Absolute(path));
+    std::string id = absolute.lexically_relative(parent_).generic_string();
+    if (!IsValidUtf8(id)) return InvalidArgument(StrFormat("{}: the name is not UTF-8", Quoted(path)));
+    if (seen_.insert(absolute.string()).second)
+      listing_.files.push_back({path, absolute.string(), root_, std::move(id), kind, facts.size_bytes, facts.mtime_ns});
+    return Status::Ok();
+  }
+
+  Status AddFolder(const fs::path& folder) {
+    std::vector<std::string> paths;
+    std::error_code error;
+    fs::recursive_directory_iterator entry(folder, error);
+    for (const fs::recursive_directory_iterator end; !error && entry != end; entry.increment(error)) {
+      std::error_code ignored;  // a file that vanishes meanwhile is met again in Examine
+      const bool is_folder = entry->is_directory(ignored);
+      if (entry->path().filename().string().starts_with('.')) {
+        if (is_folder) entry.disable_recursion_pending();
+      } else if (is_folder && entry->is_symlink(ignored)) {
+        listing_.skipped.push_back({entry->path().string(), "a symbolic link to a folder is not followed"});
+      } else if (!is_folder) {
+        paths.push_back(entry->path().string());
+      }
+    }
+    if (error) return InvalidArgument(StrFormat("{}: cannot list the folder: {}", folder.string(), error.message()));
+    std::sort(paths.begin(), paths.end());
+    for (const std::string& path : paths) {
+      const auto facts = Examine(path);
+      const Status status = facts.ok() ? AddFile(path, *facts) : facts.status();
+      if (status.ok()) continue;
+      std::string_view reason = status.message();
+      if (reason.starts_with(path + ": ")) reason.remove_prefix(path.size() + 2);
+      listing_.skipped.push_back({path, std::string(reason)});
+    }
+    return Status::Ok();
+  }
+
+  SourceListing listing_;
+  std::unordered_set<std::string> seen_;
+  fs::path parent_;
+  std::string root_;
+};
+
+Status CheckText(std::string_view text, size_t max_bytes, std::string_view where) {
+  if (text.size() > max_bytes)
+    return ResourceExhausted(StrFormat("{}: {} bytes of text, at most {} are read", where, text.size(), max_bytes));
+  size_t bad = 0;
+  if (!IsValidUtf8(text, &bad)) {
+    const bool utf16 = text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF");
+    return InvalidArgument(StrFormat("{}: not UTF-8 at byte {}{}; convert it to UTF-8", where, bad,
+                                     utf16 ? " (it looks like UTF-16)" : ""));
+  }
+  if (const size_t nul = text.find('\0'); nul != std::string_view::npos)
+    return InvalidArgument(StrFormat("{}: a NUL byte at byte {}: this is not text", where, nul));
+  return Status::Ok();
+}
+
+// The document of one line of a .jsonl file; its path and fallback id are filled in by the caller.
+Result<SourceDocument> ParseLine(std::string_view line, const std::string& where) {
+  size_t bad = 0;
+  if (!IsValidUtf8(line, &bad)) return InvalidArgument(StrFormat("{}: not UTF-8 at byte {} of the line", where, bad));
+  SW_ASSIGN_OR_RETURN(const json::value value, ParseJson(line, where));
+  if (!value.is_object())
+    return InvalidArgument(StrFormat("{}: the line is {}, expected an object", where, JsonKindName(value)));
+  const json::object& object = value.get_object();
+  const auto string = [&](std::string_view key) -> Result<std::optional<std::string>> {
+    auto member = GetString(object, key);
+    if (!member.ok()) return member.status().WithContext(where);
+    return member;
+  };
+  SourceDocument document;
+  SW_ASSIGN_OR_RETURN(const auto text, string("text"));
+  if (!text) return InvalidArgument(StrFormat("{}: 'text' is missing", where));
+  document.text = *text;
+  SW_ASSIGN_OR_RETURN(const auto title, string("title"));
+  document.title = title.value_or("");
+  if (const json::value* id = object.if_contains("id"); id && (id->is_int64() || id->is_uint64())) {
+    document.id = json::serialize(*id);
+  } else {
+    SW_ASSIGN_OR_RETURN(const auto name, string("id"));
+    document.id = name.value_or("");
+    if (name && name->empty()) return InvalidArgument(StrFormat("{}: 'id' is empty", where));
+  }
+  const auto metadata = GetObject(object, "metadata");
+  if (!metadata.ok()) return metadata.status().WithContext(where);
+  if (*metadata) document.metadata_json = json::serialize(**metadata);
+  return document;
+}
+
+// One .jsonl file, fed line by line.
+class JsonLines {
+ public:
+  JsonLines(const SourceFile& file, const DocumentLimits& limits, const DocumentSink& sink)
+      : file_(file), limits_(limits), sink_(sink) {}
+
+  Status Line(std::string_view line) {
+    ++number_;
+    if (number_ == 1 && line.starts_with(kByteOrderMark)) line.remove_prefix(kByteOrderMark.size());
+    if (Trim(line).empty()) return Status::Ok();
+    if (line.size() > limits_.max_line_bytes) return TooLong(line.size());
+    const std::string where = StrFormat("{}:{}", file_.path, number_);
+    SW_ASSIGN_OR_RETURN(SourceDocument document, ParseLine(line, where));
+    if (document.id.empty()) document.id = StrFormat("{}#{}", file_.id, number_);
+    document.path = file_.path;
+    SW_RETURN_IF_ERROR(CheckDocument(limits_, where, &document));
+    return sink_(std::move(document));
+  }
+
+  // A line that is not read to its end: it has at least `bytes`.
+  Status TooLong(size_t bytes) const {
+    return ResourceExhausted(StrFormat("{}:{}: a line of {} bytes or more, at most {} are read", file_.path,
+                                       std::max<size_t>(number_, 1), bytes, limits_.max_line_bytes));
+  }
+  void CountLine() { ++number_; }
+
+ private:
+  const SourceFile& file_;
+  const DocumentLimits& limits_;
+  const DocumentSink& sink_;
+  size_t number_ = 0;
+};
+
+struct CloseFile {
+  void operator()(std::FILE* file) const { std::fclose(file); }
+};
+
+Status ReadJsonLines(const SourceFile& file, const DocumentLimits& limits, const DocumentSink& sink) {
+  const std::unique_ptr<std::FILE, CloseFile> stream(std::fopen(file.absolute.c_str(), "rbe"));
+  if (!stream) {
+    const std::string message = StrFormat("{}: cannot open: {}", file.path, std::strerror(errno));
+    return errno == ENOENT ? NotFound(message) : InvalidArgument(message);
+  }
+  JsonLines lines(file, limits, sink);
+  std::string pending, buffer(size_t{1} << 18, '\0');
+  while (const size_t n = std::fread(buffer.data(), 1, buffer.size(), stream.get())) {
+    std::string_view bytes(buffer.data(), n);
+    for (size_t end; (end = bytes.find('\n')) != std::string_view::npos; bytes.remove_prefix(end + 1)) {
+      pending += bytes.substr(0, end);
+      SW_RETURN_IF_ERROR(lines.Line(pending));
+      pending.clear();
+    }
+    pending += bytes;
+    if (pending.size() > limits.max_line_bytes) {
+      lines.CountLine();
+      return lines.TooLong(pending.size());
+    }
+  }
+  if (std::ferror(stream.get()))
+    return InvalidArgument(StrFormat("{}: cannot read: {}", file.path, std::strerror(errno)));
+  return pending.empty() ? Status::Ok() : lines.Line(pending);
+}
+
+}  // namespace
+
+Result<SourceListing> ListSources(const std::vector<std::string>& arguments) {
+  Lister lister;
+  for (const std::string& argument : arguments) SW_RETURN_IF_ERROR(lister.Add(argument));
+  return lister.Take();
+}
+
+Status ParseSource(const SourceFile& file, std::string bytes, const DocumentLimits& limits, const DocumentSink& sink) {
+  if (file.kind == SourceKind::kJsonLines) {
+    JsonLines lines(file, limits, sink);
+    if (bytes.ends_with('\n')) bytes.pop_back();
+    for (const std::string_view line : Split(bytes, '\n')) SW_RETURN_IF_ERROR(lines.Line(line));
+    return Status::Ok();
+  }
+  SourceDocument document;
+  document.id = file.id;
+  document.path = file.path;
+  document.format = file.kind == SourceKind::kMarkdown ? DocumentFormat::kMarkdown : DocumentFormat::kText;
+  document.text = std::move(bytes);
+  if (document.text.starts_with(kByteOrderMark)) document.text.erase(0, kByteOrderMark.size());
+  SW_RETURN_IF_ERROR(CheckText(document.text, limits.max_text_bytes, file.path));
+  document.title = TitleOf(document.text, document.format);
+  if (document.title.empty() || document.title.size() > limits.max_title_bytes)
+    document.title = fs::path(file.path).stem().string();
+  SW_RETURN_IF_ERROR(CheckDocument(limits, file.path, &document));
+  return sink(std::move(document));
+}
+
+Status ReadSource(const SourceFile& file, const DocumentLimits& limits, const DocumentSink& sink) {
+  if (file.kind == SourceKind::kJsonLines) return ReadJsonLines(file, limits, sink);
+  SW_ASSIGN_OR_RETURN(std::string bytes, ReadFile(file.absolute, limits.max_text_bytes + kByteOrderMark.size()));
+  return ParseSource(file, std::move(bytes), limits, sink);
+}
+
+Result<std::vector<SourceDocument>> ReadDocuments(const std::vector<std::string>& arguments,
+                                                  const DocumentLimits& limits) {
+  SW_ASSIGN_OR_RETURN(const SourceListing listing, ListSources(arguments));
+  if (!listing.skipped.empty())
+    return InvalidArgument(StrFormat("{}: {}", listing.skipped[0].path, listing.skipped[0].reason));
+  std::vector<SourceDocument> documents;
+  std::map<std::string, std::string> seen;  // id -> path
+  for (const SourceFile& file : listing.files) {
+    SW_RETURN_IF_ERROR(ReadSource(file, limits, [&](SourceDocument document) {
+      if (const auto [it, added] = seen.emplace(document.id, document.path); !added)
+        return InvalidArgument(StrFormat("{}: a document with the id {} was already read from {}", document.path,
+                                         Quoted(document.id), it->second));
+      documents.push_back(std::move(document));
+      return Status::Ok();
+    }));
+  }
+  return documents;
+}
+
+Status CheckDocument(const DocumentLimits& limits, std::string_view where, SourceDocument* document) {
+  SW_RETURN_IF_ERROR(CheckText(document->text, limits.max_text_bytes, where));
+  const auto check_line = [&](std::string_view name, std::string_view value, size_t max_bytes) -> Status {
+    if (value.size() > max_bytes)
+      return ResourceExhausted(
+          StrFormat("{}: the {} has {} bytes, at most {} are taken", where, name, value.size(), max_bytes));
+    if (!IsValidUtf8(value)) return InvalidArgument(StrFormat("{}: the {} is not UTF-8", where, name));
+    if (std::any_of(value.begin(), value.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20; }))
+      return InvalidArgument(StrFormat("{}: the {} {} holds a control character", where, name, Quoted(value)));
+    return Status::Ok();
+  };
+  if (document->id.empty()) return InvalidArgument(StrFormat("{}: the document has no id", where));
+  SW_RETURN_IF_ERROR(check_line("id", document->id, limits.max_id_bytes));
+  if (document->title.empty()) {
+    document->title = TitleOf(document->text, document->format);
+    if (document->title.empty() || document->title.size() > limits.max_title_bytes) document->title = document->id;
+  }
+  SW_RETURN_IF_ERROR(check_line("title", document->title, limits.max_title_bytes));
+  if (document->metadata_json.empty()) document->metadata_json = "{}";
+  if (document->metadata_json.size() > limits.max_metadata_bytes)
+    return ResourceExhausted(StrFormat("{}: 'metadata' has {} bytes, at most {} are taken", where,
+                                       document->metadata_json.size(), limits.max_metadata_bytes));
+  if (document->metadata_json == "{}") return Status::Ok();
+  SW_ASSIGN_OR_RETURN(const json::value metadata, ParseJson(document->metadata_json, StrFormat("{}: metadata", where)));
+  if (metadata.is_object()) return Status::Ok();
+  return InvalidArgument(StrFormat("{}: 'metadata' is {}, expected an object", where, JsonKindName(metadata)));
+}
+
+std::string TitleOf(std::string_view text, DocumentFormat format) {
+  constexpr size_t kMaxTitleLine = 80;
+  const auto clean = [](std::string title) {
+    std::replace_if(
+        title.begin(), title.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20; }, ' ');
+    return title;
+  };
+  std::string_view first;
+  bool first_stands_alone = true;
+  for (const Block& block : ParseBlocks(text, format)) {
+    const std::string_view block_text = text.substr(block.range.begin, block.range.size());
+    if (block.kind == BlockKind::kHeading) {
+      if (std::string title = HeadingText(block_text); !title.empty()) return clean(std::move(title));
+    } else if (first.empty()) {
+      first = Trim(block_text);
+      first_stands_alone = block.kind == BlockKind::kParagraph && first.find('\n') == std::string_view::npos;
+      if (format == DocumentFormat::kText) break;
+    }
+  }
+  if (!first_stands_alone || first.size() > kMaxTitleLine || first.empty()) return {};
+  return std::string_view(".,;:!?").find(first.back()) == std::string_view::npos ? clean(std::string(first))
+                                                                                 : std::string();
+}
+
+}  // namespace spanwise::retrieval

@@ -1,0 +1,148 @@
+#include "retrieval/quote.h"
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "retrieval/blocks.h"
+#include "retrieval/unicode.h"
+
+namespace spanwise::retrieval {
+namespace {
+
+constexpr double kNumberWeight = 3.0, kNameWeight = 2.0, kWordWeight = 1.0, kCommonWeight = 0.05;
+
+constexpr std::array<std::string_view, 77> kCommon = {
+    "a",   "about", "all",  "also", "an",    "and",   "any",  "are",  "as",    "at",    "be",    "been", "but",
+    "by",  "can",   "did",  "do",   "does",  "for",   "from", "had",  "has",   "have",  "he",    "her",  "his",
+    "how", "i",     "if",   "in",   "into",  "is",    "it",   "its",  "may",   "more",  "most",  "no",   "not",
+    "of",  "on",    "one",  "only", "or",    "other", "our",  "she",  "so",    "some",  "such",  "than", "that",
+    "the", "their", "them", "then", "there", "these", "they", "this", "those", "to",    "under", "up",   "was",
+    "we",  "were",  "what", "when", "where", "which", "who",  "will", "with",  "would", "you",   "your"};
+
+struct Word {
+  std::string stem;
+  double weight = kWordWeight;
+};
+
+// Inside a number or code: "41,300", "27-45-16", "06:40", "3.5", "2025/12".
+bool JoinsDigits(char c) { return c == ',' || c == '.' || c == '-' || c == ':' || c == '/' || c == '\''; }
+
+// Light and only ever compared with itself: "employees" and "employee", "weighs" and "weigh", "founded" and "found".
+std::string Stem(std::string word) {
+  if (word.ends_with("ies") && word.size() > 4) return word.replace(word.size() - 3, 3, "y");
+  if (word.ends_with("es") && word.size() > 4)
+    word.resize(word.size() - 2);
+  else if (word.ends_with("s") && !word.ends_with("ss") && word.size() > 3)
+    word.pop_back();
+  else if (word.ends_with("ing") && word.size() > 5)
+    word.resize(word.size() - 3);
+  else if (word.ends_with("ed") && word.size() > 4)
+    word.resize(word.size() - 2);
+  if (word.ends_with('e') && word.size() > 3) word.pop_back();
+  return word;
+}
+
+std::vector<Word> WordsOf(std::string_view text) {
+  std::vector<Word> words;
+  bool first = true;
+  for (size_t i = 0; i < text.size();) {
+    const CodePoint start = DecodeAt(text, i);
+    if (!IsWordCharacter(start.value)) {
+      i += start.bytes;
+      continue;
+    }
+    if (IsUnspaced(start.value)) {
+      const size_t next = i + start.bytes;
+      const bool pair = next < text.size() && IsUnspaced(DecodeAt(text, next).value);
+      words.push_back({std::string(text.substr(i, start.bytes + (pair ? DecodeAt(text, next).bytes : 0)))});
+      i = next;
+      first = false;
+      continue;
+    }
+    std::string word;
+    bool digits = false;
+    while (i < text.size()) {
+      const CodePoint c = DecodeAt(text, i);
+      if (IsWordCharacter(c.value) && !IsUnspaced(c.value)) {
+        digits = digits || IsAsciiDigit(c.value);
+        if (IsAsciiUpper(c.value)) {
+          word += static_cast<char>(c.value + 32);
+        } else {
+          word += text.substr(i, c.bytes);
+        }
+        i += c.bytes;
+      } else if (i + 1 < text.size() && JoinsDigits(text[i]) && !word.empty() && IsAsciiDigit(text[i + 1]) &&
+                 IsAsciiDigit(word.back())) {
+        if (text[i] != ',' && text[i] != '\'') word += text[i];  // 41,300 is 41300
+        ++i;
+      } else {
+        break;
+      }
+    }
+    const bool common = std::binary_search(kCommon.begin(), kCommon.end(), word);
+    // A capital says name, except where every sentence has one.
+    const bool name = !first && (IsAsciiUpper(start.value) || start.value >= 0x80);
+    const double weight = digits ? kNumberWeight : common ? kCommonWeight : name ? kNameWeight : kWordWeight;
+    const bool possessive = word == "s" && !words.empty();
+    if (!possessive) words.push_back({digits ? word : Stem(word), weight});
+    first = false;
+  }
+  return words;
+}
+
+// Headings, list items, table rows and code lines are quoted alone; paragraphs by sentence.
+std::vector<ByteRange> Quotable(std::string_view source) {
+  std::vector<ByteRange> ranges;
+  for (const Block& block : ParseBlocks(source, DocumentFormat::kMarkdown)) {
+    const std::string_view text = source.substr(block.range.begin, block.range.size());
+    if (block.kind == BlockKind::kTable || block.kind == BlockKind::kCode) {
+      for (size_t begin = 0; begin < text.size();) {
+        const size_t end = std::min(text.find('\n', begin), text.size());
+        for (const ByteRange line : SplitSentences(text.substr(begin, end - begin)))
+          // The whole line: from its first sentence to its last.
+          if (!ranges.empty() && ranges.back().end > block.range.begin + begin) {
+            ranges.back().end = block.range.begin + begin + line.end;
+          } else {
+            ranges.push_back({block.range.begin + begin + line.begin, block.range.begin + begin + line.end});
+          }
+        begin = end + 1;
+      }
+      continue;
+    }
+    for (const ByteRange sentence : SplitSentences(text))
+      ranges.push_back({block.range.begin + sentence.begin, block.range.begin + sentence.end});
+  }
+  return ranges;
+}
+
+}  // namespace
+
+Quote BestQuote(std::string_view source, std::string_view answer_sentence) {
+  std::unordered_map<std::string, double> wanted;
+  double total = 0;
+  for (Word& word : WordsOf(answer_sentence)) {
+    double& weight = wanted[std::move(word.stem)];
+    if (word.weight <= weight) continue;
+    total += word.weight - weight;
+    weight = word.weight;
+  }
+  Quote best;
+  if (total <= 0) return best;
+  for (const ByteRange range : Quotable(source)) {
+    double found = 0;
+    std::unordered_set<std::string> seen;
+    for (Word& word : WordsOf(source.substr(range.begin, range.size()))) {
+      const auto it = wanted.find(word.stem);
+      if (it != wanted.end() && seen.insert(std::move(word.stem)).second) found += it->second;
+    }
+    // Sums in another order differ in their last bits; that must not decide between equal sentences.
+    if (const double score = std::min(1.0, found / total); score > best.score + 1e-9) best = {range, score};
+  }
+  return best;
+}
+
+}  // namespace spanwise::retrieval
