@@ -1,0 +1,77 @@
+#include <fmt/format.h>
+
+#include "cli/common.h"
+#include "cli/sources.h"
+
+namespace spanwise::cli {
+namespace {
+
+struct Options {
+  CommonOptions common;
+  SamplingOptions sampling;
+  SourceOptions sources;
+  std::string question;
+  std::string system;
+};
+
+void PrintAnswer(const rag::GroundedAnswer& grounded, bool quiet) {
+  fmt::print("{}\n", grounded.answer.text);
+  for (const rag::Citation& c : grounded.citations) {
+    fmt::print("\n[{}] {}", c.label, c.document_id);
+    if (!c.title.empty()) fmt::print(" ({})", c.title);
+    fmt::print(", bytes {} to {}:\n    {}\n", c.begin, c.end, c.quote);
+  }
+  if (quiet) return;
+  const Answer& a = grounded.answer;
+  fmt::print(stderr, "\n{} documents, {} prompt tokens, {} reused; first token after {:.0f} ms, then {:.0f} tokens/s; {}\n",
+             grounded.sources.size(), a.usage.prompt_tokens, a.usage.cached_tokens, a.timings.ttft_ms,
+             a.timings.decode_tokens_per_s, a.compose.exactness);
+}
+
+int Ask(const Options& o) {
+  auto params = ToSamplingParams(o.sampling);
+  if (!params.ok()) return Fail(params.status());
+  auto compose = ToComposeOptions(o.common);
+  if (!compose.ok()) return Fail(compose.status());
+  auto engine = OpenEngine(o.common);
+  if (!engine.ok()) return Fail(engine.status());
+  auto finder = SourceFinder::Open(o.sources, **engine, o.common.quiet);
+  if (!finder.ok()) return Fail(finder.status());
+  auto sources = (*finder)->Find(o.question);
+  if (!sources.ok()) return Fail(sources.status());
+
+  std::vector<Message> messages;
+  if (!o.system.empty()) messages.push_back({"system", o.system});
+  messages.push_back({"user", o.question});
+  Request request = rag::MakeRequest(std::move(messages), *sources, *compose, *params);
+  request.use_cache = !o.common.no_cache;
+  Progress progress("reading documents", o.common.quiet);
+  RequestObserver observer;
+  observer.on_prefill = [&](int done, int total) { progress.Update(done, total); };
+  auto answer = (*engine)->Run(std::move(request), std::move(observer));
+  if (!answer.ok()) return Fail(answer.status());
+  const rag::GroundedAnswer grounded = rag::Ground(std::move(*answer), std::move(*sources));
+  if (o.common.json) {
+    PrintJson(AnswerJson(grounded, (*engine)->model().name, o.sampling.logprobs.has_value()));
+  } else {
+    PrintAnswer(grounded, o.common.quiet);
+  }
+  return kDone;
+}
+
+}  // namespace
+
+Verb AskVerb(CLI::App& app) {
+  auto o = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("ask", "Answer a question from documents, once");
+  verb->add_option("question", o->question, "The question")->required();
+  verb->add_option("--system", o->system, "Instructions that stand before the documents");
+  AddSourceOptions(verb, &o->sources);
+  AddComposeOptions(verb, &o->common);
+  AddSamplingOptions(verb, &o->sampling);
+  AddModelOptions(verb, &o->common);
+  AddOutputOptions(verb, &o->common);
+  return {verb, [o] { return Ask(*o); }};
+}
+
+}  // namespace spanwise::cli

@@ -1,0 +1,93 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <iostream>
+
+#include "base/str.h"
+#include "cli/common.h"
+#include "cli/sources.h"
+
+namespace spanwise::cli {
+namespace {
+
+struct Options {
+  CommonOptions common;
+  SamplingOptions sampling;
+  SourceOptions sources;
+  std::string system;
+};
+
+int Chat(const Options& o) {
+  auto params = ToSamplingParams(o.sampling);
+  if (!params.ok()) return Fail(params.status());
+  auto compose = ToComposeOptions(o.common);
+  if (!compose.ok()) return Fail(compose.status());
+  auto engine = OpenEngine(o.common);
+  if (!engine.ok()) return Fail(engine.status());
+  std::unique_ptr<SourceFinder> finder;
+  if (!o.sources.documents.empty() || !o.sources.corpus.empty()) {
+    auto opened = SourceFinder::Open(o.sources, **engine, o.common.quiet);
+    if (!opened.ok()) return Fail(opened.status());
+    finder = std::move(*opened);
+  }
+  const bool terminal = isatty(STDIN_FILENO) && !o.common.quiet;
+  if (terminal) fmt::print(stderr, "Ask something; an empty line or Ctrl-D ends.\n");
+  std::vector<Message> messages;
+  if (!o.system.empty()) messages.push_back({"system", o.system});
+  for (std::string line;;) {
+    if (terminal) fmt::print(stderr, "\n> ");
+    if (!std::getline(std::cin, line) || Trim(line).empty()) return kDone;
+    messages.push_back({"user", line});
+    std::vector<rag::Source> sources;
+    if (finder) {
+      auto found = finder->Find(line);
+      if (!found.ok()) return Fail(found.status());
+      sources = std::move(*found);
+    }
+    Request request = rag::MakeRequest(messages, sources, *compose, *params);
+    request.use_cache = !o.common.no_cache;
+    Progress progress("reading documents", o.common.quiet);
+    RequestObserver observer;
+    observer.on_prefill = [&](int done, int total) { progress.Update(done, total); };
+    if (!o.common.json)
+      observer.on_text = [](const std::string& text, const std::vector<TokenReport>&) {
+        fmt::print("{}", text);
+        std::fflush(stdout);
+      };
+    auto answer = (*engine)->Run(std::move(request), std::move(observer));
+    if (!answer.ok()) {
+      // The turn is taken back, so that a question that does not fit leaves the conversation as it was.
+      messages.pop_back();
+      Fail(answer.status());
+      if (terminal) continue;
+      return kFailed;
+    }
+    const rag::GroundedAnswer grounded = rag::Ground(std::move(*answer), std::move(sources));
+    messages.push_back({"assistant", grounded.answer.text});
+    if (o.common.json) {
+      PrintJson(AnswerJson(grounded, (*engine)->model().name, o.sampling.logprobs.has_value()));
+      continue;
+    }
+    fmt::print("\n");
+    for (const rag::Citation& c : grounded.citations) fmt::print("  [{}] {}: {}\n", c.label, c.document_id, c.quote);
+    if (!o.common.quiet)
+      fmt::print(stderr, "({} of {} prompt tokens reused, first token after {:.0f} ms)\n", grounded.answer.usage.cached_tokens,
+                 grounded.answer.usage.prompt_tokens, grounded.answer.timings.ttft_ms);
+  }
+}
+
+}  // namespace
+
+Verb ChatVerb(CLI::App& app) {
+  auto o = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("chat", "Ask turn by turn in the terminal");
+  verb->add_option("--system", o->system, "Instructions that stand before the documents");
+  AddSourceOptions(verb, &o->sources);
+  AddComposeOptions(verb, &o->common);
+  AddSamplingOptions(verb, &o->sampling);
+  AddModelOptions(verb, &o->common);
+  AddOutputOptions(verb, &o->common);
+  return {verb, [o] { return Chat(*o); }};
+}
+
+}  // namespace spanwise::cli

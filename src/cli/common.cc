@@ -1,0 +1,169 @@
+#include "cli/common.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+
+#include "base/str.h"
+#include "rag/report.h"
+
+namespace spanwise::cli {
+
+void AddModelOptions(CLI::App* app, CommonOptions* o) {
+  app->add_option("--model", o->model, "Model folder in the Hugging Face layout (default: the bundled model)");
+  app->add_option("--dtype", o->dtype, "Weights: f32 or bf16 (default: as stored)");
+  app->add_option("--kv-dtype", o->kv_dtype, "Kept keys and values: f32 or bf16 (default: bf16, f32 with --dtype f32)");
+  app->add_option("--device", o->device, "cpu")->capture_default_str();
+  app->add_option("--threads", o->threads, "Threads (0: one per CPU)")->capture_default_str();
+  app->add_option("--cache-memory", o->cache_memory_mb, "Memory for kept keys and values, in MB (0: a quarter of the machine's)");
+}
+
+void AddComposeOptions(CLI::App* app, CommonOptions* o) {
+  app->add_option("--compose", o->compose, "How documents enter the context: exact or set")->capture_default_str();
+  app->add_option("--order", o->order, "Order of the documents: given or canonical")->capture_default_str();
+  app->add_flag("--no-cache", o->no_cache, "Recompute everything, keep nothing");
+}
+
+void AddOutputOptions(CLI::App* app, CommonOptions* o) {
+  app->add_flag("--json", o->json, "Print JSON");
+  app->add_flag("--quiet", o->quiet, "No progress, no summary");
+  app->add_option("--log-level", o->log_level, "trace, debug, info, warning, error")->capture_default_str();
+}
+
+void AddSamplingOptions(CLI::App* app, SamplingOptions* o) {
+  SamplingParams& p = o->params;
+  app->add_option("--max-tokens", p.max_tokens, "Longest answer")->capture_default_str();
+  app->add_option("--min-tokens", p.min_tokens, "Shortest answer")->capture_default_str();
+  app->add_option("--temperature", p.temperature, "0: always the most probable token")->capture_default_str();
+  app->add_option("--top-k", p.top_k, "Sample from the k most probable tokens (0: all)")->capture_default_str();
+  app->add_option("--top-p", p.top_p, "... from the smallest set with this probability")->capture_default_str();
+  app->add_option("--min-p", p.min_p, "... from tokens at least this fraction as probable as the best")->capture_default_str();
+  app->add_option("--repetition-penalty", p.repetition_penalty, "Divides the logits of tokens already seen")->capture_default_str();
+  app->add_option("--presence-penalty", p.presence_penalty, "Taken once from tokens already generated")->capture_default_str();
+  app->add_option("--frequency-penalty", p.frequency_penalty, "Taken for each time a token was generated")->capture_default_str();
+  app->add_option("--logit-bias", o->logit_bias, "ID:BIAS, added to that token's logit (repeatable)");
+  app->add_option("--stop", p.stop, "Text that ends the answer (repeatable)");
+  app->add_option("--seed", o->seed, "Seed of the sampling noise");
+  app->add_option("--logprobs", o->logprobs, "Report log-probabilities and this many alternatives a token");
+}
+
+namespace {
+
+// The bundled model, looked for beside the program and above a build folder.
+Result<std::string> BundledModel() {
+  std::error_code error;
+  const auto program = std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
+  for (const char* relative : {"models/pocket", "../models/pocket", "../../models/pocket", "../share/spanwise/models/pocket"}) {
+    const auto folder = (program / relative).lexically_normal();
+    if (std::filesystem::exists(folder / "config.json", error)) return folder.string();
+  }
+  return NotFound("the bundled model (models/pocket) is not beside the program; name one with --model DIR");
+}
+
+}  // namespace
+
+Result<std::string> ModelFolder(const CommonOptions& o) {
+  if (o.model.empty()) return BundledModel();
+  return o.model;
+}
+
+Result<EngineOptions> ToEngineOptions(const CommonOptions& o) {
+  if (o.device != "cpu") return Unimplemented(StrFormat("--device {} is not available; use cpu", o.device));
+  EngineOptions engine;
+  SW_ASSIGN_OR_RETURN(engine.model, ModelFolder(o));
+  if (!o.dtype.empty()) engine.dtype = o.dtype;
+  if (!o.kv_dtype.empty()) engine.kv_dtype = o.kv_dtype;
+  engine.threads = o.threads;
+  engine.kv_memory_bytes = o.cache_memory_mb << 20;
+  return engine;
+}
+
+Result<std::unique_ptr<Engine>> OpenEngine(const CommonOptions& o) {
+  const auto level = spdlog::level::from_str(o.log_level);
+  if (level == spdlog::level::off && o.log_level != "off")
+    return InvalidArgument(StrFormat("--log-level {} is not one of trace, debug, info, warning, error", Quoted(o.log_level)));
+  spdlog::set_level(level);
+  SW_ASSIGN_OR_RETURN(const EngineOptions engine, ToEngineOptions(o));
+  return Engine::Open(engine);
+}
+
+Result<ComposeOptions> ToComposeOptions(const CommonOptions& o) {
+  ComposeOptions compose;
+  SW_ASSIGN_OR_RETURN(compose.mode, ParseComposeMode(o.compose));
+  SW_ASSIGN_OR_RETURN(compose.order, ParseDocumentOrder(o.order));
+  return compose;
+}
+
+Result<SamplingParams> ToSamplingParams(const SamplingOptions& o) {
+  SamplingParams params = o.params;
+  params.seed = o.seed;
+  params.logprobs = o.logprobs;
+  for (const std::string& item : o.logit_bias) {
+    const size_t colon = item.find(':');
+    int32_t id = 0;
+    float bias = 0;
+    const char *begin = item.data(), *middle = begin + std::min(colon, item.size()), *end = begin + item.size();
+    if (colon == std::string::npos || std::from_chars(begin, middle, id).ptr != middle ||
+        std::from_chars(middle + 1, end, bias).ptr != end)
+      return InvalidArgument(StrFormat("--logit-bias {} is not ID:BIAS", Quoted(item)));
+    params.logit_bias[id] = bias;
+  }
+  return params;
+}
+
+struct Progress::State {
+  std::string what;
+  bool shown = false;
+  std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now(), last = start;
+};
+
+Progress::Progress(std::string what, bool quiet) {
+  if (!quiet && isatty(STDERR_FILENO)) state_ = std::make_unique<State>(State{.what = std::move(what)});
+}
+
+Progress::~Progress() {
+  if (state_ && state_->shown) fmt::print(stderr, "\r\033[K");
+}
+
+void Progress::Update(double done, double total) {
+  if (!state_ || total <= 0) return;
+  const auto now = std::chrono::steady_clock::now();
+  if (now - state_->start < std::chrono::seconds(1) || now - state_->last < std::chrono::milliseconds(100)) return;
+  state_->last = now;
+  state_->shown = true;
+  constexpr int kWidth = 30;
+  const int filled = static_cast<int>(kWidth * std::min(1.0, done / total));
+  fmt::print(stderr, "\r\033[K{} [{}{}] {:.0f}%", state_->what, std::string(static_cast<size_t>(filled), '#'),
+             std::string(static_cast<size_t>(kWidth - filled), '.'), 100 * done / total);
+  std::fflush(stderr);
+}
+
+json::object AnswerJson(const rag::GroundedAnswer& grounded, const std::string& model, bool logprobs) {
+  const Answer& a = grounded.answer;
+  json::object out{{"answer", a.text},
+                   {"model", model},
+                   {"finish_reason", a.finish_reason == FinishReason::kStop ? "stop" : "length"},
+                   {"compose", rag::ComposeJson(a.compose)},
+                   {"usage", rag::UsageJson(a.usage)},
+                   {"timings", rag::TimingsJson(a.timings)},
+                   {"citations", rag::CitationsJson(grounded.citations)}};
+  if (logprobs) out["logprobs"] = rag::LogprobsJson(a.tokens);
+  return out;
+}
+
+void PrintJson(const json::value& value) {
+  fmt::print("{}\n", json::serialize(value));
+  std::fflush(stdout);
+}
+
+int Fail(const Status& status) {
+  fmt::print(stderr, "spanwise: {}\n", status.message());
+  return kFailed;
+}
+
+}  // namespace spanwise::cli

@@ -1,0 +1,86 @@
+// What the verbs of the command line share: options, the engine they open, progress, and how results and failures are shown.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/json.h"
+#include "rag/answerer.h"
+#include "spanwise/engine.h"
+#include "spanwise/status.h"
+
+namespace spanwise::cli {
+
+inline constexpr int kDone = 0, kFailed = 1, kWrongUsage = 2;
+
+struct CommonOptions {
+  std::string model;  // empty: the bundled model
+  std::string dtype, kv_dtype;
+  std::string device = "cpu";
+  int threads = 0;
+  std::string compose = "exact", order = "given";
+  size_t cache_memory_mb = 0;
+  bool no_cache = false;
+  bool json = false, quiet = false;
+  std::string log_level = "warning";
+};
+
+struct SamplingOptions {
+  SamplingParams params;
+  std::optional<uint64_t> seed;
+  std::optional<int> logprobs;
+  std::vector<std::string> logit_bias;  // ID:BIAS
+};
+
+void AddModelOptions(CLI::App* app, CommonOptions* options);    // --model --dtype --kv-dtype --device --threads --cache-memory
+void AddComposeOptions(CLI::App* app, CommonOptions* options);  // --compose --order --no-cache
+void AddOutputOptions(CLI::App* app, CommonOptions* options);   // --json --quiet --log-level
+void AddSamplingOptions(CLI::App* app, SamplingOptions* options);
+
+// The folder of the model asked for, or of the bundled one beside the program. NotFound when it is not there.
+Result<std::string> ModelFolder(const CommonOptions& options);
+Result<EngineOptions> ToEngineOptions(const CommonOptions& options);
+Result<std::unique_ptr<Engine>> OpenEngine(const CommonOptions& options);
+Result<ComposeOptions> ToComposeOptions(const CommonOptions& options);
+Result<SamplingParams> ToSamplingParams(const SamplingOptions& options);
+
+// A bar on standard error for work that takes over a second; nothing with --quiet or when that is no terminal.
+class Progress {
+ public:
+  Progress(std::string what, bool quiet);
+  ~Progress();
+  void Update(double done, double total);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// The whole answer as CONTRACT-shaped JSON on one line of standard output.
+json::object AnswerJson(const rag::GroundedAnswer& answer, const std::string& model, bool logprobs);
+void PrintJson(const json::value& value);
+
+// Prints "spanwise: MESSAGE" on standard error. Returns the exit status for it.
+int Fail(const Status& status);
+
+// One verb: adds its subcommand and returns what runs it.
+using Run = std::function<int()>;
+struct Verb {
+  CLI::App* app;
+  Run run;
+};
+Verb AskVerb(CLI::App& app);
+Verb ChatVerb(CLI::App& app);
+Verb GenerateVerb(CLI::App& app);
+Verb IndexVerb(CLI::App& app);
+Verb ServeVerb(CLI::App& app);
+Verb TokenizeVerb(CLI::App& app);
+Verb InspectVerb(CLI::App& app);
+Verb EvalVerb(CLI::App& app);
+Verb BenchVerb(CLI::App& app);
+
+}  // namespace spanwise::cli

@@ -1,0 +1,63 @@
+#include <fmt/format.h>
+
+#include <iostream>
+#include <iterator>
+
+#include "cli/common.h"
+
+namespace spanwise::cli {
+namespace {
+
+struct Options {
+  CommonOptions common;
+  SamplingOptions sampling;
+  std::string prompt;
+  bool echo = false;
+};
+
+int Generate(Options o) {
+  auto params = ToSamplingParams(o.sampling);
+  if (!params.ok()) return Fail(params.status());
+  if (o.prompt == "-") o.prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
+  auto engine = OpenEngine(o.common);
+  if (!engine.ok()) return Fail(engine.status());
+  Request request;
+  request.prompt = o.prompt;
+  request.sampling = *params;
+  request.echo = o.echo;
+  request.use_cache = !o.common.no_cache;
+  Progress progress("reading the prompt", o.common.quiet);
+  RequestObserver observer;
+  observer.on_prefill = [&](int done, int total) { progress.Update(done, total); };
+  if (!o.common.json)
+    observer.on_text = [](const std::string& text, const std::vector<TokenReport>&) {
+      fmt::print("{}", text);
+      std::fflush(stdout);
+    };
+  auto answer = (*engine)->Run(std::move(request), std::move(observer));
+  if (!answer.ok()) return Fail(answer.status());
+  if (o.common.json) {
+    const rag::GroundedAnswer grounded{.answer = std::move(*answer), .sources = {}, .citations = {}};
+    PrintJson(AnswerJson(grounded, (*engine)->model().name, o.sampling.logprobs.has_value()));
+  } else {
+    fmt::print("\n");
+  }
+  return kDone;
+}
+
+}  // namespace
+
+Verb GenerateVerb(CLI::App& app) {
+  auto o = std::make_shared<Options>();
+  o->sampling.params.max_tokens = 64;
+  CLI::App* verb = app.add_subcommand("generate", "Continue a plain prompt; special tokens in it are parsed");
+  verb->add_option("prompt", o->prompt, "The prompt, or - for standard input")->required();
+  verb->add_flag("--echo", o->echo, "Begin the answer with the prompt");
+  AddSamplingOptions(verb, &o->sampling);
+  AddModelOptions(verb, &o->common);
+  verb->add_flag("--no-cache", o->common.no_cache, "Recompute everything, keep nothing");
+  AddOutputOptions(verb, &o->common);
+  return {verb, [o] { return Generate(*o); }};
+}
+
+}  // namespace spanwise::cli

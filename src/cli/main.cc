@@ -1,0 +1,24 @@
+#include <fmt/format.h>
+
+#include <array>
+#include <clocale>
+
+#include "cli/common.h"
+
+int main(int argc, char** argv) {
+  using namespace spanwise::cli;
+  CLI::App app{"Spanwise answers from documents: each is read once, its attention keys and values are kept and composed into later prompts.",
+               "spanwise"};
+  app.require_subcommand(1);
+  app.set_version_flag("--version", "spanwise 0.1.0");
+  const std::array verbs = {AskVerb(app),      ChatVerb(app),    GenerateVerb(app), IndexVerb(app), ServeVerb(app),
+                            TokenizeVerb(app), InspectVerb(app), EvalVerb(app),     BenchVerb(app)};
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kDone : kWrongUsage;
+  }
+  for (const Verb& verb : verbs)
+    if (verb.app->parsed()) return verb.run();
+  return kWrongUsage;
+}

@@ -1,0 +1,71 @@
+#include "cli/sources.h"
+
+#include <filesystem>
+
+#include "base/str.h"
+
+namespace spanwise::cli {
+
+void AddSourceOptions(CLI::App* app, SourceOptions* o) {
+  auto* documents = app->add_option("--doc", o->documents, "Document or folder of documents (.txt, .md, .jsonl; repeatable)");
+  app->add_option("--corpus", o->corpus, "Folder of an indexed corpus (spanwise index)")->excludes(documents);
+  app->add_option("--top-k", o->top_k, "Chunks to take from a corpus")->check(CLI::Range(1, 200))->capture_default_str();
+}
+
+retrieval::ChunkOptions ChunkOptionsFor(const Engine& engine) {
+  retrieval::ChunkOptions options;
+  options.counter_name = engine.model().name + "/tokenizer";
+  options.count_tokens = [&engine](std::string_view text) {
+    const auto tokens = engine.Tokenize(std::string(text), false);
+    return tokens.ok() ? tokens->size() : text.size();
+  };
+  return options;
+}
+
+Result<std::unique_ptr<SourceFinder>> SourceFinder::Open(const SourceOptions& o, const Engine& engine, bool quiet) {
+  auto finder = std::unique_ptr<SourceFinder>(new SourceFinder());
+  finder->top_k_ = static_cast<size_t>(o.top_k);
+  if (!o.corpus.empty()) {
+    SW_ASSIGN_OR_RETURN(finder->corpus_, retrieval::Corpus::Open(o.corpus));
+    return finder;
+  }
+  if (o.documents.empty()) return InvalidArgument("no documents: name some with --doc PATH, or a corpus with --corpus DIR");
+  SW_ASSIGN_OR_RETURN(auto documents, retrieval::ReadDocuments(o.documents));
+  if (documents.empty()) return NotFound("no documents found under the paths given with --doc");
+  size_t tokens = 0;
+  for (const auto& d : documents) {
+    SW_ASSIGN_OR_RETURN(const auto ids, engine.Tokenize(d.text, false));
+    tokens += ids.size() + 32;  // its frame, id and title
+  }
+  // Half the context: the rest is for the conversation, and models read long prompts less well than short ones.
+  if (tokens <= static_cast<size_t>(engine.model().context_tokens) / 2) {
+    finder->whole_ = rag::WholeDocuments(documents);
+    return finder;
+  }
+  std::string folder = (std::filesystem::temp_directory_path() / "spanwise.XXXXXX").string();
+  if (!mkdtemp(folder.data())) return ResourceExhausted(folder + ": cannot create a temporary folder");
+  finder->temporary_ = folder;
+  SW_ASSIGN_OR_RETURN(finder->corpus_, retrieval::Corpus::Open(folder, {.create = true, .max_bytes = 0}));
+  Progress progress("indexing documents", quiet);
+  retrieval::IndexOptions index;
+  index.chunk = ChunkOptionsFor(engine);
+  SW_ASSIGN_OR_RETURN(const auto report, finder->corpus_->Index(o.documents, index, [&](const retrieval::IndexProgress& p) {
+    progress.Update(static_cast<double>(p.bytes_done), static_cast<double>(p.bytes_total));
+    return true;
+  }));
+  (void)report;
+  return finder;
+}
+
+SourceFinder::~SourceFinder() {
+  corpus_.reset();
+  std::error_code ignored;
+  if (!temporary_.empty()) std::filesystem::remove_all(temporary_, ignored);
+}
+
+Result<std::vector<rag::Source>> SourceFinder::Find(const std::string& question) const {
+  if (!corpus_) return whole_;
+  return rag::Retrieve(*corpus_, question, top_k_);
+}
+
+}  // namespace spanwise::cli
