@@ -89,6 +89,15 @@ double F1(const std::string& answer, const std::string& gold) {
   return 2 * common / static_cast<double>(a.size() + g.size());
 }
 
+// The gold answer as this prompt must have it: every [id] under the label the document has there.
+std::string Labelled(std::string gold, const Answer& answer, const std::vector<Document>& documents) {
+  for (size_t i = 0; i < documents.size(); ++i) {
+    const std::string id = "[" + documents[i].id + "]", label = "[" + answer.document_labels[i] + "]";
+    for (size_t at = 0; id != label && (at = gold.find(id, at)) != std::string::npos; at += label.size()) gold.replace(at, id.size(), label);
+  }
+  return gold;
+}
+
 std::set<std::string> Cited(const Answer& answer, const std::vector<Document>& documents) {
   std::set<std::string> ids;
   for (size_t i = 0; i < documents.size(); ++i)
@@ -143,9 +152,10 @@ Result<std::map<std::string, QaScore>> ScoreQa(Engine& engine, const std::vector
     if (!answer.ok()) return answer.status().WithContext("question " + Quoted(record.question));
     if (on_answer) on_answer(record, *answer);
     QaScore& score = scores[record.kind];
+    const std::string gold_answer = Labelled(record.answer, *answer, record.documents);
     ++score.n;
-    score.exact += answer->text == record.answer;
-    score.value += answer->text.find(record.value.empty() ? record.answer : record.value) != std::string::npos;
+    score.exact += answer->text == gold_answer;
+    score.value += answer->text.find(record.value.empty() ? gold_answer : record.value) != std::string::npos;
     score.f1 += F1(answer->text, record.answer);
     score.refusal += answer->text.starts_with(kRefusal);
     const std::set<std::string> cited = Cited(*answer, record.documents), gold(record.citations.begin(), record.citations.end());

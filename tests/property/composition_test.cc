@@ -1,0 +1,183 @@
+// What composition promises, to the bit, on small random models: order-freedom of sets, warm equal to cold, independence of
+// step size and threads, and re-basing.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <numeric>
+#include <random>
+
+#include "engine/executor.h"
+#include "prompt/plan.h"
+
+namespace spanwise {
+namespace {
+
+std::string ModelFolder(const std::string& name) {
+  const char* root = std::getenv("SPANWISE_SOURCE_DIR");
+  return std::string(root ? root : ".") + "/tests/golden/models/" + name;
+}
+
+std::shared_ptr<const ModelWeights> LoadModel(const std::string& name) {
+  ThreadPool pool(1);
+  auto weights = ModelWeights::Load(ModelFolder(name), std::nullopt, pool);
+  EXPECT_TRUE(weights.ok()) << weights.status().message();
+  return *weights;
+}
+
+std::vector<int32_t> RandomTokens(int n, uint32_t seed, int vocab = 200) {
+  std::mt19937 random(seed);
+  std::vector<int32_t> tokens(static_cast<size_t>(n));
+  for (int32_t& t : tokens) t = static_cast<int32_t>(random() % static_cast<uint32_t>(vocab));
+  return tokens;
+}
+
+const PlanKeys kKeys{Sha256("test"), ""};
+
+// Reads the plan's prompt, then a few given tokens one by one; returns all logits on the way.
+std::vector<float> Logits(Executor& executor, Plan plan, bool use_cache, int* reused = nullptr) {
+  std::vector<float> out;
+  auto sequence = executor.Begin(std::move(plan), use_cache, false);
+  EXPECT_TRUE(sequence.ok()) << sequence.status().message();
+  if (reused) *reused = std::accumulate(sequence->reused.begin(), sequence->reused.end(), 0);
+  const auto sink = [&](int, std::span<const float> logits) { out.assign(logits.begin(), logits.end()); };
+  for (bool more = true; more;) {
+    auto step = executor.PrefillStep(*sequence, false, sink);
+    EXPECT_TRUE(step.ok()) << step.status().message();
+    more = step.ok() && *step;
+  }
+  for (const int32_t token : {5, 9, 30, 7}) {
+    auto logits = executor.DecodeStep(*sequence, token);
+    EXPECT_TRUE(logits.ok());
+    out.insert(out.end(), logits->begin(), logits->end());
+  }
+  executor.Seal(*sequence);
+  return out;
+}
+
+Plan SetPlan(std::vector<std::vector<int32_t>> documents, ComposeMode mode = ComposeMode::kSet) {
+  std::vector<PromptNode> members;
+  for (auto& d : documents) members.push_back(PromptNode::Text(d, std::to_string(d[0])));
+  const PromptNode tree = PromptNode::Sequence(
+      {PromptNode::Text(RandomTokens(11, 1)), PromptNode::Set(std::move(members)), PromptNode::Text(RandomTokens(9, 2))});
+  return MakePlan(tree, {mode, DocumentOrder::kGiven}, kKeys).value();
+}
+
+double RelativeError(const std::vector<float>& a, const std::vector<float>& b) {
+  double difference = 0, size = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    difference = std::max(difference, std::abs(double{a[i]} - b[i]));
+    size = std::max(size, std::abs(double{b[i]}));
+  }
+  return difference / size;
+}
+
+class Composition : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(Composition, SetIsTheSameToTheBitInAll120Orders) {
+  const auto weights = LoadModel(GetParam());
+  std::vector<std::vector<int32_t>> documents;
+  for (int i = 0; i < 5; ++i) documents.push_back(RandomTokens(10 + 31 * i, static_cast<uint32_t>(10 + i)));
+  for (const DType kv : {DType::kF32, DType::kBf16}) {
+    Executor one(weights, kv, size_t{1} << 28, 512, 1), two(weights, kv, size_t{1} << 28, 50, 2);
+    const std::vector<float> reference = Logits(one, SetPlan(documents), false);
+    std::vector<int> order = {0, 1, 2, 3, 4};
+    do {
+      std::vector<std::vector<int32_t>> permuted;
+      for (const int i : order) permuted.push_back(documents[static_cast<size_t>(i)]);
+      ASSERT_EQ(Logits(one, SetPlan(permuted), false), reference) << "cold, 1 thread";
+      ASSERT_EQ(Logits(two, SetPlan(permuted), true), reference) << "warm, 2 threads, other steps";
+    } while (std::ranges::next_permutation(order).found);
+  }
+}
+
+TEST_P(Composition, OrderMattersWhereItIsMeantTo) {
+  const auto weights = LoadModel(GetParam());
+  Executor executor(weights, DType::kF32, size_t{1} << 28, 512, 1);
+  std::vector<std::vector<int32_t>> documents = {RandomTokens(20, 1), RandomTokens(25, 2)};
+  const auto given = Logits(executor, SetPlan(documents, ComposeMode::kExact), false);
+  std::swap(documents[0], documents[1]);
+  EXPECT_NE(Logits(executor, SetPlan(documents, ComposeMode::kExact), false), given);
+}
+
+TEST_P(Composition, ASetOfOneIsTheFlatPrompt) {
+  const auto weights = LoadModel(GetParam());
+  Executor executor(weights, DType::kF32, size_t{1} << 28, 512, 1);
+  const auto set = Logits(executor, SetPlan({RandomTokens(70, 4)}), false);
+  EXPECT_LT(RelativeError(set, Logits(executor, SetPlan({RandomTokens(70, 4)}, ComposeMode::kExact), false)), 1e-5);
+}
+
+TEST_P(Composition, WarmEqualsColdToTheBit) {
+  const auto weights = LoadModel(GetParam());
+  for (const DType kv : {DType::kF32, DType::kBf16}) {
+    Executor cold(weights, kv, size_t{1} << 28, 512, 1), warm(weights, kv, size_t{1} << 28, 512, 2);
+    const std::vector<int32_t> text = RandomTokens(250, 3);
+    for (const int n : {30, 250, 249, 64, 65, 128, 200, 250, 1}) {
+      for (const bool other_end : {false, true}) {
+        std::vector<int32_t> tokens(text.begin(), text.begin() + n);
+        if (other_end) tokens.back() = (tokens.back() + 1) % 200;
+        const auto plan = [&] { return MakePlan(PromptNode::Text(tokens), {}, kKeys).value(); };
+        int reused;
+        ASSERT_EQ(Logits(warm, plan(), true, &reused), Logits(cold, plan(), false)) << n << " tokens, " << reused << " reused";
+        ASSERT_EQ(Logits(warm, plan(), true, &reused), Logits(cold, plan(), false));
+        ASSERT_EQ(reused, n - 1);
+      }
+    }
+  }
+}
+
+TEST_P(Composition, EvictionChangesNothing) {
+  const auto weights = LoadModel(GetParam());
+  Executor roomy(weights, DType::kBf16, size_t{1} << 28, 64, 1);
+  const size_t block = roomy.transformer().kv_geometry().BlockBytes();
+  Executor tight(weights, DType::kBf16, 12 * block, 64, 2);
+  std::mt19937 random(9);
+  for (int i = 0; i < 40; ++i) {
+    std::vector<std::vector<int32_t>> documents;
+    for (int d = 0; d < 3; ++d) documents.push_back(RandomTokens(40 + 20 * d, 100 + random() % 6));
+    ASSERT_EQ(Logits(tight, SetPlan(documents), true), Logits(roomy, SetPlan(documents), true));
+  }
+  EXPECT_GT(tight.store().stats().evicted_spans, 0u);
+  EXPECT_GT(tight.store().stats().hit_tokens, 0u);
+}
+
+TEST_P(Composition, StepsAndThreadsChangeNothing) {
+  const auto weights = LoadModel(GetParam());
+  Executor whole(weights, DType::kBf16, size_t{1} << 28, 4096, 1);
+  const std::vector<std::vector<int32_t>> documents = {RandomTokens(90, 1), RandomTokens(33, 2), RandomTokens(130, 3)};
+  for (const ComposeMode mode : {ComposeMode::kExact, ComposeMode::kSet}) {
+    const auto reference = Logits(whole, SetPlan(documents, mode), false);
+    for (const int step : {1, 7, 63, 64, 100})
+      for (const int threads : {1, 2, 3}) {
+        Executor executor(weights, DType::kBf16, size_t{1} << 28, step, threads);
+        ASSERT_EQ(Logits(executor, SetPlan(documents, mode), false), reference) << step << " tokens a step, " << threads << " threads";
+      }
+  }
+}
+
+// A document and its question as two runs, placed from position `base` on.
+Plan Placed(int base, const std::vector<int32_t>& document, const std::vector<int32_t>& question) {
+  Plan plan;
+  plan.runs.push_back({.root = Sha256("document"), .base = base, .tokens = document, .visible = {}});
+  plan.runs.push_back({.root = Sha256("question"), .base = base + static_cast<int>(document.size()), .tokens = question, .visible = {0}});
+  return plan;
+}
+
+TEST_P(Composition, ASpanMayBePlacedAnywhere) {
+  const auto weights = LoadModel(GetParam());
+  Executor executor(weights, DType::kF32, size_t{1} << 28, 512, 1);
+  const std::vector<int32_t> document = RandomTokens(150, 5), question = RandomTokens(20, 6);
+  std::vector<int32_t> flat = document;
+  flat.insert(flat.end(), question.begin(), question.end());
+  const auto recomputed = Logits(executor, MakePlan(PromptNode::Text(flat), {}, kKeys).value(), false);
+  for (const int base : {0, 1, 63, 777, 4096, 100'000}) {
+    // The question's run alone at `base`: its queries turn by their distance from the document's base, whatever that is.
+    EXPECT_LT(RelativeError(Logits(executor, Placed(base, document, question), true), recomputed), 1e-5) << base;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, Composition, ::testing::Values("llama2", "llama3", "mistral", "yarn", "qwen2", "qwen3"));
+
+}  // namespace
+}  // namespace spanwise
