@@ -89,6 +89,7 @@ struct Corpus::Impl {
   Status OpenWriter(const std::string& path, const OpenOptions& options) {
     const int flags = SQLITE_OPEN_READWRITE | (options.create ? SQLITE_OPEN_CREATE : 0);
     SW_ASSIGN_OR_RETURN(Database database, Database::Open(path, path, flags));
+    sqlite3_busy_timeout(database.handle(), options.lock_wait_ms);
     // The size of the page cache bounds the memory of a long run; a commit that returned survives a power cut.
     SW_RETURN_IF_ERROR(database.Execute("PRAGMA synchronous = FULL; PRAGMA cache_size = -16384;"));
     bool empty = false;
@@ -112,11 +113,12 @@ struct Corpus::Impl {
     return Status::Ok();
   }
 
-  Status OpenReader(const std::string& path) {
+  Status OpenReader(const std::string& path, const OpenOptions& options) {
     // A folder that cannot be written has no place for the shared memory of WAL; then nobody else writes there either.
     const bool immutable = !writer && access(folder.c_str(), W_OK) != 0 && !FileExists(path + "-wal");
     SW_ASSIGN_OR_RETURN(Database database, Database::Open(path, UriOf(path, immutable ? "?immutable=1" : ""),
                                                           SQLITE_OPEN_READONLY | SQLITE_OPEN_URI));
+    sqlite3_busy_timeout(database.handle(), options.lock_wait_ms);
     bool empty = false;
     SW_RETURN_IF_ERROR(CheckFormat(&database, &empty));
     if (empty) return Corruption(path + ": is an empty database, no corpus");
@@ -299,7 +301,7 @@ Result<std::unique_ptr<Corpus>> Corpus::Open(const std::string& folder, const Op
   }
   if (options.create || (access(path.c_str(), W_OK) == 0 && access(folder.c_str(), W_OK) == 0))
     SW_RETURN_IF_ERROR(impl->OpenWriter(path, options));
-  SW_RETURN_IF_ERROR(impl->OpenReader(path));
+  SW_RETURN_IF_ERROR(impl->OpenReader(path, options));
   return std::unique_ptr<Corpus>(new Corpus(std::move(impl)));
 }
 

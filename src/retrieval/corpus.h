@@ -18,8 +18,9 @@
 namespace spanwise::retrieval {
 
 struct OpenOptions {
-  bool create = false;     // make the folder and an empty corpus where there is none
-  uint64_t max_bytes = 0;  // of the database; more is ResourceExhausted, 0 sets no limit
+  bool create = false;      // make the folder and an empty corpus where there is none
+  uint64_t max_bytes = 0;   // of the database; more is ResourceExhausted, 0 sets no limit
+  int lock_wait_ms = 5000;  // how long to wait for another process that writes
 };
 
 struct IndexOptions {

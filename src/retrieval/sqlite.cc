@@ -117,7 +117,6 @@ Result<Database> Database::Open(const std::string& path, const std::string& uri,
   database.handle_.reset(handle);
   if (code != SQLITE_OK) return SqliteError(handle, code, path);
   sqlite3_extended_result_codes(handle, 1);
-  sqlite3_busy_timeout(handle, 5000);
   return database;
 }
 
