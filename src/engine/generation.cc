@@ -15,6 +15,7 @@ Generation::Generation(const Tokenizer& tokenizer, Setup setup, decode::Sampler 
     : tokenizer_(&tokenizer),
       setup_(std::move(setup)),
       sampler_(std::move(sampler)),
+      decoder_(tokenizer),
       stop_(setup_.sampling.stop),
       observer_(&observer) {}
 
@@ -40,7 +41,7 @@ Status Generation::Echo(int32_t token, std::span<const float> logits) {
   if (!logits.empty() && setup_.sampling.logprobs) {
     SW_ASSIGN_OR_RETURN(echoed, decode::LogprobsOf(logits, token, *setup_.sampling.logprobs));
   }
-  Emit(tokenizer_->TokenBytes(token), Report(echoed));
+  Emit(decoder_.Push(token), Report(echoed));
   return Status::Ok();
 }
 
@@ -55,7 +56,7 @@ Result<std::optional<int32_t>> Generation::Next(std::span<const float> logits) {
   }
   std::optional<TokenReport> report;
   if (setup_.sampling.logprobs) report = Report(token);
-  Emit(stop_.Push(tokenizer_->TokenBytes(token.id), n_generated_ >= setup_.sampling.min_tokens), std::move(report));
+  Emit(stop_.Push(decoder_.Push(token.id), n_generated_ >= setup_.sampling.min_tokens), std::move(report));
   if (stop_.matched()) {
     reason_ = FinishReason::kStop;
     return std::optional<int32_t>();
@@ -64,7 +65,7 @@ Result<std::optional<int32_t>> Generation::Next(std::span<const float> logits) {
 }
 
 void Generation::Finish(Answer* answer) {
-  Emit(stop_.Finish(), std::nullopt);
+  Emit(stop_.Push(decoder_.Finish()) + stop_.Finish(), std::nullopt);
   answer->text = std::move(text_);
   answer->tokens = std::move(reports_);
   answer->finish_reason = reason_;

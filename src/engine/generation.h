@@ -44,6 +44,7 @@ class Generation {
   const Tokenizer* tokenizer_;
   Setup setup_;
   decode::Sampler sampler_;
+  StreamDecoder decoder_;
   decode::StopMatcher stop_;
   const RequestObserver* observer_;
   std::string text_;

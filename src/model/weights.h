@@ -39,6 +39,9 @@ class ModelWeights {
   static Result<std::shared_ptr<const ModelWeights>> Load(const std::string& folder, std::optional<DType> dtype,
                                                           ThreadPool& pool);
 
+  // Random bf16 weights of a Llama shape, in memory: for measuring speed. No biases, no QK-norm.
+  static std::shared_ptr<const ModelWeights> Random(const ModelConfig& config, ThreadPool& pool);
+
   const ModelConfig& config() const { return config_; }
   const WeightMatrix& embedding() const { return embedding_; }
   const WeightMatrix& head() const { return head_; }
@@ -49,6 +52,7 @@ class ModelWeights {
   size_t n_parameters() const { return n_parameters_; }
   size_t n_bytes() const { return n_bytes_; }
   DType matrix_dtype() const { return embedding_.dtype; }
+  // REQUIRES: loaded from files.
   const SafetensorsModel& files() const { return *files_; }
 
  private:

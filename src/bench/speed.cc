@@ -1,0 +1,195 @@
+#include "bench/speed.h"
+
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+#include <random>
+
+#include "base/str.h"
+#include "engine/executor.h"
+
+namespace spanwise::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr size_t kKvBudget = size_t{8} << 30;
+constexpr int kStepTokens = 512;
+
+double Seconds(const std::function<void()>& body) {
+  const Clock::time_point start = Clock::now();
+  body();
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+Row Summarise(std::string bench, json::object what, std::string unit, std::vector<double> values) {
+  std::ranges::sort(values);
+  return {.bench = std::move(bench),
+          .what = std::move(what),
+          .value = values[values.size() / 2],
+          .unit = std::move(unit),
+          .floor = {},
+          .repeats = static_cast<int>(values.size()),
+          .min = values.front(),
+          .max = values.back()};
+}
+
+std::vector<int32_t> RandomTokens(int n, uint32_t seed, int vocab) {
+  std::minstd_rand random(seed + 1);
+  std::vector<int32_t> tokens(static_cast<size_t>(n));
+  for (int32_t& t : tokens) t = static_cast<int32_t>(random() % static_cast<uint32_t>(vocab));
+  return tokens;
+}
+
+// Bytes a second that all threads together can read from memory: a sum over a buffer far larger than the caches.
+double ReadBandwidth(int n_threads) {
+  constexpr size_t kBytes = size_t{512} << 20, kPiece = size_t{1} << 20;
+  static std::vector<uint64_t> buffer(kBytes / sizeof(uint64_t), 1);
+  ThreadPool pool(n_threads);
+  std::vector<uint64_t> sums(kBytes / kPiece);
+  double best = 0;
+  for (int i = 0; i < 3; ++i) {
+    const double s = Seconds([&] {
+      pool.ParallelFor(sums.size(), [&](size_t piece) {
+        const uint64_t* p = buffer.data() + piece * kPiece / sizeof(uint64_t);
+        sums[piece] = std::accumulate(p, p + kPiece / sizeof(uint64_t), uint64_t{0});
+      });
+    });
+    best = std::max(best, static_cast<double>(kBytes) / s);
+  }
+  return best;
+}
+
+Plan FlatPlan(std::vector<int32_t> tokens) {
+  return MakePlan(PromptNode::Text(std::move(tokens)), {}, {Sha256("bench"), ""}).value();
+}
+
+Status Prefill(Executor& executor, Sequence& sequence) {
+  for (bool more = true; more;) {
+    SW_ASSIGN_OR_RETURN(more, executor.PrefillStep(sequence, false, [](int, std::span<const float>) {}));
+  }
+  return Status::Ok();
+}
+
+size_t KvBytesPerToken(const Executor& executor) { return executor.transformer().kv_geometry().BlockBytes() / kKvBlockTokens; }
+
+}  // namespace
+
+json::object RowJson(const Row& row) {
+  json::object out{{"bench", row.bench}, {"case", row.what}, {"value", row.value}, {"unit", row.unit}, {"floor", nullptr},
+                   {"of_floor", nullptr}, {"repeats", row.repeats}, {"min", row.min}, {"max", row.max}};
+  if (row.floor) {
+    out["floor"] = *row.floor;
+    out["of_floor"] = row.unit == "ms" ? *row.floor / row.value : row.value / *row.floor;
+  }
+  return out;
+}
+
+Result<ModelConfig> ParseShape(const std::string& shape) {
+  std::string dims = shape == "1b" ? "16x2048x8192x32x8" : shape == "8b" ? "32x4096x14336x32x8" : shape;
+  std::vector<int> n;
+  for (const std::string_view part : Split(dims, 'x')) {
+    int value = 0;
+    for (const char c : part) {
+      if (c < '0' || c > '9' || value > 1'000'000) value = -1;
+      if (value < 0) break;
+      value = 10 * value + (c - '0');
+    }
+    if (part.empty() || value <= 0) return InvalidArgument(StrFormat("--shape {} is not 1b, 8b or LAYERSxHIDDENxFFNxHEADSxKVHEADS", Quoted(shape)));
+    n.push_back(value);
+  }
+  if (n.size() != 5 || n[1] % n[3] != 0 || n[3] % n[4] != 0 || n[1] / n[3] % 2 != 0)
+    return InvalidArgument(StrFormat("--shape {}: heads must divide the width, KV heads the heads, and the head size must be even", Quoted(shape)));
+  ModelConfig c;
+  c.model_type = "llama";
+  c.n_layers = n[0], c.hidden_dim = n[1], c.ffn_dim = n[2], c.n_heads = n[3], c.n_kv_heads = n[4];
+  c.head_dim = c.hidden_dim / c.n_heads;
+  c.vocab_size = shape == "8b" ? 128256 : 32000;
+  c.max_positions = 131072;
+  c.windows.assign(static_cast<size_t>(c.n_layers), 0);
+  return c;
+}
+
+Status BenchPrefill(const Options& o, const Report& report) {
+  Executor executor(o.weights, o.kv_dtype, kKvBudget, kStepTokens, o.threads);
+  std::vector<double> rates;
+  for (int i = 0; i < o.repeats + 1; ++i) {
+    SW_ASSIGN_OR_RETURN(Sequence sequence, executor.Begin(FlatPlan(RandomTokens(o.prompt_tokens, static_cast<uint32_t>(i), o.weights->config().vocab_size)), false, false));
+    Status status = Status::Ok();
+    const double s = Seconds([&] { status = Prefill(executor, sequence); });
+    SW_RETURN_IF_ERROR(status);
+    if (i > 0) rates.push_back(o.prompt_tokens / s);  // the first one warms up
+  }
+  report(Summarise("prefill", {{"shape", o.shape}, {"dtype", json::string(DTypeName(o.weights->matrix_dtype()))}, {"tokens", o.prompt_tokens}}, "tokens/s", rates));
+  return Status::Ok();
+}
+
+Status BenchDecode(const Options& o, const Report& report) {
+  Executor executor(o.weights, o.kv_dtype, kKvBudget, kStepTokens, o.threads);
+  std::vector<double> rates;
+  double bandwidth = 0;
+  for (int i = 0; i < o.repeats; ++i) {
+    SW_ASSIGN_OR_RETURN(Sequence sequence, executor.Begin(FlatPlan(RandomTokens(o.prompt_tokens, static_cast<uint32_t>(i), o.weights->config().vocab_size)), false, false));
+    SW_RETURN_IF_ERROR(Prefill(executor, sequence));
+    Status status = Status::Ok();
+    const double s = Seconds([&] {
+      for (int t = 0; t < o.decode_tokens && status.ok(); ++t) {
+        auto logits = executor.DecodeStep(sequence, t % o.weights->config().vocab_size);
+        status = logits.status();
+      }
+    });
+    SW_RETURN_IF_ERROR(status);
+    rates.push_back(o.decode_tokens / s);
+    bandwidth = std::max(bandwidth, ReadBandwidth(o.threads));
+  }
+  Row row = Summarise("decode", {{"shape", o.shape}, {"dtype", json::string(DTypeName(o.weights->matrix_dtype()))}, {"context", o.prompt_tokens}, {"tokens", o.decode_tokens}}, "tokens/s", rates);
+  // Every matrix is read once a token; of the embedding table only a row, unless it is also the head.
+  const ModelConfig& c = o.weights->config();
+  const size_t embedding = c.tie_embeddings ? 0 : static_cast<size_t>(c.vocab_size) * static_cast<size_t>(c.hidden_dim) * DTypeBytes(o.weights->matrix_dtype());
+  const double bytes = static_cast<double>(o.weights->n_bytes() - embedding) +
+                       static_cast<double>(KvBytesPerToken(executor)) * (o.prompt_tokens + o.decode_tokens / 2.0);
+  row.floor = bandwidth / bytes;
+  report(row);
+  return Status::Ok();
+}
+
+Status BenchReuse(const Options& o, const Report& report) {
+  Executor executor(o.weights, o.kv_dtype, kKvBudget, kStepTokens, o.threads);
+  const int vocab = o.weights->config().vocab_size;
+  std::vector<PromptNode> documents;
+  for (int i = 0; i < o.documents; ++i)
+    documents.push_back(PromptNode::Text(RandomTokens(o.document_tokens, 1000 + static_cast<uint32_t>(i), vocab), std::to_string(i)));
+  uint32_t n_questions = 0;
+  const auto time = [&](ComposeMode mode, bool use_cache) -> Result<double> {
+    const PromptNode tree = PromptNode::Sequence({PromptNode::Text({1}), PromptNode::Set(documents),
+                                                  PromptNode::Text(RandomTokens(o.question_tokens, ++n_questions, vocab))});
+    SW_ASSIGN_OR_RETURN(Plan plan, MakePlan(tree, {mode, DocumentOrder::kGiven}, {Sha256("bench"), ""}));
+    Status status = Status::Ok();
+    const double s = Seconds([&] {
+      auto sequence = executor.Begin(std::move(plan), use_cache, false);
+      status = sequence.ok() ? Prefill(executor, *sequence) : sequence.status();
+    });
+    SW_RETURN_IF_ERROR(status);
+    return 1000 * s;
+  };
+  struct Case {
+    const char* name;
+    ComposeMode mode;
+    bool cached;
+  };
+  for (const Case& c : {Case{"exact", ComposeMode::kExact, false}, {"exact-warm", ComposeMode::kExact, true}, {"set", ComposeMode::kSet, true}}) {
+    if (c.cached) {
+      SW_ASSIGN_OR_RETURN(const double warm_up, time(c.mode, true));
+      (void)warm_up;
+    }
+    std::vector<double> times;
+    for (int i = 0; i < o.repeats; ++i) {
+      SW_ASSIGN_OR_RETURN(const double ms, time(c.mode, c.cached));
+      times.push_back(ms);
+    }
+    report(Summarise("reuse", {{"mode", c.name}, {"shape", o.shape}, {"documents", o.documents}, {"document_tokens", o.document_tokens}, {"question_tokens", o.question_tokens}}, "ms", times));
+  }
+  return Status::Ok();
+}
+
+}  // namespace spanwise::bench

@@ -1,0 +1,50 @@
+// How fast a model shape reads, writes and reuses, beside what the machine allows.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "formats/model_config.h"
+#include "model/weights.h"
+#include "spanwise/status.h"
+
+namespace spanwise::bench {
+
+// One measured case: the median of its repeats, and the machine's limit for it where one is meant.
+struct Row {
+  std::string bench;
+  json::object what;  // the case
+  double value = 0;
+  std::string unit;
+  std::optional<double> floor;
+  int repeats = 0;
+  double min = 0, max = 0;
+};
+
+// {"bench", "case", "value", "unit", "floor", "of_floor", "repeats", "min", "max"}. of_floor is the share of the limit reached,
+// for rates and times alike.
+json::object RowJson(const Row& row);
+
+struct Options {
+  std::shared_ptr<const ModelWeights> weights;
+  std::string shape;        // for the rows
+  DType kv_dtype = DType::kBf16;
+  int threads = 0;
+  int repeats = 3;
+  int prompt_tokens = 512;  // prefill; decode's context
+  int decode_tokens = 64;
+  int documents = 10, document_tokens = 512, question_tokens = 32;  // reuse
+};
+
+// "1b" (16 layers, 2048, ffn 8192, 32/8 heads, vocabulary 32000), "8b", or LAYERSxHIDDENxFFNxHEADSxKVHEADS.
+Result<ModelConfig> ParseShape(const std::string& shape);
+
+using Report = std::function<void(const Row&)>;
+Status BenchPrefill(const Options& options, const Report& report);  // tokens/s
+Status BenchDecode(const Options& options, const Report& report);   // tokens/s; floor: bytes read over measured bandwidth
+Status BenchReuse(const Options& options, const Report& report);    // ms to the first logits, by composition mode
+
+}  // namespace spanwise::bench
