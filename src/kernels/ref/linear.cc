@@ -1,7 +1,7 @@
 #include <cmath>
 
 #include "base/check.h"
-#include "kernels/ref/element.h"
+#include "kernels/element.h"
 #include "kernels/ref/ref.h"
 
 namespace spanwise::ref {

@@ -7,7 +7,7 @@
 
 #include "tensor/dtype.h"
 
-namespace spanwise::ref {
+namespace spanwise {
 
 inline float LoadElement(const std::byte* data, DType dtype, size_t index) {
   if (dtype == DType::kF32) {
@@ -30,4 +30,4 @@ inline void StoreElement(std::byte* data, DType dtype, size_t index, float value
   }
 }
 
-}  // namespace spanwise::ref
+}  // namespace spanwise

@@ -1,0 +1,317 @@
+// What matrix product and attention share: a register tile that multiplies rows by panels, the packing of rows into
+// panels, and the widening, narrowing and rotation of rows. Included once per vector target.
+//
+// A panel is 16 columns wide on every target, and each result is one chain of fused multiply-adds over k in ascending
+// order. A chain lives in one vector lane, so neither the lanes of the target nor the shape of the tile that held it
+// show in the result.
+
+#if defined(SPANWISE_KERNELS_CPU_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)  // Highway's include guard per target
+#ifdef SPANWISE_KERNELS_CPU_TILE_INL_H_
+#undef SPANWISE_KERNELS_CPU_TILE_INL_H_
+#else
+#define SPANWISE_KERNELS_CPU_TILE_INL_H_
+#endif
+
+#include <hwy/cache_control.h>
+#include <hwy/highway.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/element.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace spanwise::cpu::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+inline constexpr int kPanel = 16;
+
+using DF = HWY_CAPPED(float, kPanel);
+using VF = hn::Vec<DF>;
+inline constexpr int kLanes = static_cast<int>(hn::MaxLanes(DF()));
+inline constexpr int kVecsPerPanel = kPanel / kLanes;
+
+// How many panels a tile of so many rows spans: enough chains in flight to hide the latency of the multiply-add, few
+// enough to stay in registers (16 of them, 32 with 16 lanes).
+constexpr int TilePanels(int rows) {
+  if (kLanes == 16) return 4;
+  if (kLanes == 8) return rows == 1 ? 4 : rows <= 3 ? 2 : 1;
+  return 1;
+}
+inline constexpr int kMaxTileRows = kLanes >= 8 ? 6 : 2;
+
+enum class Start {
+  kZero,      // c = a b
+  kContinue,  // c = the chains of a b, begun from c
+  kAdd,       // c = c + a b
+};
+
+// c[r, j] over kRows x kPanels * 16. a [kRows, n_k] with row stride a_stride; b [n_k, 16] per panel with row stride
+// b_stride, panels panel_stride apart; c with row stride c_stride. All in floats.
+template <int kRows, int kPanels, Start kStart>
+HWY_INLINE void Tile(const float* HWY_RESTRICT a, int64_t a_stride, const float* HWY_RESTRICT b, int64_t b_stride,
+                     int64_t panel_stride, int n_k, float* HWY_RESTRICT c, int64_t c_stride) {
+  constexpr int kVecs = kPanels * kVecsPerPanel;
+  const DF d;
+  VF sum[kRows][kVecs];
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 16
+    for (int j = 0; j < kVecs; ++j) {
+      sum[r][j] = kStart == Start::kContinue ? hn::LoadU(d, c + r * c_stride + j * kLanes) : hn::Zero(d);
+    }
+  }
+  for (int k = 0; k < n_k; ++k) {
+    VF right[kVecs];
+#pragma GCC unroll 16
+    for (int j = 0; j < kVecs; ++j) {
+      right[j] = hn::LoadU(d, b + k * b_stride + j / kVecsPerPanel * panel_stride + j % kVecsPerPanel * kLanes);
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      const VF left = hn::Set(d, a[r * a_stride + k]);
+#pragma GCC unroll 16
+      for (int j = 0; j < kVecs; ++j) sum[r][j] = hn::MulAdd(left, right[j], sum[r][j]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 16
+    for (int j = 0; j < kVecs; ++j) {
+      float* to = c + r * c_stride + j * kLanes;
+      hn::StoreU(kStart == Start::kAdd ? hn::Add(hn::LoadU(d, to), sum[r][j]) : sum[r][j], d, to);
+    }
+  }
+}
+
+struct TileArgs {
+  const float* a;
+  int64_t a_stride;
+  const float* b;
+  int64_t b_stride, panel_stride;
+  int n_k;
+  float* c;
+  int64_t c_stride;
+};
+
+// kRows rows over n_panels panels.
+template <int kRows, Start kStart>
+HWY_INLINE void TileRow(const TileArgs& t, int n_panels) {
+  constexpr int kPanels = TilePanels(kRows);
+  int p = 0;
+  for (; p + kPanels <= n_panels; p += kPanels) {
+    Tile<kRows, kPanels, kStart>(t.a, t.a_stride, t.b + p * t.panel_stride, t.b_stride, t.panel_stride, t.n_k,
+                                 t.c + p * kPanel, t.c_stride);
+  }
+  if constexpr (kPanels > 1) {
+    for (; p < n_panels; ++p) {
+      Tile<kRows, 1, kStart>(t.a, t.a_stride, t.b + p * t.panel_stride, t.b_stride, 0, t.n_k, t.c + p * kPanel,
+                             t.c_stride);
+    }
+  }
+}
+
+// Any number of rows over n_panels whole panels. kTileRows: rows per tile, at most kMaxTileRows.
+template <Start kStart, int kTileRows = kMaxTileRows>
+void MultiplyPanels(TileArgs t, int n_rows, int n_panels) {
+  // Tiles of one width go down all rows before the next panels come, which so stay in the first-level cache.
+  constexpr int kPanels = TilePanels(kTileRows);
+  const int n_whole = n_rows / kTileRows * kTileRows;
+  for (int p = 0; n_whole > 0 && p < n_panels; p += kPanels) {
+    TileArgs part = t;
+    part.b += p * t.panel_stride;
+    part.c += p * kPanel;
+    for (int r = 0; r < n_whole; r += kTileRows) {
+      TileRow<kTileRows, kStart>(part, HWY_MIN(kPanels, n_panels - p));
+      part.a += kTileRows * t.a_stride;
+      part.c += kTileRows * t.c_stride;
+    }
+  }
+  t.a += n_whole * t.a_stride;
+  t.c += n_whole * t.c_stride;
+  switch (n_rows - n_whole) {
+    case 1:
+      return TileRow<1, kStart>(t, n_panels);
+    case 2:
+      if constexpr (kTileRows > 2) return TileRow<2, kStart>(t, n_panels);
+      break;
+    case 3:
+      if constexpr (kTileRows > 3) return TileRow<3, kStart>(t, n_panels);
+      break;
+    case 4:
+      if constexpr (kTileRows > 4) return TileRow<4, kStart>(t, n_panels);
+      break;
+    case 5:
+      if constexpr (kTileRows > 5) return TileRow<5, kStart>(t, n_panels);
+      break;
+  }
+}
+
+#if HWY_TARGET == HWY_SCALAR
+
+// One lane has nothing to transpose.
+HWY_INLINE int PackLanesF32(const std::byte* const*, int, float*) { return 0; }
+HWY_INLINE int PackLanesBf16(const std::byte* const*, int, float*) { return 0; }
+
+#else
+
+// Lanes 4 b .. 4 b + 3 of the result are the 128 bits at rows[4 b] + offset_bytes, as T.
+template <typename T>
+HWY_INLINE hn::VFromD<HWY_CAPPED(T, kPanel)> LoadBlocks(const std::byte* const* rows, size_t offset_bytes) {
+  const HWY_CAPPED(T, kPanel) d;
+  const hn::FixedTag<T, 4> d4;
+  const auto load = [&](int row) HWY_ATTR {
+    const hn::FixedTag<uint8_t, 16> d8;
+    return hn::BitCast(d4, hn::LoadU(d8, reinterpret_cast<const uint8_t*>(rows[row]) + offset_bytes));
+  };
+  if constexpr (kLanes == 4) {
+    return load(0);
+  } else if constexpr (kLanes == 8) {
+    return hn::Combine(d, load(4), load(0));
+  } else {
+    const hn::FixedTag<T, 8> half;
+    return hn::Combine(d, hn::Combine(half, load(12), load(8)), hn::Combine(half, load(4), load(0)));
+  }
+}
+
+// Turns v[i] = row i, lanes k into v[k] = column k, lanes i, within each 128 bits.
+template <class D, class V>
+HWY_INLINE void Transpose4(D d, V v[4]) {
+  const V a = hn::InterleaveLower(d, v[0], v[2]), b = hn::InterleaveLower(d, v[1], v[3]);
+  const V e = hn::InterleaveUpper(d, v[0], v[2]), f = hn::InterleaveUpper(d, v[1], v[3]);
+  v[0] = hn::InterleaveLower(d, a, b);
+  v[1] = hn::InterleaveUpper(d, a, b);
+  v[2] = hn::InterleaveLower(d, e, f);
+  v[3] = hn::InterleaveUpper(d, e, f);
+}
+
+// Packs elements [0, n_k) of the first kLanes rows into column group `out` of a panel: out[k * 16 + row].
+// Returns how many k were done; the rest is too short for a vector.
+HWY_INLINE int PackLanesF32(const std::byte* const* rows, int n_k, float* HWY_RESTRICT out) {
+  const DF d;
+  int k = 0;
+  for (; k + 4 <= n_k; k += 4) {
+    VF v[4];
+    for (int i = 0; i < 4; ++i) v[i] = LoadBlocks<float>(rows + i, static_cast<size_t>(k) * 4);
+    Transpose4(d, v);
+    for (int i = 0; i < 4; ++i) hn::StoreU(v[i], d, out + (k + i) * kPanel);
+  }
+  return k;
+}
+
+HWY_INLINE int PackLanesBf16(const std::byte* const* rows, int n_k, float* HWY_RESTRICT out) {
+  const DF d;
+  const hn::RebindToUnsigned<DF> du;
+  const auto high = hn::Set(du, 0xFFFF0000u);
+  int k = 0;
+  for (; k + 8 <= n_k; k += 8) {
+    hn::VFromD<decltype(du)> v[4];  // pairs of elements: transposed as they are, then told apart
+    for (int i = 0; i < 4; ++i) v[i] = LoadBlocks<uint32_t>(rows + i, static_cast<size_t>(k) * 2);
+    Transpose4(du, v);
+    for (int i = 0; i < 4; ++i) {
+      hn::StoreU(hn::BitCast(d, hn::ShiftLeft<16>(v[i])), d, out + (k + 2 * i) * kPanel);
+      hn::StoreU(hn::BitCast(d, hn::And(v[i], high)), d, out + (k + 2 * i + 1) * kPanel);
+    }
+  }
+  return k;
+}
+
+#endif
+
+HWY_INLINE VF WidenF16(const std::byte* from) {
+  const DF d;
+  const hn::Rebind<hwy::float16_t, DF> d16;
+  return hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(from)));
+}
+
+HWY_INLINE VF WidenBf16(const std::byte* from) {
+  const DF d;
+  const hn::RebindToUnsigned<DF> du;
+  const hn::Rebind<uint16_t, DF> d16;
+  const auto bits = hn::LoadU(d16, reinterpret_cast<const uint16_t*>(from));
+  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, bits)));
+}
+
+// out[i] = float(from[i]).
+inline void WidenRow(const std::byte* from, DType dtype, int n, float* HWY_RESTRICT out) {
+  const DF d;
+  int i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const std::byte* at = from + static_cast<size_t>(i) * DTypeBytes(dtype);
+    const VF v = dtype == DType::kBf16  ? WidenBf16(at)
+                 : dtype == DType::kF16 ? WidenF16(at)
+                                        : hn::LoadU(d, reinterpret_cast<const float*>(at));
+    hn::StoreU(v, d, out + i);
+  }
+  for (; i < n; ++i) out[i] = LoadElement(from, dtype, static_cast<size_t>(i));
+}
+
+// Packs 16 rows of n_k elements into one panel: out[k * 16 + row] = float(rows[row][k]). rows point at their first
+// element; where fewer than 16 rows exist the caller repeats one. prefetch_bytes > 0: what lies so far behind each
+// element will be wanted next.
+inline void PackPanel(const std::byte* const rows[kPanel], DType dtype, int n_k, int prefetch_bytes,
+                      float* HWY_RESTRICT out) {
+  if (dtype == DType::kF16) {  // rare: widen row by row, then move
+    HWY_ALIGN float wide[256];
+    for (int row = 0; row < kPanel; ++row) {
+      for (int k0 = 0; k0 < n_k; k0 += 256) {
+        const int n = HWY_MIN(256, n_k - k0);
+        WidenRow(rows[row] + static_cast<size_t>(k0) * 2, dtype, n, wide);
+        for (int k = 0; k < n; ++k) out[(k0 + k) * kPanel + row] = wide[k];
+      }
+    }
+    return;
+  }
+  const int line = 64 / static_cast<int>(DTypeBytes(dtype));  // elements of a cache line
+  for (int group = 0; group < kPanel; group += kLanes) {
+    int k = 0;
+    while (k < n_k) {
+      const std::byte* at[kLanes];
+      for (int i = 0; i < kLanes; ++i) {
+        at[i] = rows[group + i] + static_cast<size_t>(k) * DTypeBytes(dtype);
+        if (prefetch_bytes > 0) hwy::Prefetch(at[i] + prefetch_bytes);
+      }
+      const int n = HWY_MIN(line, n_k - k);
+      float* to = out + k * kPanel + group;
+      const int done = dtype == DType::kBf16 ? PackLanesBf16(at, n, to) : PackLanesF32(at, n, to);
+      for (int rest = done; rest < n; ++rest) {
+        for (int i = 0; i < kLanes; ++i) to[rest * kPanel + i] = LoadElement(at[i], dtype, static_cast<size_t>(rest));
+      }
+      k += n;
+    }
+  }
+}
+
+// out = R in * scale over pairs (i, i + half). Not fused, so that every target rotates alike to the bit.
+inline void RotateRow(const float* in, const float* cos, const float* sin, int half, float scale,
+                      float* HWY_RESTRICT out) {
+  const DF d;
+  const VF factor = hn::Set(d, scale);
+  int i = 0;
+  for (; i + kLanes <= half; i += kLanes) {
+    const VF a = hn::LoadU(d, in + i), b = hn::LoadU(d, in + half + i);
+    const VF c = hn::LoadU(d, cos + i), s = hn::LoadU(d, sin + i);
+    hn::StoreU(hn::Mul(hn::Sub(hn::Mul(a, c), hn::Mul(b, s)), factor), d, out + i);
+    hn::StoreU(hn::Mul(hn::Add(hn::Mul(b, c), hn::Mul(a, s)), factor), d, out + half + i);
+  }
+  for (; i < half; ++i) {
+    out[i] = (in[i] * cos[i] - in[half + i] * sin[i]) * scale;
+    out[half + i] = (in[half + i] * cos[i] + in[i] * sin[i]) * scale;
+  }
+}
+
+// The sum of 16 lanes held in kVecsPerPanel vectors, by halves: lane i with lane i + 8, then + 4, + 2, + 1.
+HWY_INLINE float SumPanel(const VF v[kVecsPerPanel]) {
+  HWY_ALIGN float lanes[kPanel];
+  for (int j = 0; j < kVecsPerPanel; ++j) hn::Store(v[j], DF(), lanes + j * kLanes);
+  for (int n = kPanel / 2; n > 0; n /= 2) {
+    for (int i = 0; i < n; ++i) lanes[i] += lanes[i + n];
+  }
+  return lanes[0];
+}
+
+}  // namespace spanwise::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif

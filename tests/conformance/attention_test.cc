@@ -1,0 +1,307 @@
+#include <algorithm>
+#include <numeric>
+
+#include "kernel_fixture.h"
+#include "kernels/ref/masked_dense_attention.h"
+#include "kernels/ref/ref.h"
+
+namespace spanwise {
+namespace {
+
+using AttentionTest = KernelTest;
+INSTANTIATE_TEST_SUITE_P(Isa, AttentionTest, kAllIsas, kIsaName);
+
+std::vector<int32_t> Count(int first, int n) {
+  std::vector<int32_t> positions(static_cast<size_t>(n));
+  std::iota(positions.begin(), positions.end(), first);
+  return positions;
+}
+
+AttentionShape MakeShape(int n_heads, int n_kv_heads, int head_dim, DType dtype, int window = 0) {
+  AttentionShape shape;
+  shape.n_heads = n_heads;
+  shape.kv = {.n_layers = 2, .n_kv_heads = n_kv_heads, .head_dim = head_dim, .dtype = dtype};
+  shape.layer = 1;
+  shape.scale = 1 / std::sqrt(static_cast<float>(head_dim));
+  shape.window = window;
+  return shape;
+}
+
+// Tokens with their queries, keys and values, not rotated.
+struct Tokens {
+  Tokens(const AttentionShape& shape, int n_tokens, uint32_t seed)
+      : n(n_tokens),
+        q_width(shape.n_heads * shape.kv.head_dim),
+        kv_width(shape.kv.n_kv_heads * shape.kv.head_dim),
+        q(RandomFloats(static_cast<size_t>(n * q_width), seed, 1.5f)),
+        k(RandomFloats(static_cast<size_t>(n * kv_width), seed + 1)),
+        v(RandomFloats(static_cast<size_t>(n * kv_width), seed + 2)) {}
+  int n, q_width, kv_width;
+  std::vector<float> q, k, v;
+};
+
+// Appends rows [first, first + n) of `tokens` to a run as its tokens from index `at`.
+void Store(ThreadPool& pool, const AttentionShape& shape, const Tokens& tokens, int first, int n, int at, OwnedKv* kv) {
+  const OwnedTable table(PlainRotation(shape.kv.head_dim), Count(at, n));
+  ops::StoreKv(pool, shape.kv, shape.layer, tokens.k.data() + first * tokens.kv_width,
+               tokens.v.data() + first * tokens.kv_width, tokens.kv_width, n, table.table(), kv->blocks(), at);
+}
+
+// Attention of rows [first, first + n) of `tokens` at the given positions over the runs, with all that ops.h asks for.
+template <typename Attend>
+std::vector<float> Attention(ThreadPool& pool, const AttentionShape& shape, const Tokens& tokens, int first, int n,
+                             int first_position, std::span<const KvRun> runs, const Attend& attend) {
+  const std::vector<int32_t> positions = Count(first_position, n);
+  std::vector<OwnedTable> tables;
+  std::vector<RotationTable> rotations;
+  for (const KvRun& run : runs) {
+    tables.emplace_back(PlainRotation(shape.kv.head_dim), Count(first_position - run.base, n));
+  }
+  for (size_t j = 0; j < runs.size(); ++j) {  // runs with equal base share a table
+    size_t same = 0;
+    while (runs[same].base != runs[j].base) ++same;
+    rotations.push_back(tables[same].table());
+  }
+  std::vector<float> out(static_cast<size_t>(n * tokens.q_width), -42.0f);
+  AttentionSequence sequence;
+  sequence.q = tokens.q.data() + first * tokens.q_width;
+  sequence.q_stride = tokens.q_width;
+  sequence.out = out.data();
+  sequence.n_rows = n;
+  sequence.positions = positions.data();
+  sequence.runs = runs;
+  sequence.rotations = rotations;
+  attend(pool, shape, std::span(&sequence, 1));
+  return out;
+}
+
+// Some runs placed like a composed prompt, [prefix 70][set {5, 130} at the same base][tail], and the tail's attention.
+TEST_P(AttentionTest, AgreesWithReference) {
+  if (GetParam() == "ref") GTEST_SKIP() << "is the reference";
+  ThreadPool pool(2);
+  uint32_t seed = 0;
+  for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    for (const int head_dim : {2, 6, 16, 40, 64, 80, 96, 128, 256}) {
+      for (const int group : {1, 3, 8}) {
+        const int window = std::vector<int>{0, 0, 5, 64, 100}[++seed % 5];
+        SCOPED_TRACE(::testing::Message()
+                     << DTypeName(dtype) << " " << head_dim << " group " << group << " window " << window);
+        const AttentionShape shape = MakeShape(2 * group, 2, head_dim, dtype, window);
+        std::vector<OwnedKv> kept;
+        std::vector<KvRun> runs;
+        const auto add_run = [&](int n_tokens, int base) {
+          kept.emplace_back(shape.kv, n_tokens);
+          Store(pool, shape, Tokens(shape, n_tokens, ++seed), 0, n_tokens, 0, &kept.back());
+          runs.push_back(kept.back().Run(n_tokens, base));
+        };
+        add_run(70, 0);
+        add_run(5, 70);
+        add_run(130, 70);
+        const int n_tail = static_cast<int>(seed % 20) + 1;
+        const Tokens tail(shape, n_tail, ++seed);
+        kept.emplace_back(shape.kv, n_tail);
+        Store(pool, shape, tail, 0, n_tail, 0, &kept.back());
+        runs.push_back(kept.back().Run(n_tail, 200));
+
+        const auto out = Attention(pool, shape, tail, 0, n_tail, 200, runs, ops::SpanAttention);
+        const auto expected = Attention(pool, shape, tail, 0, n_tail, 200, runs, ref::SpanAttention);
+        ASSERT_TRUE(Close(out, expected, 1e-5));
+      }
+    }
+  }
+}
+
+// A row's result is the same computed alone, as decoding does, or in any chunk of a prefill, whatever the threads and
+// whatever lies in rows not stored yet (poison here).
+TEST_P(AttentionTest, RowsDoNotDependOnTheirChunk) {
+  std::mt19937 random(5);
+  for (const auto& [group, head_dim, window] : {std::tuple{1, 40, 0}, {4, 64, 0}, {3, 80, 50}, {8, 16, 7}}) {
+    SCOPED_TRACE(::testing::Message() << "group " << group << " head_dim " << head_dim << " window " << window);
+    const AttentionShape shape = MakeShape(2 * group, 2, head_dim, DType::kBf16, window);
+    ThreadPool one(1), two(2);
+    const int n_doc = 77, n = 200, base = 77;
+    OwnedKv doc(shape.kv, n_doc);
+    Store(one, shape, Tokens(shape, n_doc, 1), 0, n_doc, 0, &doc);
+    const Tokens tokens(shape, n, 4);
+
+    // Chunks of the given sizes, each stored and then attended before the next is.
+    const auto prefill = [&](ThreadPool& pool, const std::vector<int>& chunks) {
+      OwnedKv tail(shape.kv, n);
+      std::vector<float> out;
+      int first = 0;
+      for (const int chunk : chunks) {
+        Store(pool, shape, tokens, first, chunk, first, &tail);
+        const KvRun runs[] = {doc.Run(n_doc, 0), tail.Run(first + chunk, base)};
+        const auto part = Attention(pool, shape, tokens, first, chunk, base + first, runs, ops::SpanAttention);
+        out.insert(out.end(), part.begin(), part.end());
+        first += chunk;
+      }
+      return out;
+    };
+    const auto alone = prefill(one, std::vector<int>(n, 1));
+    ASSERT_TRUE(SameBits(prefill(one, {n}), alone));
+    ASSERT_TRUE(SameBits(prefill(two, {n}), alone));
+    for (int trial = 0; trial < 6; ++trial) {
+      std::vector<int> chunks;
+      for (int left = n; left > 0; left -= chunks.back()) {
+        chunks.push_back(std::min(left, std::uniform_int_distribution<int>(1, trial < 3 ? 20 : 110)(random)));
+      }
+      ASSERT_TRUE(SameBits(prefill(trial % 2 == 0 ? one : two, chunks), alone)) << "trial " << trial;
+    }
+  }
+}
+
+// Many sequences in one call give what each gives alone.
+TEST_P(AttentionTest, SequencesAreIndependent) {
+  ThreadPool pool(2);
+  const AttentionShape shape = MakeShape(4, 2, 32, DType::kBf16);
+  const Rotation rotation = PlainRotation(32);
+  const std::vector<int> lengths = {1, 65, 3, 128, 40};
+  std::vector<Tokens> tokens;
+  std::vector<OwnedKv> kept;
+  std::vector<KvRun> runs;
+  std::vector<std::vector<float>> outs, expected;
+  std::vector<std::vector<int32_t>> positions;
+  std::vector<OwnedTable> tables;
+  std::vector<RotationTable> rotations;
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    const int n = lengths[i];
+    tokens.emplace_back(shape, n, static_cast<uint32_t>(10 * i));
+    kept.emplace_back(shape.kv, n);
+    Store(pool, shape, tokens[i], 0, n, 0, &kept[i]);
+    runs.push_back(kept[i].Run(n, 0));
+    positions.push_back(Count(0, n));
+    tables.emplace_back(rotation, positions[i]);
+    rotations.push_back(tables[i].table());
+    outs.emplace_back(tokens[i].q.size());
+    expected.push_back(Attention(pool, shape, tokens[i], 0, n, 0, std::span(&runs[i], 1), ops::SpanAttention));
+  }
+  std::vector<AttentionSequence> sequences(lengths.size());
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    sequences[i].q = tokens[i].q.data();
+    sequences[i].q_stride = tokens[i].q_width;
+    sequences[i].out = outs[i].data();
+    sequences[i].n_rows = lengths[i];
+    sequences[i].positions = positions[i].data();
+    sequences[i].runs = std::span(&runs[i], 1);
+    sequences[i].rotations = std::span(&rotations[i], 1);
+  }
+  ops::SpanAttention(pool, shape, sequences);
+  for (size_t i = 0; i < lengths.size(); ++i) ASSERT_TRUE(SameBits(outs[i], expected[i])) << "sequence " << i;
+}
+
+// The oracle of absolute positions: the tokens of all runs in one list, as MaskedDenseAttention wants them.
+std::vector<double> Dense(const AttentionShape& shape, const Tokens& rows, int first_position,
+                          const std::vector<std::pair<const Tokens*, int>>& runs) {
+  std::vector<float> k, v;
+  std::vector<int64_t> k_positions, q_positions;
+  for (const auto& [tokens, base] : runs) {
+    k.insert(k.end(), tokens->k.begin(), tokens->k.end());
+    v.insert(v.end(), tokens->v.begin(), tokens->v.end());
+    for (int i = 0; i < tokens->n; ++i) k_positions.push_back(base + i);
+  }
+  for (int i = 0; i < rows.n; ++i) q_positions.push_back(first_position + i);
+  ref::MaskedDenseProblem problem;
+  problem.n_queries = rows.n;
+  problem.n_keys = static_cast<int>(k_positions.size());
+  problem.n_heads = shape.n_heads;
+  problem.n_kv_heads = shape.kv.n_kv_heads;
+  problem.head_dim = shape.kv.head_dim;
+  problem.scale = static_cast<double>(shape.scale);
+  const Rotation rotation = PlainRotation(shape.kv.head_dim);
+  problem.inverse_frequencies = rotation.inverse_frequencies();
+  problem.q = rows.q;
+  problem.k = k;
+  problem.v = v;
+  problem.q_positions = q_positions;
+  problem.k_positions = k_positions;
+  for (const int64_t p : q_positions) {
+    for (const int64_t j : k_positions) {
+      problem.mask.push_back(j <= p && (shape.window == 0 || j > p - shape.window));
+    }
+  }
+  return ref::MaskedDenseAttention(problem);
+}
+
+// A run keeps its bytes wherever it is placed; what its placement means is what rotating at absolute positions means.
+TEST_P(AttentionTest, RebasedRunsEqualAbsolutePositions) {
+  ThreadPool pool(2);
+  for (const int base : {0, 1, 64, 1000, 99'873}) {
+    for (const int window : {0, 90}) {
+      SCOPED_TRACE(::testing::Message() << "base " << base << " window " << window);
+      const AttentionShape shape = MakeShape(4, 2, 64, DType::kF32, window);
+      const Tokens prefix(shape, 30, 1), doc(shape, 150, 4), tail(shape, 17, 7);
+      OwnedKv kept[] = {{shape.kv, prefix.n}, {shape.kv, doc.n}, {shape.kv, tail.n}};
+      Store(pool, shape, prefix, 0, prefix.n, 0, &kept[0]);
+      Store(pool, shape, doc, 0, doc.n, 0, &kept[1]);
+      Store(pool, shape, tail, 0, tail.n, 0, &kept[2]);
+      const int doc_base = prefix.n + base, tail_base = doc_base + doc.n;
+      const KvRun runs[] = {kept[0].Run(prefix.n, 0), kept[1].Run(doc.n, doc_base), kept[2].Run(tail.n, tail_base)};
+      const auto out = Attention(pool, shape, tail, 0, tail.n, tail_base, runs, ops::SpanAttention);
+      const auto expected = Dense(shape, tail, tail_base, {{&prefix, 0}, {&doc, doc_base}, {&tail, tail_base}});
+      ASSERT_TRUE(Close(out, expected, 1e-5));
+    }
+  }
+}
+
+TEST_P(AttentionTest, SplittingTokensIntoRunsChangesNothing) {
+  ThreadPool pool(2);
+  const AttentionShape shape = MakeShape(6, 2, 48, DType::kF32);
+  const int n = 300;
+  const Tokens tokens(shape, n, 1);
+  OwnedKv whole(shape.kv, n);
+  Store(pool, shape, tokens, 0, n, 0, &whole);
+  const KvRun one[] = {whole.Run(n, 0)};
+  const int n_rows = 20;
+  const auto expected = Attention(pool, shape, tokens, n - n_rows, n_rows, n - n_rows, one, ops::SpanAttention);
+  for (const std::vector<int>& cuts : {std::vector<int>{0, 128}, {0, 1, 2, 3}, {0, 63, 130, 131, 280}}) {
+    std::vector<OwnedKv> kept;
+    std::vector<KvRun> runs;
+    for (size_t i = 0; i < cuts.size(); ++i) {
+      const int end = i + 1 < cuts.size() ? cuts[i + 1] : n;
+      kept.emplace_back(shape.kv, end - cuts[i]);
+      Store(pool, shape, tokens, cuts[i], end - cuts[i], 0, &kept.back());
+      runs.push_back(kept.back().Run(end - cuts[i], cuts[i]));
+    }
+    const auto out = Attention(pool, shape, tokens, n - n_rows, n_rows, n - n_rows, runs, ops::SpanAttention);
+    ASSERT_TRUE(Close(out, expected, 1e-5));
+  }
+}
+
+// Values far apart in size, scores that overflow exp unless shifted.
+TEST_P(AttentionTest, LargeScoresStayFinite) {
+  ThreadPool pool(1);
+  const AttentionShape shape = MakeShape(2, 1, 16, DType::kF32);
+  Tokens tokens(shape, 130, 3);
+  for (float& q : tokens.q) q *= 200;
+  OwnedKv kv(shape.kv, tokens.n);
+  Store(pool, shape, tokens, 0, tokens.n, 0, &kv);
+  const KvRun runs[] = {kv.Run(tokens.n, 0)};
+  const auto out = Attention(pool, shape, tokens, 0, tokens.n, 0, runs, ops::SpanAttention);
+  const auto expected = Attention(pool, shape, tokens, 0, tokens.n, 0, runs, ref::SpanAttention);
+  ASSERT_TRUE(Close(out, expected, 2e-3));
+}
+
+// What a row may not see may be anything, even NaN stored on purpose in a later row of the same run.
+TEST_P(AttentionTest, UnseenKeysAndValuesLeaveNoTrace) {
+  ThreadPool pool(2);
+  for (const int window : {0, 9}) {
+    const AttentionShape shape = MakeShape(4, 2, 32, DType::kF32, window);
+    const int n = 100;
+    Tokens tokens(shape, n, 3);
+    OwnedKv clean(shape.kv, n), spoilt(shape.kv, n);
+    Store(pool, shape, tokens, 0, n, 0, &clean);
+    for (int i = 80 * tokens.kv_width; i < n * tokens.kv_width; ++i) {
+      tokens.k[static_cast<size_t>(i)] = tokens.v[static_cast<size_t>(i)] = std::numeric_limits<float>::quiet_NaN();
+    }
+    Store(pool, shape, tokens, 0, n, 0, &spoilt);
+    const KvRun clean_run[] = {clean.Run(n, 0)}, spoilt_run[] = {spoilt.Run(n, 0)};
+    const auto expected = Attention(pool, shape, tokens, 0, n, 0, clean_run, ops::SpanAttention);
+    const auto out = Attention(pool, shape, tokens, 0, n, 0, spoilt_run, ops::SpanAttention);
+    const size_t seen = 80 * static_cast<size_t>(tokens.q_width);
+    ASSERT_TRUE(SameBits(std::span(out).first(seen), std::span(expected).first(seen)));
+  }
+}
+
+}  // namespace
+}  // namespace spanwise
