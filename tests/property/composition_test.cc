@@ -8,6 +8,8 @@
 #include <numeric>
 #include <random>
 
+#include "base/file.h"
+#include "base/json.h"
 #include "engine/executor.h"
 #include "prompt/plan.h"
 
@@ -71,6 +73,35 @@ double RelativeError(const std::vector<float>& a, const std::vector<float>& b) {
     size = std::max(size, std::abs(double{b[i]}));
   }
   return difference / size;
+}
+
+// Against transformers with the set's mask and positions spelled out (python/oracles/set_vectors.py).
+TEST(SetComposition, EqualsAMaskedForwardPass) {
+  const char* root = std::getenv("SPANWISE_SOURCE_DIR");
+  const std::string path = std::string(root ? root : ".") + "/tests/golden/set_vectors.json";
+  const json::value golden = ParseJson(ReadFile(path).value(), path).value();
+  const auto tokens = [](const json::value& v) { return json::value_to<std::vector<int32_t>>(v); };
+  std::vector<PromptNode> members;
+  for (const json::value& d : golden.at("documents").get_array()) members.push_back(PromptNode::Text(tokens(d)));
+  const PromptNode tree = PromptNode::Sequence(
+      {PromptNode::Text(tokens(golden.at("prefix"))), PromptNode::Set(members), PromptNode::Text(tokens(golden.at("tail")))});
+  for (const auto& [name, rows] : golden.at("models").get_object()) {
+    Executor executor(LoadModel(std::string(name)), DType::kF32, size_t{1} << 28, 37, 2);
+    auto sequence = executor.Begin(MakePlan(tree, {ComposeMode::kSet, DocumentOrder::kGiven}, kKeys).value(), false, true);
+    ASSERT_TRUE(sequence.ok());
+    const size_t vocab = static_cast<size_t>(executor.transformer().config().vocab_size);
+    std::vector<float> all;
+    const auto sink = [&](int first, std::span<const float> logits) {
+      ASSERT_EQ(static_cast<size_t>(first) * vocab, all.size());
+      all.insert(all.end(), logits.begin(), logits.end());
+    };
+    for (bool more = true; more;) more = executor.PrefillStep(*sequence, true, sink).value();
+    for (size_t i = 0; i < golden.at("rows").get_array().size(); ++i) {
+      const auto row = json::value_to<size_t>(golden.at("rows").get_array()[i]);
+      const std::vector<float> ours(all.begin() + static_cast<ptrdiff_t>(row * vocab), all.begin() + static_cast<ptrdiff_t>((row + 1) * vocab));
+      EXPECT_LT(RelativeError(ours, json::value_to<std::vector<float>>(rows.get_array()[i])), 1e-5) << name << " row " << row;
+    }
+  }
 }
 
 class Composition : public ::testing::TestWithParam<const char*> {};
