@@ -1,15 +1,32 @@
 # Build helpers: the warning and sanitizer flags every target gets, and one function each for modules, tests and fuzz targets.
 
 add_library(spanwise_flags INTERFACE)
-target_compile_options(spanwise_flags INTERFACE -Wall -Wextra -Wno-restrict -Wpedantic -Wshadow -Werror=return-type)
+target_compile_options(spanwise_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Werror=return-type)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  target_compile_options(spanwise_flags INTERFACE -Wno-restrict)  # GCC 12 warns about std::string's own code
+endif()
+# Fatal with the compiler whose warnings are kept clean; sanitizers make GCC see uninitialised values that are none.
+set(werror OFF)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION MATCHES "^12\\." AND NOT SPANWISE_SANITIZE)
+  set(werror ON)
+endif()
+option(SPANWISE_WERROR "Make warnings fatal" ${werror})
+if(SPANWISE_WERROR)
+  target_compile_options(spanwise_flags INTERFACE -Werror)
+endif()
 target_include_directories(spanwise_flags INTERFACE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
 # Every product is one rounding path: the compiler may not fuse or reorder float arithmetic on its own.
 target_compile_options(spanwise_flags INTERFACE -ffp-contract=off)
 
 if(SPANWISE_SANITIZE)
   string(REPLACE ";" "," sanitizers "${SPANWISE_SANITIZE}")
-  target_compile_options(spanwise_flags INTERFACE -fsanitize=${sanitizers} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_compile_options(spanwise_flags INTERFACE -fsanitize=${sanitizers} -fno-sanitize-recover=all
+    -fno-omit-frame-pointer -D_GLIBCXX_ASSERTIONS)
   target_link_options(spanwise_flags INTERFACE -fsanitize=${sanitizers})
+endif()
+
+if(NOT SPANWISE_SANITIZE AND CMAKE_BUILD_TYPE MATCHES "^Rel")
+  target_compile_options(spanwise_flags INTERFACE -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -fstack-protector-strong)
 endif()
 
 find_program(CCACHE ccache)

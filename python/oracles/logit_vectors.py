@@ -3,8 +3,8 @@
 
     logit_vectors.py OUT_DIR [NAME]...
 
-tests/golden/README.md describes the files. Weights are drawn so that attention is peaked and logits are well apart: the
-default initialisation gives nearly uniform attention, which would hide an error in positions.
+tests/golden/README.md describes the files. Weights are drawn so that attention is far from uniform and logits well apart:
+the default initialisation gives nearly uniform attention, which would hide an error in positions.
 """
 import json
 import math
