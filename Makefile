@@ -3,11 +3,6 @@
 .PHONY: build demo serve bench test test-all asan tsan fuzz tidy format clean help
 MAKEFLAGS += --no-print-directory
 
-# ccache as its owner set it up; otherwise a cache inside build/.
-ifeq ($(CCACHE_DIR)$(wildcard $(HOME)/.ccache $(HOME)/.cache/ccache $(HOME)/.config/ccache),)
-export CCACHE_DIR := $(CURDIR)/build/ccache
-endif
-
 build:      ## build the program, build/release/spanwise (installs what is missing)
 	@scripts/setup build
 	@scripts/build release
