@@ -5,7 +5,7 @@ MAKEFLAGS += --no-print-directory
 
 build:      ## build the program, build/release/spanwise (installs what is missing)
 	@scripts/setup build
-	@scripts/build release
+	@scripts/build release spanwise
 
 demo: build ## ask the sample documents three questions, cold and warm
 	@scripts/demo
