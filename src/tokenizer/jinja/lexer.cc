@@ -209,14 +209,15 @@ class Lexer {
       return Fail(begin, "only decimal numbers are done");
     take();
     bool is_float = false;
-    if (Peek(0) == '.' && IsDigit(Peek(1))) {
+    const bool after_dot = !tokens_.empty() && tokens_.back().Is(".");  // "a.1.0" takes two items
+    if (Peek(0) == '.' && IsDigit(Peek(1)) && !after_dot) {
       is_float = true;
       digits += '.';
       ++at_;
       take();
     }
     const size_t sign = Peek(1) == '+' || Peek(1) == '-' ? 1 : 0;
-    if ((Peek(0) == 'e' || Peek(0) == 'E') && IsDigit(Peek(1 + sign))) {
+    if ((Peek(0) == 'e' || Peek(0) == 'E') && IsDigit(Peek(1 + sign)) && !after_dot) {
       is_float = true;
       digits += 'e';
       if (sign) digits += Peek(1);

@@ -42,7 +42,7 @@ std::vector<Value> SplitAtSpace(std::string_view text, int64_t limit) {
   for (skip(true); at < text.size(); skip(true)) {
     const size_t begin = at;
     if (limit >= 0 && static_cast<int64_t>(pieces.size()) >= limit) {
-      pieces.push_back(Value::String(std::string(Strip(text.substr(begin), "", Side::kRight))));
+      pieces.push_back(Value::String(std::string(text.substr(begin))));
       break;
     }
     skip(false);

@@ -140,7 +140,6 @@ Result<Renderer::Flow> Renderer::ExecFor(const Stmt& stmt) {
   }
   auto loop = std::make_shared<Loop>();
   loop->items = std::move(items);
-  loop->depth0 = loop_depth_++;
   const Value loop_value = Value::Of(loop);
   scopes_.emplace_back();
   Status failure;
@@ -154,7 +153,6 @@ Result<Renderer::Flow> Renderer::ExecFor(const Stmt& stmt) {
     if (!failure.ok() || *flow == Flow::kBreak) break;
   }
   scopes_.pop_back();
-  --loop_depth_;
   SW_RETURN_IF_ERROR(failure);
   return Flow::kNext;
 }
@@ -429,7 +427,6 @@ Result<Value> Renderer::CallMacro(const Expr& call, const Macro& macro, Argument
   }
   // The body sees its parameters and what is global, not the scopes of its caller.
   const size_t outer_visible = std::exchange(visible_from_, scopes_.size());
-  const size_t outer_loop_depth = std::exchange(loop_depth_, 0);
   scopes_.push_back(std::move(scope));
   Status failure;
   for (size_t i = 0; i < n && failure.ok(); ++i) {
@@ -446,7 +443,6 @@ Result<Value> Renderer::CallMacro(const Expr& call, const Macro& macro, Argument
   auto text = failure.ok() ? Capture(macro.body) : Result<std::string>(failure);
   scopes_.pop_back();
   visible_from_ = outer_visible;
-  loop_depth_ = outer_loop_depth;
   if (!text.ok()) return text.status();
   return Value::String(std::move(*text));
 }

@@ -60,7 +60,6 @@ class Renderer {
   int depth_ = 0;  // of Eval and Exec on the stack
   std::vector<Scope> scopes_;
   size_t visible_from_ = 1;  // scopes_[0] is global; those between it and here belong to a macro's callers
-  size_t loop_depth_ = 0;
   std::string output_;
   Value block_text_;                                    // the value of the name "", for filters of a set block
   std::vector<std::shared_ptr<Namespace>> namespaces_;  // to be emptied: they are where cycles could hide

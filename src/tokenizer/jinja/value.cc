@@ -404,8 +404,8 @@ Value LoopAttribute(const Loop& loop, std::string_view name) {
   if (name == "first") return Value::Bool(i == 0);
   if (name == "last") return Value::Bool(i + 1 == n);
   if (name == "length") return Value::Int(n);
-  if (name == "depth") return Value::Int(static_cast<int64_t>(loop.depth0) + 1);
-  if (name == "depth0") return Value::Int(static_cast<int64_t>(loop.depth0));
+  if (name == "depth") return Value::Int(1);  // only recursive loops are deeper
+  if (name == "depth0") return Value::Int(0);
   if (name == "previtem" && i > 0) return loop.items[static_cast<size_t>(i - 1)];
   if (name == "nextitem" && i + 1 < n) return loop.items[static_cast<size_t>(i + 1)];
   return Value::Undefined(StrFormat("loop attribute {}", Quoted(name)));

@@ -129,7 +129,6 @@ struct Namespace {
 struct Loop {
   std::vector<Value> items;
   size_t index0 = 0;
-  size_t depth0 = 0;
 };
 
 struct Method {

@@ -1,0 +1,128 @@
+#include "tokenizer/chat_template.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "base/file.h"
+#include "base/str.h"
+
+namespace spanwise {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+Result<std::string> Render(std::string_view source, std::string_view input = "{}", size_t max_output = 1 << 20,
+                           size_t max_steps = 1'000'000) {
+  auto parsed = ChatTemplate::Parse(source);
+  if (!parsed.ok()) return parsed.status();
+  const json::value variables = ParseJson(input, "input").value();
+  return (*parsed)->Render(variables.get_object(), max_output, max_steps);
+}
+
+TEST(ChatTemplate, RendersAsJinja2DoesByteForByte) {
+  const std::string path = std::string(std::getenv("SPANWISE_SOURCE_DIR")) + "/tests/golden/template/vectors.jsonl";
+  const std::string file = ReadFile(path).value();
+  json::value shared;
+  size_t compared = 0;
+  for (const std::string_view line : Split(file, '\n')) {
+    if (line.empty()) continue;
+    const json::value record = ParseJson(line, path).value();
+    const json::object& fields = record.get_object();
+    const json::value& input = fields.at("input");
+    if (!fields.contains("template")) {
+      shared = input;
+      continue;
+    }
+    const std::string name = GetString(fields, "name").value().value();
+    const std::string source = GetString(fields, "template").value().value();
+    const auto parsed = ChatTemplate::Parse(source);
+    const auto output =
+        parsed.ok() ? (*parsed)->Render((input.is_string() ? shared : input).get_object()) : parsed.status();
+    if (const auto expected = GetString(fields, "output").value()) {
+      ASSERT_TRUE(output.ok()) << name << ": " << source << ": " << output.status().message();
+      EXPECT_EQ(*output, *expected) << name << ": " << source;
+    } else {
+      EXPECT_FALSE(output.ok()) << name << ": " << source;
+    }
+    ++compared;
+  }
+  EXPECT_GT(compared, 480u);
+}
+
+TEST(ChatTemplate, NamesThePlaceOfAnError) {
+  EXPECT_THAT(Render("a\n{{ x.y }}").status().message(), StartsWith("line 2, column 6: \"x\" is undefined"));
+  EXPECT_THAT(Render("{% if x %}").status().message(), HasSubstr("expected {% endif %}"));
+  EXPECT_THAT(Render("\n\n  {{ 1 + }}").status().message(), StartsWith("line 3, column 10: expected a value at '}}'"));
+  EXPECT_EQ(Render("{{ x | groupby('a') }}").status().code(), StatusCode::kUnimplemented);
+  EXPECT_THAT(Render("{{ x | groupby('a') }}").status().message(), HasSubstr("'groupby'"));
+  EXPECT_EQ(Render("{% include 'x' %}").status().code(), StatusCode::kUnimplemented);
+  EXPECT_EQ(Render("{{ '\xff' }}").status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST(ChatTemplate, RaiseExceptionGivesItsTextAlone) {
+  const Status status = Render("{{ raise_exception('Roles must ' ~ 'alternate') }}").status();
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(), "Roles must alternate");
+}
+
+TEST(ChatTemplate, AnUnknownFunctionMayBeAskedFor) {
+  EXPECT_EQ(Render("{% if strftime_now is defined %}{{ strftime_now('%d') }}{% else %}no date{% endif %}").value(),
+            "no date");
+}
+
+TEST(ChatTemplate, BoundsWorkOutputAndNesting) {
+  const auto exhausted = [](std::string_view source) {
+    const Status status = Render(source).status();
+    EXPECT_EQ(status.code(), StatusCode::kResourceExhausted) << source << ": " << status.message();
+  };
+  exhausted("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}");
+  exhausted("{% for a in range(100000) %}{{ 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' }}{% endfor %}");
+  exhausted("{% set ns = namespace(s='x') %}{% for a in range(64) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}");
+  exhausted("{% set ns = namespace(s=[1]) %}{% for a in range(64) %}{% set ns.s = ns.s + ns.s %}{% endfor %}");
+  exhausted(
+      "{% set ns = namespace(s=[1]) %}{% for a in range(64) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s }}");
+  exhausted(
+      "{% set ns = namespace(s=[1]) %}{% for a in range(64) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s == "
+      "[ns.s] or ns.s | tojson }}");
+  exhausted("{% set ns = namespace(s=[1]) %}{% for a in range(1000) %}{% set ns.s = [ns.s] %}{% endfor %}");
+  exhausted("{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}");
+  exhausted("{{ 'ab' * 9000000000000000000 }}");
+  exhausted("{{ [1] * 9000000000000000000 }}");
+  exhausted(
+      "{% set ns = namespace(s='x' * 1000000) %}{% for a in range(100000) %}{% set ns.t = ns.s | upper %}{% endfor %}");
+  exhausted("{{ ('a' * 100000).replace('', 'bbbbbbbbbbbbbbbbbbbbbbbb') }}");
+  exhausted("{{ range(0, 9000000000000000000) }}");
+  for (const std::string& deep : {"{{ " + std::string(5000, '(') + "1" + std::string(5000, ')') + " }}",
+                                  "{{ " + std::string(5000, '-') + "1 }}", "{{ " + std::string(5000, '[') + " }}"}) {
+    EXPECT_FALSE(Render(deep).ok());
+  }
+  std::string chain = "{{ 1", blocks, nots = "{{ ";
+  for (int i = 0; i < 5000; ++i) chain += " + 1", blocks += "{% if 1 %}", nots += "not ";
+  EXPECT_FALSE(Render(chain + " }}").ok());
+  EXPECT_FALSE(Render(blocks).ok());
+  EXPECT_FALSE(Render(nots + "1 }}").ok());
+}
+
+TEST(ChatTemplate, NamespacesThatHoldEachOtherAreReleased) {
+  EXPECT_EQ(
+      Render("{% set a = namespace() %}{% set b = namespace(a=a) %}{% set a.b = b %}{% set a.a = [a] %}ok").value(),
+      "ok");
+}
+
+TEST(ChatTemplate, IntegersDoNotWrap) {
+  EXPECT_FALSE(Render("{{ 9223372036854775807 + 1 }}").ok());
+  EXPECT_FALSE(Render("{{ -9223372036854775807 - 2 }}").ok());
+  EXPECT_FALSE(Render("{{ 9223372036854775807 * 2 }}").ok());
+  EXPECT_FALSE(Render("{{ 9999999999999999999 }}").ok());
+  EXPECT_FALSE(Render("{{ 10 ** 30 }}").ok());
+  EXPECT_FALSE(Render("{{ (-9223372036854775807 - 1) // -1 }}").ok());
+  EXPECT_FALSE(Render("{{ (-9223372036854775807 - 1) | abs }}").ok());
+  EXPECT_EQ(Render("{{ (-9223372036854775807 - 1) % -1 }}").value(), "0");
+  EXPECT_EQ(Render("{{ [1, 2, 3][-9223372036854775807:9223372036854775807:9223372036854775807] }}").value(), "[1]");
+}
+
+}  // namespace
+}  // namespace spanwise
