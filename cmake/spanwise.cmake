@@ -25,6 +25,10 @@ if(SPANWISE_SANITIZE)
   target_link_options(spanwise_flags INTERFACE -fsanitize=${sanitizers})
 endif()
 
+if(SPANWISE_FUZZ)
+  target_compile_options(spanwise_flags INTERFACE -fsanitize=fuzzer-no-link)  # coverage, which guides the fuzzer
+endif()
+
 if(NOT SPANWISE_SANITIZE AND CMAKE_BUILD_TYPE MATCHES "^Rel")
   target_compile_options(spanwise_flags INTERFACE -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -fstack-protector-strong)
 endif()
