@@ -119,6 +119,8 @@ struct Corpus::Impl {
     SW_ASSIGN_OR_RETURN(Database database, Database::Open(path, UriOf(path, immutable ? "?immutable=1" : ""),
                                                           SQLITE_OPEN_READONLY | SQLITE_OPEN_URI));
     sqlite3_busy_timeout(database.handle(), options.lock_wait_ms);
+    // Ranking looks up the length of every matching chunk.
+    SW_RETURN_IF_ERROR(database.Execute("PRAGMA cache_size = -65536"));
     bool empty = false;
     SW_RETURN_IF_ERROR(CheckFormat(&database, &empty));
     if (empty) return Corruption(path + ": is an empty database, no corpus");
