@@ -18,8 +18,8 @@ constexpr size_t kJitStackBytes = size_t{8} << 20;
 // Unicode White_Space, which is what Oniguruma's \s means. PCRE2's own \s adds U+180E.
 constexpr std::string_view kSpaceRanges =
     R"(\x09-\x0d\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
-// Oniguruma's word characters. PCRE2's \w leaves out marks and connector punctuation other than '_'.
-constexpr std::string_view kWordClasses = R"(\p{L}\p{M}\p{N}\p{Pc})";
+// Oniguruma's word characters, with the Latin-1 numbers that only its table for bytes counts among them.
+constexpr std::string_view kWordClasses = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{b2}\x{b3}\x{b9}\x{bc}-\x{be})";
 
 // Rewrites Ruby syntax to PCRE2 syntax where the two differ in a way that published patterns could meet, and refuses
 // the differences that they do not.

@@ -1,0 +1,330 @@
+#include "tokenizer/tokenizer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/str.h"
+#include "tokenizer/byte_level.h"
+#include "tokenizer/normalize.h"
+
+namespace spanwise {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+std::string SourceDir() { return std::getenv("SPANWISE_SOURCE_DIR"); }
+
+std::vector<int32_t> IdsOf(const std::vector<EncodedToken>& tokens) {
+  std::vector<int32_t> ids;
+  for (const EncodedToken& token : tokens) ids.push_back(token.id);
+  return ids;
+}
+
+std::vector<int64_t> Numbers(const json::value& array) {
+  std::vector<int64_t> numbers;
+  for (const json::value& number : array.get_array()) numbers.push_back(number.to_number<int64_t>());
+  return numbers;
+}
+
+// A small vocabulary: all 256 bytes as ids 0 to 255, then `more`, then specials.
+std::string Json(std::vector<std::string> more = {"ab", "abc"}, std::string merges = R"(["a b", "ab c"])",
+                 std::string pre_tokenizer = R"({"type":"ByteLevel","add_prefix_space":false,"use_regex":true})",
+                 std::string model_extra = "", std::string root_extra = "") {
+  json::object vocab;
+  for (int byte = 0; byte < 256; ++byte) vocab[SymbolsOfBytes(std::string(1, static_cast<char>(byte)))] = byte;
+  for (const std::string& token : more) vocab[token] = vocab.size();
+  return StrFormat(
+      R"({{"added_tokens":[{{"id":1000,"content":"<s>","special":true,"normalized":false}},{{"id":1001,"content":"<t>","special":false,"normalized":false}}],)"
+      R"("normalizer":null,"pre_tokenizer":{},"decoder":{{"type":"ByteLevel"}},{}"model":{{"type":"BPE",{}"vocab":{},"merges":{}}}}})",
+      pre_tokenizer, root_extra, model_extra, json::serialize(vocab), merges);
+}
+
+std::shared_ptr<const Tokenizer> Small() { return Tokenizer::FromJson(Json(), "small").value(); }
+
+class Golden : public testing::TestWithParam<std::string> {};
+
+// How many of the texts have offsets that differ from the library's because normalisation changed them: it gives the
+// composed character the place of its first part, we give it the place of all its parts.
+TEST_P(Golden, AgreesWithTheReferenceIdForId) {
+  const std::string base = SourceDir() + "/tests/golden/tokenizer/" + GetParam();
+  const auto tokenizer = Tokenizer::FromJson(ReadFile(base + ".json").value(), base).value();
+  const std::string file = ReadFile(base + ".jsonl").value();
+  size_t n_texts = 0, n_ids = 0;
+  for (const std::string_view line : Split(file, '\n')) {
+    if (line.empty()) continue;
+    const json::value record = ParseJson(line, base).value();
+    const json::object& fields = record.get_object();
+    const std::string text = GetString(fields, "text").value().value();
+    const bool normalised = GetParam() == "qwen2" && NfcOf(text) != text;
+    for (const bool parse_special : {true, false}) {
+      const json::value* expected = fields.if_contains(parse_special ? "special" : "plain");
+      if (!expected) expected = &fields.at("special");
+      const auto tokens = tokenizer->EncodeWithOffsets(text, parse_special);
+      ASSERT_TRUE(tokens.ok()) << tokens.status().message();
+      const auto ids = IdsOf(*tokens);
+      ASSERT_EQ(std::vector<int64_t>(ids.begin(), ids.end()), Numbers(expected->at("ids")))
+          << Quoted(text) << parse_special;
+      EXPECT_EQ(tokenizer->Encode(text, parse_special).value(), ids);
+      const auto offsets = Numbers(expected->at("offsets"));
+      for (size_t i = 0; i < tokens->size(); ++i) {
+        const EncodedToken& token = (*tokens)[i];
+        EXPECT_LE(token.begin, offsets[2 * i]) << Quoted(text) << i;
+        EXPECT_GE(token.end, offsets[2 * i + 1]) << Quoted(text) << i;
+        if (normalised) continue;
+        EXPECT_EQ(token.begin, offsets[2 * i]) << Quoted(text) << i;
+        EXPECT_EQ(token.end, offsets[2 * i + 1]) << Quoted(text) << i;
+      }
+      n_ids += ids.size();
+      if (!parse_special) continue;
+      const auto decoded = GetString(fields, "decoded").value();
+      EXPECT_EQ(tokenizer->Decode(ids, true), decoded.value_or(text));
+      StreamDecoder stream(*tokenizer);
+      std::string streamed;
+      for (const int32_t id : ids) {
+        streamed += stream.Push(id);
+        EXPECT_TRUE(IsValidUtf8(streamed));
+      }
+      EXPECT_EQ(streamed + stream.Finish(), tokenizer->Decode(ids));
+      std::vector<int32_t> by_pieces;
+      for (const Tokenizer::Piece& piece : tokenizer->SplitAtSpecials(text)) {
+        if (piece.special) {
+          by_pieces.push_back(*piece.special);
+          continue;
+        }
+        const auto part = tokenizer->Encode(piece.text, false).value();
+        by_pieces.insert(by_pieces.end(), part.begin(), part.end());
+      }
+      if (!normalised) {
+        EXPECT_EQ(by_pieces, ids) << Quoted(text);
+      }
+    }
+    ++n_texts;
+  }
+  EXPECT_GT(n_texts, 50u);
+  RecordProperty("ids", std::to_string(n_ids));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Golden,
+                         testing::Values("gpt2", "gpt2_prefix", "llama3", "qwen2", "o200k", "digits", "digit_runs",
+                                         "split_removed", "split_merged_with_previous", "split_merged_with_next",
+                                         "split_contiguous", "split_inverted", "split_literal", "split_prefix"),
+                         [](const auto& name) { return name.param; });
+
+TEST(Tokenizer, MergesAndCovers) {
+  const auto tokenizer = Small();
+  const auto tokens = tokenizer->EncodeWithOffsets("abcab c", false).value();
+  EXPECT_THAT(IdsOf(tokens), ElementsAre(257, 256, ' ', 'c'));
+  EXPECT_EQ(tokens[1].begin, 3u);
+  EXPECT_EQ(tokens[1].end, 5u);
+  EXPECT_EQ(tokenizer->vocab_size(), 1002);
+  EXPECT_EQ(tokenizer->TokenBytes(257), "abc");
+  EXPECT_EQ(tokenizer->TokenBytes(999), "");
+  EXPECT_EQ(tokenizer->TokenBytes(-1), "");
+  EXPECT_EQ(tokenizer->TokenBytes(5000), "");
+}
+
+TEST(Tokenizer, AToken_OfAPartOfACharacterCoversTheCharacter) {
+  const auto tokens = Small()->EncodeWithOffsets("a\xc3\xa9", false).value();
+  EXPECT_EQ(tokens.size(), 3u);
+  for (const size_t i : {1, 2}) {
+    EXPECT_EQ(tokens[i].begin, 1u);
+    EXPECT_EQ(tokens[i].end, 3u);
+  }
+}
+
+TEST(Tokenizer, SpecialTokensArePlainTextUnlessParsed) {
+  const auto tokenizer = Small();
+  EXPECT_THAT(tokenizer->Encode("a<s><t>", true).value(), ElementsAre('a', 1000, 1001));
+  EXPECT_THAT(tokenizer->Encode("a<s>", false).value(), ElementsAre('a', '<', 's', '>'));
+  EXPECT_EQ(tokenizer->IdOf("<s>"), 1000);
+  EXPECT_EQ(tokenizer->IdOf("a"), std::nullopt);
+  EXPECT_TRUE(tokenizer->IsSpecial(1000));
+  EXPECT_FALSE(tokenizer->IsSpecial(1001));
+  EXPECT_EQ(tokenizer->Decode({'a', 1000, 1001}), "a<t>");
+  EXPECT_EQ(tokenizer->Decode({'a', 1000, 1001}, true), "a<s><t>");
+  const auto pieces = tokenizer->SplitAtSpecials("x<s>y");
+  ASSERT_EQ(pieces.size(), 3u);
+  EXPECT_EQ(pieces[1].special, 1000);
+  EXPECT_EQ(pieces[2].text, "y");
+}
+
+TEST(Tokenizer, AWordThatIsASpecialTokenStaysPlain) {
+  // With ignore_merges a whole word is looked up in the vocabulary; a special token must not be found there.
+  const std::string source = Json({"abc"}, "[]", R"({"type":"ByteLevel","add_prefix_space":false,"use_regex":true})",
+                                  R"("ignore_merges":true,)");
+  EXPECT_THAT(Tokenizer::FromJson(source, "t").value()->Encode("abc", false).value(), ElementsAre(256));
+  std::string special = source;
+  special.replace(special.find("\"id\":1000,\"content\":\"<s>\""), 25, "\"id\":256,\"content\":\"abc\"");
+  const auto tokenizer = Tokenizer::FromJson(special, "t").value();
+  EXPECT_THAT(tokenizer->Encode("abc", false).value(), ElementsAre('a', 'b', 'c'));
+  EXPECT_THAT(tokenizer->Encode("abc", true).value(), ElementsAre(256));
+}
+
+TEST(Tokenizer, RefusesTextThatIsNotUtf8) {
+  const Status status = Small()->Encode("ab\xff", true).status();
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  EXPECT_THAT(status.message(), HasSubstr("byte 2"));
+}
+
+TEST(Tokenizer, NamesTheByteThatTheVocabularyLacks) {
+  std::string source = Json();
+  source.replace(source.find("\"z\":122,"), 8, "");
+  const Status status = Tokenizer::FromJson(source, "t").value()->Encode("az", false).status();
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  EXPECT_THAT(status.message(), HasSubstr("text byte 1 is 0x7a"));
+}
+
+TEST(Tokenizer, StreamedBytesComeOutAsWholeCharacters) {
+  const auto tokenizer = Small();
+  StreamDecoder stream(*tokenizer);
+  EXPECT_EQ(stream.Push(0xF0), "");
+  EXPECT_EQ(stream.Push(0x9F), "");
+  EXPECT_EQ(stream.Push(0x99), "");
+  EXPECT_EQ(stream.Push(0x82), "\xf0\x9f\x99\x82");
+  EXPECT_EQ(stream.Push(0xE2), "");
+  EXPECT_EQ(stream.Push('a'), "\uFFFDa");
+  EXPECT_EQ(stream.Push(0xFF), "\uFFFD");
+  EXPECT_EQ(stream.Push(0xE2), "");
+  EXPECT_EQ(stream.Push(0x82), "");
+  EXPECT_EQ(stream.Finish(), "\uFFFD");
+  EXPECT_EQ(stream.Finish(), "");
+  EXPECT_EQ(tokenizer->Decode({0xE2, 0x82, 0xE2, 0x82, 0xAC, 0x80}), "\uFFFD\u20AC\uFFFD");
+}
+
+TEST(Tokenizer, DigestSeesWhatChangesTokensAndNothingElse) {
+  const std::string base = Small()->digest();
+  EXPECT_EQ(base.size(), 64u);
+  EXPECT_EQ(Tokenizer::FromJson(Json() + "\n ", "other place").value()->digest(), base);
+  EXPECT_EQ(Tokenizer::FromJson(Json({"ab", "abc"}, R"([["a","b"],["ab","c"]])"), "t").value()->digest(), base);
+  EXPECT_NE(Tokenizer::FromJson(Json({"abc", "ab"}), "t").value()->digest(), base);
+  EXPECT_NE(Tokenizer::FromJson(Json({"ab", "abc"}, R"(["a b"])"), "t").value()->digest(), base);
+  EXPECT_NE(Tokenizer::FromJson(
+                Json({"ab", "abc"}, R"(["a b", "ab c"])", R"({"type":"ByteLevel","add_prefix_space":true})"), "t")
+                .value()
+                ->digest(),
+            base);
+}
+
+TEST(Tokenizer, LongTextsWithoutSpacesTakeTimeInProportion) {
+  const auto tokenizer = Small();
+  std::string text;
+  for (int i = 0; i < 1'000'000; ++i) text += static_cast<char>('a' + i * 7 % 11);
+  const auto start = std::chrono::steady_clock::now();
+  const auto ids = tokenizer->Encode(text, true).value();
+  EXPECT_EQ(tokenizer->Decode(ids), text);
+  // Quadratic work would be 10^12 steps; this takes a fraction of a second even with sanitizers.
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
+}
+
+struct Refused {
+  std::string source, message;
+  StatusCode code = StatusCode::kInvalidArgument;
+};
+
+TEST(Tokenizer, RefusesWhatItCannotDo) {
+  const auto with = [](std::string_view from, std::string_view to) {
+    std::string source = Json();
+    source.replace(source.find(from), from.size(), to);
+    return source;
+  };
+  const auto pre = [](std::string_view definition) { return Json({}, "[]", std::string(definition)); };
+  const auto split = [&](std::string_view regex) {
+    return pre(StrFormat(
+        R"({{"type":"Sequence","pretokenizers":[{{"type":"Split","behavior":"Isolated","pattern":{{"Regex":{}}}}},{{"type":"ByteLevel"}}]}})",
+        json::serialize(json::value(regex))));
+  };
+  const StatusCode unimplemented = StatusCode::kUnimplemented;
+  const Refused cases[] = {
+      {"{]", "not valid JSON"},
+      {"[]", "holds an array, expected an object"},
+      {"{}", "'decoder' is missing", unimplemented},
+      {R"({"decoder":{"type":"ByteLevel"}})", "'pre_tokenizer'"},
+      {R"({"decoder":{"type":"WordPiece"}})", "'decoder' type is \"WordPiece\"", unimplemented},
+      {with("\"type\":\"BPE\"", "\"type\":\"Unigram\""), "'type' is \"Unigram\", expected BPE", unimplemented},
+      {with("\"normalizer\":null", R"("normalizer":{"type":"NFKC"})"), "'normalizer' type is \"NFKC\"", unimplemented},
+      {with("\"normalizer\":null", R"("normalizer":null,"post_processor":{"type":"BertProcessing"})"),
+       "'post_processor'", unimplemented},
+      {with("\"id\":1000", "\"id\":-1"), "'added_tokens' member 0: id is"},
+      {with("\"id\":1000", "\"id\":16777216"), "expected an integer from 0 to 16777215"},
+      {with("\"id\":1000", "\"id\":9999999"), "largest id is 9999999"},
+      {with("\"id\":1000", "\"id\":97"), "gives \"<s>\" the id 97, which belongs to \"a\""},
+      {with("\"content\":\"<s>\"", "\"content\":\"\""), "'content' is missing, empty"},
+      {with("\"content\":\"<t>\"", "\"content\":\"<s>\""), "\"<s>\" twice"},
+      {with("\"content\":\"<s>\"", "\"content\":\"a\""), "'vocab' gives it 97"},
+      {with("\"special\":true", "\"single_word\":true"), "'single_word'", unimplemented},
+      {with("\"special\":true", "\"special\":1"), "'special' is an integer"},
+      {with("\"abc\":257", "\"abc\":256"), "gives id 256 to"},
+      {with("\"abc\":257", "\"ab\":256"), "occurs twice"},
+      {with("\"abc\":257", "\"abc\":1.5"), "id is"},
+      {with("\"abc\":257", "\"abx\":257"), "'merges' member 1 needs \"abc\""},
+      {with("\"a b\"", "\"a b c\""), "'merges' member 0 is"},
+      {with("\"a b\"", "\"ab\""), "'merges' member 0 is"},
+      {with("\"a b\"", "[\"a\"]"), "'merges' member 0 is"},
+      {with("\"a b\"", "7"), "'merges' member 0 is"},
+      {with("\"merges\":", "\"x\":"), "'merges' is missing"},
+      {Json({}, "[]", R"({"type":"ByteLevel"})", R"("dropout":0.1,)"), "'dropout' is 0.1", unimplemented},
+      {Json({}, "[]", R"({"type":"ByteLevel"})", R"("byte_fallback":true,)"), "'byte_fallback'", unimplemented},
+      {Json({}, "[]", R"({"type":"ByteLevel"})", R"("end_of_word_suffix":"</w>",)"), "'end_of_word_suffix' is \"</w>\"",
+       unimplemented},
+      {pre("null"), "'pre_tokenizer': is null"},
+      {pre(R"({"type":"Whitespace"})"), "type is \"Whitespace\"", unimplemented},
+      {pre(R"({"type":"Digits"})"), "no ByteLevel step", unimplemented},
+      {pre(R"({"type":"Sequence","pretokenizers":[{"type":"ByteLevel"},{"type":"Digits"}]})"),
+       "expected ByteLevel last", unimplemented},
+      {pre(R"({"type":"Split","pattern":{"String":""},"behavior":"Isolated"})"), "not empty"},
+      {pre(R"({"type":"Split","pattern":{"Regex":"a"},"behavior":"Odd"})"), "behavior is \"Odd\"", unimplemented},
+      {split("(a"), "missing closing parenthesis"},
+      {split("[a&&b]"), "intersection", unimplemented},
+      {split("[a[b]]"), "class inside a class", unimplemented},
+      {split("(?R)"), "group of this kind", unimplemented},
+      {split("(*ACCEPT)"), "verb", unimplemented},
+      {split("a{1,2}+"), "counted repeat", unimplemented},
+      {split("(a)\\1"), "\\1 is not done", unimplemented},
+      {split("\\Qa"), "\\Q is not done", unimplemented},
+      {split("(?<=a+)b"), "lookbehind"},
+      {split(std::string(1000, '(') + std::string(1000, ')')), "parentheses are too deeply nested"},
+  };
+  for (const Refused& refused : cases) {
+    const Status status = Tokenizer::FromJson(refused.source, "t.json").status();
+    EXPECT_EQ(status.code(), refused.code) << status.message();
+    EXPECT_THAT(status.message(), HasSubstr(refused.message));
+    EXPECT_THAT(status.message(), HasSubstr("t.json"));
+    EXPECT_EQ(status.message().find('\n'), std::string::npos);
+  }
+}
+
+TEST(Tokenizer, AHostileExpressionEndsInAStatus) {
+  for (const std::string regex : {"(a+)+$x", "(a|aa)+x", "(a*)*b", "a*a*a*a*a*a*b", "(?:a?){50}a{50}x", "(.*)*\\d"}) {
+    const std::string source = Json(
+        {}, "[]",
+        StrFormat(
+            R"({{"type":"Sequence","pretokenizers":[{{"type":"Split","behavior":"Isolated","pattern":{{"Regex":{}}}}},{{"type":"ByteLevel","add_prefix_space":false,"use_regex":false}}]}})",
+            json::serialize(json::value(regex))));
+    const auto tokenizer = Tokenizer::FromJson(source, "t").value();
+    const auto start = std::chrono::steady_clock::now();
+    const auto ids = tokenizer->Encode(std::string(3000, 'a'), false);
+    if (!ids.ok()) {
+      EXPECT_EQ(ids.status().code(), StatusCode::kResourceExhausted) << ids.status().message();
+    }
+    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(30)) << regex;
+  }
+}
+
+TEST(Normalize, LongRunsOfMarksAreSortedFast) {
+  std::string text = "a";
+  for (int i = 0; i < 200'000; ++i) text += i % 2 ? "\u0301" : "\u0323";
+  const std::string normal = NfcOf(text);
+  EXPECT_TRUE(normal.starts_with("\u1ea1\u0323"));
+  EXPECT_TRUE(normal.ends_with("\u0301\u0301"));
+}
+
+}  // namespace
+}  // namespace spanwise
