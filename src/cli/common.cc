@@ -40,7 +40,7 @@ void AddSamplingOptions(CLI::App* app, SamplingOptions* o) {
   app->add_option("--max-tokens", p.max_tokens, "Longest answer")->capture_default_str();
   app->add_option("--min-tokens", p.min_tokens, "Shortest answer")->capture_default_str();
   app->add_option("--temperature", p.temperature, "0: always the most probable token")->capture_default_str();
-  app->add_option("--top-k", p.top_k, "Sample from the k most probable tokens (0: all)")->capture_default_str();
+  app->add_option("--sample-top-k", p.top_k, "Sample from the k most probable tokens (0: all)")->capture_default_str();
   app->add_option("--top-p", p.top_p, "... from the smallest set with this probability")->capture_default_str();
   app->add_option("--min-p", p.min_p, "... from tokens at least this fraction as probable as the best")->capture_default_str();
   app->add_option("--repetition-penalty", p.repetition_penalty, "Divides the logits of tokens already seen")->capture_default_str();

@@ -64,7 +64,8 @@ GroundedAnswer Ground(Answer answer, std::vector<Source> sources) {
     const auto it = by_label.find(mention.label);
     if (it == by_label.end()) continue;
     const Source& source = sources[it->second];
-    const retrieval::Quote quote = retrieval::BestQuote(source.text, mention.sentence);
+    retrieval::Quote quote = retrieval::BestQuote(source.text, mention.sentence);
+    if (quote.range.begin == quote.range.end) quote.range = {0, source.text.size()};  // no word in common: the whole source
     if (!seen.emplace(it->second, quote.range.begin).second) continue;
     grounded.citations.push_back({.document_id = source.document_id,
                                   .title = source.title,
