@@ -157,7 +157,7 @@ void LoadBlock(const AttentionShape& shape, int kv_head, const std::byte* block,
   for (int first = 0; first < n_tokens; first += kPanel) {
     const std::byte* rows[kPanel];
     for (int i = 0; i < kPanel; ++i) rows[i] = keys + static_cast<size_t>(HWY_MIN(first + i, n_tokens - 1)) * row_bytes;
-    PackPanel(rows, shape.kv.dtype, dim, 0, s.keys + first * dim);
+    PackPanel(rows, shape.kv.dtype, dim, s.keys + first * dim);
   }
   for (int t = 0; t < n_tokens; ++t) {
     float* to = s.values + t * padded_dim;

@@ -57,7 +57,126 @@ void MultiplyLastPanel(TileArgs t, int n_rows, int width, bool first) {
   }
 }
 
-void MatMulBlock(const MatMulArgs& args, const MatMulBlockRange& range, float* panels) {
+// Copies kBytes of each row, kStageStride apart, and asks for the same of `next` along the way.
+// Weight rows often lie a power of two apart, so that a few bytes of each would all fall on the same lines of the
+// cache.
+inline constexpr size_t kStageBytes = 512, kStageStride = kStageBytes + 64;
+
+HWY_INLINE void StageRow(const std::byte* from, size_t n_bytes, std::byte* to) {
+  const HWY_CAPPED(uint8_t, 4 * kPanel) d;
+  const auto* source = reinterpret_cast<const uint8_t*>(from);
+  auto* target = reinterpret_cast<uint8_t*>(to);
+  size_t i = 0;
+  for (; i + hn::Lanes(d) <= n_bytes; i += hn::Lanes(d)) hn::StoreU(hn::LoadU(d, source + i), d, target + i);
+  for (; i < n_bytes; ++i) target[i] = source[i];
+}
+
+// Few rows: the weights go through the transposition straight into the chains of kRows x kGroups vectors of outputs.
+// n_out is a multiple of kGroups * kLanes.
+template <class Columns, int kRows, int kGroups>
+void StreamOutputs(const MatMulArgs& args, int row_begin, int out_begin, int n_out, std::byte* stage) {
+  const DF d;
+  constexpr int kOut = kGroups * kLanes;
+  const WeightMatrix& w = args.w;
+  const size_t element_bytes = DTypeBytes(w.dtype), row_bytes = static_cast<size_t>(w.n_in) * element_bytes;
+  const int stage_in = static_cast<int>(kStageBytes / element_bytes);
+  for (int out = out_begin; out < out_begin + n_out; out += kOut) {
+    VF sums[kRows][kGroups] = {}, chains[kRows][kGroups] = {};
+    for (int k0 = 0; k0 < w.n_in; k0 += stage_in) {
+      const int n_k = HWY_MIN(stage_in, w.n_in - k0);
+      const std::byte* weights =
+          w.data + static_cast<size_t>(out) * row_bytes + static_cast<size_t>(k0) * element_bytes;
+      const std::byte* next =
+          weights + (k0 + n_k < w.n_in ? kStageBytes : (kOut - 1) * row_bytes + n_k * element_bytes);
+      for (int i = 0; i < kOut; ++i) {
+        StageRow(weights + static_cast<size_t>(i) * row_bytes, n_k * element_bytes,
+                 stage + static_cast<size_t>(i) * kStageStride);
+      }
+      if (k0 % kBlockIn == 0) {
+        for (int r = 0; r < kRows; ++r) {
+          for (int g = 0; g < kGroups; ++g) {
+            sums[r][g] = k0 <= kBlockIn ? chains[r][g] : hn::Add(sums[r][g], chains[r][g]);
+            chains[r][g] = hn::Zero(d);
+          }
+        }
+      }
+      const float* x = args.x + row_begin * args.x_stride + k0;
+      int k = 0;
+      for (; k + Columns::kStep <= n_k; k += Columns::kStep) {
+        const size_t at = static_cast<size_t>(k) * element_bytes;  // two lines of `next` for each 16 bytes of 8 rows
+#pragma GCC unroll 16
+        for (int g = 0; g < kGroups; ++g) {
+          const std::byte* group = stage + static_cast<size_t>(g * kLanes) * kStageStride + at;
+          const std::byte* ahead =
+              next + static_cast<size_t>(g * kLanes + static_cast<int>(at / 16 % 4) * (kLanes / 4)) * row_bytes +
+              at / 64 * 64;
+#pragma GCC unroll 16
+          for (int i = 0; i < kLanes / 4; ++i) __builtin_prefetch(ahead + static_cast<size_t>(i) * row_bytes, 0, 2);
+          VF v[Columns::kStep];
+          Columns::Load([&](int row) HWY_ATTR { return group + static_cast<size_t>(row) * kStageStride; }, v);
+#pragma GCC unroll 16
+          for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 16
+            for (int i = 0; i < Columns::kStep; ++i) {
+              chains[r][g] = hn::MulAdd(hn::Set(d, x[r * args.x_stride + k + i]), v[i], chains[r][g]);
+            }
+          }
+        }
+      }
+      for (; k < n_k; ++k) {
+        for (int g = 0; g < kGroups; ++g) {
+          HWY_ALIGN float column[kLanes];
+          for (int i = 0; i < kLanes; ++i) {
+            column[i] = LoadElement(stage + static_cast<size_t>(g * kLanes + i) * kStageStride, w.dtype,
+                                    static_cast<size_t>(k));
+          }
+          for (int r = 0; r < kRows; ++r) {
+            chains[r][g] = hn::MulAdd(hn::Set(d, x[r * args.x_stride + k]), hn::Load(d, column), chains[r][g]);
+          }
+        }
+      }
+    }
+    for (int r = 0; r < kRows; ++r) {
+      for (int g = 0; g < kGroups; ++g) {
+        const int at = out + g * kLanes;
+        VF sum = w.n_in <= kBlockIn ? chains[r][g] : hn::Add(sums[r][g], chains[r][g]);
+        if (!args.bias.empty()) sum = hn::Add(sum, hn::LoadU(d, args.bias.data() + at));
+        hn::StoreU(sum, d, args.y + (row_begin + r) * args.y_stride + at);
+      }
+    }
+  }
+}
+
+// How many outputs from the first one on StreamBlock will do: none if there are too many rows to gain by it.
+int StreamableOutputs(const MatMulArgs& args, const MatMulBlockRange& range) {
+  if (kLanes < 8 || range.row_end - range.row_begin > 4 || args.w.dtype == DType::kF16) return 0;
+  return (range.out_end - range.out_begin) / (4 * kLanes) * (4 * kLanes);
+}
+
+template <class Columns>
+void StreamBlock(const MatMulArgs& args, const MatMulBlockRange& range, int n_out, std::byte* stage) {
+  switch (range.row_end - range.row_begin) {
+    case 1:
+      return StreamOutputs<Columns, 1, 4>(args, range.row_begin, range.out_begin, n_out, stage);
+    case 2:
+      return StreamOutputs<Columns, 2, 4>(args, range.row_begin, range.out_begin, n_out, stage);
+    case 3:
+      return StreamOutputs<Columns, 3, 2>(args, range.row_begin, range.out_begin, n_out, stage);
+    case 4:
+      return StreamOutputs<Columns, 4, 2>(args, range.row_begin, range.out_begin, n_out, stage);
+  }
+}
+
+void MatMulBlock(const MatMulArgs& args, MatMulBlockRange range, float* panels) {
+  if (const int n = StreamableOutputs(args, range); n > 0) {
+    if (args.w.dtype == DType::kBf16) {
+      StreamBlock<Bf16Columns>(args, range, n, reinterpret_cast<std::byte*>(panels));
+    } else {
+      StreamBlock<F32Columns>(args, range, n, reinterpret_cast<std::byte*>(panels));
+    }
+    range.out_begin += n;
+    if (range.out_begin == range.out_end) return;
+  }
   const WeightMatrix& w = args.w;
   const size_t element_bytes = DTypeBytes(w.dtype);
   const int n_rows = range.row_end - range.row_begin, n_out = range.out_end - range.out_begin;
@@ -73,8 +192,7 @@ void MatMulBlock(const MatMulArgs& args, const MatMulBlockRange& range, float* p
         rows[i] =
             w.data + (static_cast<size_t>(out) * static_cast<size_t>(w.n_in) + static_cast<size_t>(k0)) * element_bytes;
       }
-      const int prefetch_bytes = kBlockIn * static_cast<int>(element_bytes);
-      PackPanel(rows, w.dtype, n_k, prefetch_bytes, panels + p * kPanel * kBlockIn);
+      PackPanel(rows, w.dtype, n_k, panels + p * kPanel * kBlockIn);
     }
     TileArgs t = {.a = args.x + range.row_begin * args.x_stride + k0,
                   .a_stride = args.x_stride,

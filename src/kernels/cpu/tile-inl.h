@@ -148,30 +148,27 @@ void MultiplyPanels(TileArgs t, int n_rows, int n_panels) {
   }
 }
 
-#if HWY_TARGET == HWY_SCALAR
+// Columns::Load(at, v) widens kStep consecutive elements of kLanes rows to v[0 .. kStep), v[k] holding element k of
+// each row; at(row) is where a row's elements begin.
+#if HWY_TARGET != HWY_SCALAR
 
-// One lane has nothing to transpose.
-HWY_INLINE int PackLanesF32(const std::byte* const*, int, float*) { return 0; }
-HWY_INLINE int PackLanesBf16(const std::byte* const*, int, float*) { return 0; }
-
-#else
-
-// Lanes 4 b .. 4 b + 3 of the result are the 128 bits at rows[4 b] + offset_bytes, as T.
-template <typename T>
-HWY_INLINE hn::VFromD<HWY_CAPPED(T, kPanel)> LoadBlocks(const std::byte* const* rows, size_t offset_bytes) {
+// Lanes 4 b .. 4 b + 3 of the result are the 128 bits at at(row + 4 b), as T.
+template <typename T, class At>
+HWY_INLINE hn::VFromD<HWY_CAPPED(T, kPanel)> LoadBlocks(const At& at, int row) {
   const HWY_CAPPED(T, kPanel) d;
   const hn::FixedTag<T, 4> d4;
-  const auto load = [&](int row) HWY_ATTR {
+  const auto load = [&](int r) HWY_ATTR {
     const hn::FixedTag<uint8_t, 16> d8;
-    return hn::BitCast(d4, hn::LoadU(d8, reinterpret_cast<const uint8_t*>(rows[row]) + offset_bytes));
+    return hn::BitCast(d4, hn::LoadU(d8, reinterpret_cast<const uint8_t*>(at(r))));
   };
   if constexpr (kLanes == 4) {
-    return load(0);
+    return load(row);
   } else if constexpr (kLanes == 8) {
-    return hn::Combine(d, load(4), load(0));
+    return hn::Combine(d, load(row + 4), load(row));
   } else {
     const hn::FixedTag<T, 8> half;
-    return hn::Combine(d, hn::Combine(half, load(12), load(8)), hn::Combine(half, load(4), load(0)));
+    return hn::Combine(d, hn::Combine(half, load(row + 12), load(row + 8)),
+                       hn::Combine(half, load(row + 4), load(row)));
   }
 }
 
@@ -186,38 +183,59 @@ HWY_INLINE void Transpose4(D d, V v[4]) {
   v[3] = hn::InterleaveUpper(d, e, f);
 }
 
-// Packs elements [0, n_k) of the first kLanes rows into column group `out` of a panel: out[k * 16 + row].
-// Returns how many k were done; the rest is too short for a vector.
-HWY_INLINE int PackLanesF32(const std::byte* const* rows, int n_k, float* HWY_RESTRICT out) {
-  const DF d;
-  int k = 0;
-  for (; k + 4 <= n_k; k += 4) {
-    VF v[4];
-    for (int i = 0; i < 4; ++i) v[i] = LoadBlocks<float>(rows + i, static_cast<size_t>(k) * 4);
-    Transpose4(d, v);
-    for (int i = 0; i < 4; ++i) hn::StoreU(v[i], d, out + (k + i) * kPanel);
+struct F32Columns {
+  static constexpr int kStep = 4;
+  template <class At>
+  static HWY_INLINE void Load(const At& at, VF v[kStep]) {
+    for (int i = 0; i < 4; ++i) v[i] = LoadBlocks<float>(at, i);
+    Transpose4(DF(), v);
   }
-  return k;
-}
+};
 
-HWY_INLINE int PackLanesBf16(const std::byte* const* rows, int n_k, float* HWY_RESTRICT out) {
-  const DF d;
-  const hn::RebindToUnsigned<DF> du;
-  const auto high = hn::Set(du, 0xFFFF0000u);
-  int k = 0;
-  for (; k + 8 <= n_k; k += 8) {
-    hn::VFromD<decltype(du)> v[4];  // pairs of elements: transposed as they are, then told apart
-    for (int i = 0; i < 4; ++i) v[i] = LoadBlocks<uint32_t>(rows + i, static_cast<size_t>(k) * 2);
-    Transpose4(du, v);
+struct Bf16Columns {
+  static constexpr int kStep = 8;
+  template <class At>
+  static HWY_INLINE void Load(const At& at, VF v[kStep]) {
+    const hn::RebindToUnsigned<DF> du;
+    hn::VFromD<decltype(du)> pairs[4];  // transposed as pairs of elements, then told apart
+    for (int i = 0; i < 4; ++i) pairs[i] = LoadBlocks<uint32_t>(at, i);
+    Transpose4(du, pairs);
     for (int i = 0; i < 4; ++i) {
-      hn::StoreU(hn::BitCast(d, hn::ShiftLeft<16>(v[i])), d, out + (k + 2 * i) * kPanel);
-      hn::StoreU(hn::BitCast(d, hn::And(v[i], high)), d, out + (k + 2 * i + 1) * kPanel);
+      v[2 * i] = hn::BitCast(DF(), hn::ShiftLeft<16>(pairs[i]));
+      v[2 * i + 1] = hn::BitCast(DF(), hn::And(pairs[i], hn::Set(du, 0xFFFF0000u)));
     }
   }
-  return k;
-}
+};
+
+#else
+
+template <DType kType>
+struct ScalarColumns {
+  static constexpr int kStep = 1;
+  template <class At>
+  static HWY_INLINE void Load(const At& at, VF v[kStep]) {
+    v[0] = hn::Set(DF(), LoadElement(at(0), kType, 0));
+  }
+};
+using F32Columns = ScalarColumns<DType::kF32>;
+using Bf16Columns = ScalarColumns<DType::kBf16>;
 
 #endif
+
+// Packs n_k elements of kLanes rows into a column group of a panel: out[k * 16 + row].
+template <class Columns>
+HWY_INLINE void PackLanes(const std::byte* const* rows, DType dtype, int n_k, float* HWY_RESTRICT out) {
+  int k = 0;
+  for (; k + Columns::kStep <= n_k; k += Columns::kStep) {
+    VF v[Columns::kStep];
+    const size_t offset = static_cast<size_t>(k) * DTypeBytes(dtype);
+    Columns::Load([&](int row) HWY_ATTR { return rows[row] + offset; }, v);
+    for (int i = 0; i < Columns::kStep; ++i) hn::StoreU(v[i], DF(), out + (k + i) * kPanel);
+  }
+  for (; k < n_k; ++k) {
+    for (int i = 0; i < kLanes; ++i) out[k * kPanel + i] = LoadElement(rows[i], dtype, static_cast<size_t>(k));
+  }
+}
 
 HWY_INLINE VF WidenF16(const std::byte* from) {
   const DF d;
@@ -248,10 +266,8 @@ inline void WidenRow(const std::byte* from, DType dtype, int n, float* HWY_RESTR
 }
 
 // Packs 16 rows of n_k elements into one panel: out[k * 16 + row] = float(rows[row][k]). rows point at their first
-// element; where fewer than 16 rows exist the caller repeats one. prefetch_bytes > 0: what lies so far behind each
-// element will be wanted next.
-inline void PackPanel(const std::byte* const rows[kPanel], DType dtype, int n_k, int prefetch_bytes,
-                      float* HWY_RESTRICT out) {
+// element; where fewer than 16 rows exist the caller repeats one.
+inline void PackPanel(const std::byte* const rows[kPanel], DType dtype, int n_k, float* HWY_RESTRICT out) {
   if (dtype == DType::kF16) {  // rare: widen row by row, then move
     HWY_ALIGN float wide[256];
     for (int row = 0; row < kPanel; ++row) {
@@ -263,22 +279,11 @@ inline void PackPanel(const std::byte* const rows[kPanel], DType dtype, int n_k,
     }
     return;
   }
-  const int line = 64 / static_cast<int>(DTypeBytes(dtype));  // elements of a cache line
   for (int group = 0; group < kPanel; group += kLanes) {
-    int k = 0;
-    while (k < n_k) {
-      const std::byte* at[kLanes];
-      for (int i = 0; i < kLanes; ++i) {
-        at[i] = rows[group + i] + static_cast<size_t>(k) * DTypeBytes(dtype);
-        if (prefetch_bytes > 0) hwy::Prefetch(at[i] + prefetch_bytes);
-      }
-      const int n = HWY_MIN(line, n_k - k);
-      float* to = out + k * kPanel + group;
-      const int done = dtype == DType::kBf16 ? PackLanesBf16(at, n, to) : PackLanesF32(at, n, to);
-      for (int rest = done; rest < n; ++rest) {
-        for (int i = 0; i < kLanes; ++i) to[rest * kPanel + i] = LoadElement(at[i], dtype, static_cast<size_t>(rest));
-      }
-      k += n;
+    if (dtype == DType::kBf16) {
+      PackLanes<Bf16Columns>(rows + group, dtype, n_k, out + group);
+    } else {
+      PackLanes<F32Columns>(rows + group, dtype, n_k, out + group);
     }
   }
 }
