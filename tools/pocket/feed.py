@@ -14,12 +14,12 @@ COMPOSED = [("free", .25), ("free-seq", .12), ("set", .14), ("seq", .04)]
 
 def longest_prompt(x):
     """Longest prompt in tokens at the fraction x of the run: copying has to appear on short prompts first."""
-    return 256 if x < .03 else 512 if x < .08 else 1024 if x < .2 else 2048 if x < .42 else 3900
+    return 256 if x < .04 else 512 if x < .12 else 1024 if x < .28 else 2048 if x < .5 else 3900
 
 
 def composed_share(x):
     """How much of COMPOSED is used at the fraction x of the run."""
-    return 0.0 if x < .38 else min(1.0, (x - .38) / .1)
+    return 0.0 if x < .42 else min(1.0, (x - .42) / .1)
 
 
 def batch_examples(r, longest, books, easy, n=48):

@@ -17,10 +17,10 @@ def newton_schulz(g):
 
 
 class Muon:
-    """Nesterov momentum, then an orthogonalised update; equal shapes are batched."""
+    """Nesterov momentum, then an orthogonalised update; equal shapes are batched. Decay is decoupled."""
 
-    def __init__(self, params, lr, momentum=0.95):
-        self.lr, self.mom, self.groups = lr, momentum, {}
+    def __init__(self, params, lr, momentum=0.95, decay=0.05):
+        self.lr, self.mom, self.decay, self.groups = lr, momentum, decay, {}
         for p in params:
             self.groups.setdefault(tuple(p.shape), []).append(p)
         self.buf = {s: torch.zeros(len(ps), *s, device=ps[0].device) for s, ps in self.groups.items()}
@@ -31,4 +31,5 @@ class Muon:
             g, m = torch.stack([p.grad for p in ps]), self.buf[s]
             m.lerp_(g, 1 - self.mom)
             u = newton_schulz(g.lerp(m, self.mom)).float() * (max(1, s[0] / s[1]) ** .5 * self.lr * factor)
+            torch._foreach_mul_(ps, 1 - self.lr * factor * self.decay)
             torch._foreach_sub_(ps, list(u.unbind(0)))

@@ -3,7 +3,8 @@
     python3 train.py BOOKS_DIR OUT_DIR --seconds 1400
 
 All schedules run on elapsed time. OUT_DIR/model is a Hugging Face folder, rewritten every two minutes; OUT_DIR/results.json
-holds the loss curve and the evaluation, OUT_DIR/log.txt what happened.
+holds the loss curve and the evaluation, OUT_DIR/log-0.txt what happened. A number written into OUT_DIR/seconds or OUT_DIR/rate
+changes the end of training, or scales the learning rate, while the program runs.
 """
 from __future__ import annotations
 
@@ -58,9 +59,11 @@ class Trainer:
         self.dev = f"cuda:{rank}" if a.device == "cuda" else "cpu"
         torch.manual_seed(1)                       # the same weights everywhere
         self.model = Pocket(device=self.dev)
+        if a.init:
+            export.read_weights(self.model, a.init)
         self.rest = [p for p in self.model.parameters() if p.dim() < 2 or p is self.model.emb]
-        self.muon = Muon([p for b in self.model.blocks for p in b.parameters() if p.dim() == 2], .02)
-        self.adam = torch.optim.AdamW(self.rest, lr=3e-3, weight_decay=0.0, betas=(.9, .95))
+        self.muon = Muon([p for b in self.model.blocks for p in b.parameters() if p.dim() == 2], a.muon)
+        self.adam = torch.optim.AdamW(self.rest, lr=a.adam, weight_decay=0.0, betas=(.9, .95))
         compiled = a.device == "cuda"
         wrap = (lambda f: torch.compile(f, dynamic=False)) if compiled else (lambda f: f)
         self.blocks, self.loss_fn = [wrap(b) for b in self.model.blocks], wrap(answer_loss)
@@ -85,21 +88,22 @@ class Trainer:
         for p, g in zip(self.params, flat.split([p.numel() for p in self.params])):
             p.grad.copy_(g.view_as(p))
 
-    def progress(self, t0):
-        """The elapsed fraction of the time allowed; OUT_DIR/seconds may change that time while the program runs."""
-        seconds = self.a.seconds
-        if os.path.exists(f"{self.a.out}/seconds"):
-            with open(f"{self.a.out}/seconds", encoding="utf-8") as f:
-                seconds = float(f.read())
-        return min(1.0, (time.time() - t0) / (seconds - (t0 - START)))
+    def _override(self, name, default):
+        """The number in the file OUT_DIR/name, if there is one: a running program can be steered by it."""
+        path = f"{self.a.out}/{name}"
+        if not os.path.exists(path):
+            return default
+        with open(path, encoding="utf-8") as f:
+            return float(f.read() or default)
 
-    def agreed(self, x):
-        """The first GPU's progress, on all of them."""
-        if self.world == 1:
-            return x
-        t = torch.tensor([x], dtype=torch.float64, device=self.dev)
-        dist.broadcast(t, 0)
-        return t.item()
+    def agree(self, t0):
+        """(elapsed fraction of the time allowed, factor on the learning rate) by the first GPU, on all of them."""
+        seconds, begin = self._override("seconds", self.a.seconds), self.a.start_at
+        x = min(1.0, begin + (1 - begin) * (time.time() - t0) / (seconds - (t0 - START)))
+        t = torch.tensor([x, self._override("rate", 1.0)], dtype=torch.float64, device=self.dev)
+        if self.world > 1:
+            dist.broadcast(t, 0)
+        return t.tolist()
 
     def step(self, x, lr):
         """One update; returns the mean loss of every watched class and the number of tokens."""
@@ -113,7 +117,7 @@ class Trainer:
         loss.backward()
         if self.world > 1:
             self.share_gradients()
-        self.adam.param_groups[0]["lr"] = 3e-3 * lr
+        self.adam.param_groups[0]["lr"] = self.a.adam * lr
         torch.nn.utils.clip_grad_norm_(self.rest, 1.0)
         self.muon.step(lr)
         self.adam.step()
@@ -145,15 +149,15 @@ class Trainer:
             self.log("rehearsal done")
 
     def run(self, rehearsal):
-        a, t0, x, step, hist, curve, tokens = self.a, None, 0.0, 0, [], [], 0
+        a, t0, x, rate, step, hist, curve, tokens = self.a, None, 0.0, 1.0, 0, [], [], 0
         kept = warm = 0
         while True:
             since = 0 if t0 is None else step - warm
             if t0 and since % CLOCK_EVERY == 0:
-                x = self.agreed(self.progress(t0))
+                x, rate = self.agree(t0)
                 if x >= 1:
                     break
-            lr = min(1.0, (since + 1) / 60) * (1 - x) if t0 else .01
+            lr = rate * min(1.0, (since + 1) / 60) * (1 - x) / (1 - a.start_at) if t0 else .01
             hist.append(self.step(x, lr))
             step += 1
             if step == a.warm:                     # compiled by now: the clock starts
@@ -260,6 +264,10 @@ def main():
     p.add_argument("--seconds", type=float, default=1400, help="training ends so long after the start of the program")
     p.add_argument("--judge", type=float, default=600, help="evaluation ends at most so long after training")
     p.add_argument("--tokenizer", default=os.path.join(HERE, "../../models/pocket/tokenizer.json"), help="trained anew where it does not exist")
+    p.add_argument("--init", default="", help="start from the weights in this folder")
+    p.add_argument("--start-at", type=float, default=0.0, help="enter the curriculum at this fraction")
+    p.add_argument("--muon", type=float, default=.01, help="peak learning rate of the matrices")
+    p.add_argument("--adam", type=float, default=2e-3, help="peak learning rate of the embedding and the norms")
     p.add_argument("--rows", type=int, default=16, help="rows of 4,096 tokens a step and GPU")
     p.add_argument("--workers", type=int, default=14, help="generating processes a GPU")
     p.add_argument("--prompts", type=int, default=128, help="evaluation prompts a cell")
