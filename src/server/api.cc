@@ -1,0 +1,434 @@
+#include "server/api.h"
+
+#include <strings.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/str.h"
+#include "rag/report.h"
+#include "server/response.h"
+
+namespace spanwise::server {
+
+namespace {
+
+HttpResponse JsonResponse(const json::value& value) { return {200, "application/json", json::serialize(value), {}}; }
+
+std::string_view PathOf(std::string_view target) { return target.substr(0, target.find_first_of("?#")); }
+
+// "%2F" and the like become bytes; anything else stays.
+std::string PercentDecoded(std::string_view text) {
+  const auto digit = [](char c) {
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+  };
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '%' && i + 2 < text.size() && digit(text[i + 1]) >= 0 && digit(text[i + 2]) >= 0) {
+      out += static_cast<char>(digit(text[i + 1]) * 16 + digit(text[i + 2]));
+      i += 2;
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
+// The host name of a Host header, without its port.
+std::string_view HostName(std::string_view host) {
+  if (host.starts_with('[')) return host.substr(0, std::min(host.size(), host.find(']') + 1));
+  return host.substr(0, host.find(':'));
+}
+
+bool EqualsIgnoringCase(std::string_view a, std::string_view b) {
+  return a.size() == b.size() && strncasecmp(a.data(), b.data(), a.size()) == 0;
+}
+
+bool IsLoopbackName(std::string_view name) {
+  if (EqualsIgnoringCase(name, "localhost") || name == "[::1]") return true;
+  if (name.size() > 10 && EqualsIgnoringCase(name.substr(name.size() - 10), ".localhost")) return true;
+  return name.starts_with("127.") && name.find_first_not_of("0123456789.") == std::string_view::npos;
+}
+
+}  // namespace
+
+HttpResponse ErrorResponse(const ApiError& error) {
+  HttpResponse response{error.http_status, "application/json", json::serialize(ErrorJson(error)), {}};
+  if (error.http_status == 429 || error.http_status == 503) response.headers.emplace_back("Retry-After", "1");
+  if (error.http_status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
+  return response;
+}
+
+// A request on its way through the backend. Lives on the exchange's side; only the two callbacks given to Submit run
+// elsewhere, and all they do is post.
+class Api::Run : public std::enable_shared_from_this<Run> {
+ public:
+  struct Setup {
+    std::string path;
+    bool chat = false, stream = false, include_usage = false;
+    std::vector<Job> jobs;  // one choice each
+  };
+
+  Run(Api& api, std::shared_ptr<Exchange> exchange, Setup setup)
+      : api_(api),
+        in_flight_(api.in_flight_),
+        exchange_(std::move(exchange)),
+        setup_(std::move(setup)),
+        envelope_(NewEnvelope(setup_.chat ? "chatcmpl" : "cmpl", api.backend_.model())),
+        logprobs_(setup_.jobs[0].request.sampling.logprobs.has_value()),
+        cite_(setup_.jobs[0].cite) {
+    ++*in_flight_;
+  }
+  ~Run() { --*in_flight_; }
+  Run(const Run&) = delete;
+  Run& operator=(const Run&) = delete;
+
+  void SubmitNext() {
+    pending_.clear();
+    n_reported_ = 0;
+    text_offset_ = 0;
+    RequestObserver observer;
+    const auto self = shared_from_this();
+    if (setup_.stream) {
+      observer.on_text = [self](const std::string& text, const std::vector<TokenReport>& tokens) {
+        self->exchange_->Post([self, text, tokens] { self->OnText(text, tokens); });
+      };
+    }
+    const Status status =
+        api_.backend_.Submit(std::move(setup_.jobs[answers_.size()]), std::move(observer), exchange_->cancel(),
+                             [self](Result<JobAnswer> result) {
+                               // std::function wants its contents copyable; the answer is not copied.
+                               auto shared = std::make_shared<Result<JobAnswer>>(std::move(result));
+                               self->exchange_->Post([self, shared] { self->OnDone(std::move(*shared)); });
+                             });
+    if (!status.ok()) Fail(ErrorOf(status));
+  }
+
+ private:
+  int index() const { return static_cast<int>(answers_.size()); }
+
+  void WriteChunk(Delta delta, json::object extra = {}) {
+    if (!started_) {
+      started_ = true;
+      exchange_->StartStream({200, "text/event-stream; charset=utf-8", {}, {{"Cache-Control", "no-cache"}}});
+      if (setup_.chat) WriteChunk({.index = index(), .role = true, .text = "", .logprobs = {}, .finish_reason = {}});
+    }
+    json::object chunk =
+        setup_.chat ? ChatChunk(envelope_, std::move(delta)) : CompletionChunk(envelope_, std::move(delta));
+    for (const auto& member : extra) chunk[member.key()] = member.value();
+    if (setup_.include_usage) chunk["usage"] = nullptr;
+    exchange_->Write(Event(chunk));
+  }
+
+  std::optional<json::object> Logprobs(std::span<const TokenReport> tokens) {
+    n_reported_ += tokens.size();
+    if (!logprobs_) return {};
+    return setup_.chat ? ChatLogprobs(tokens) : CompletionLogprobs(tokens, &text_offset_);
+  }
+
+  void OnText(const std::string& text, const std::vector<TokenReport>& tokens) {
+    pending_ += text;
+    const size_t complete = CompleteUtf8Prefix(pending_);
+    std::string released = ReplaceInvalidUtf8(std::string_view(pending_).substr(0, complete));
+    pending_.erase(0, complete);
+    if (released.empty() && tokens.empty()) return;
+    WriteChunk({.index = index(),
+                .role = false,
+                .text = std::move(released),
+                .logprobs = Logprobs(tokens),
+                .finish_reason = {}});
+  }
+
+  void OnDone(Result<JobAnswer> result) {
+    if (!result.ok()) return Fail(ErrorOf(result.status()));
+    Answer& answer = result->answer;
+    rag::GroundedAnswer grounded;
+    if (answer.document_labels.size() == result->sources.size()) {
+      grounded = rag::Ground(std::move(answer), std::move(result->sources));
+    } else {
+      grounded.answer = std::move(answer);
+    }
+    if (!cite_) grounded.citations.clear();
+    if (setup_.stream) WriteEnd(grounded);
+    const Usage& usage = grounded.answer.usage;
+    usage_.prompt_tokens += usage.prompt_tokens;
+    usage_.cached_tokens += usage.cached_tokens;
+    usage_.completion_tokens += usage.completion_tokens;
+    answers_.push_back(std::move(grounded));
+    if (answers_.size() < setup_.jobs.size()) return SubmitNext();
+    Finish();
+  }
+
+  void WriteEnd(const rag::GroundedAnswer& grounded) {
+    // What the observer was not told: tokens whose text was held back, and the end of a halved character.
+    const std::vector<TokenReport>& all = grounded.answer.tokens;
+    const std::span<const TokenReport> rest = std::span(all).subspan(std::min(n_reported_, all.size()));
+    if (!pending_.empty() || !rest.empty()) {
+      std::string text = ReplaceInvalidUtf8(pending_);
+      pending_.clear();
+      WriteChunk(
+          {.index = index(), .role = false, .text = std::move(text), .logprobs = Logprobs(rest), .finish_reason = {}});
+    }
+    json::object extra;
+    if (setup_.chat) extra["citations"] = rag::CitationsJson(grounded.citations);
+    if (setup_.jobs.size() == 1) extra["spanwise"] = SpanwiseJson(grounded.answer);
+    WriteChunk(
+        {.index = index(), .role = false, .text = {}, .logprobs = {}, .finish_reason = grounded.answer.finish_reason},
+        std::move(extra));
+  }
+
+  void Finish() {
+    api_.Count(setup_.path, 200);
+    if (setup_.stream) {
+      if (setup_.include_usage) exchange_->Write(Event(UsageChunk(envelope_, setup_.chat, usage_)));
+      exchange_->Write("data: [DONE]\n\n");
+      exchange_->EndStream();
+    } else if (setup_.chat) {
+      exchange_->Send(JsonResponse(ChatResponse(envelope_, answers_[0], logprobs_)));
+    } else {
+      std::vector<Answer> answers;
+      for (rag::GroundedAnswer& grounded : answers_) answers.push_back(std::move(grounded.answer));
+      exchange_->Send(JsonResponse(CompletionResponse(envelope_, answers, logprobs_)));
+    }
+  }
+
+  void Fail(const ApiError& error) {
+    api_.Count(setup_.path, error.http_status);
+    if (!started_) return exchange_->Send(ErrorResponse(error));
+    exchange_->Write(Event(ErrorJson(error)));
+    exchange_->Write("data: [DONE]\n\n");
+    exchange_->EndStream();
+  }
+
+  Api& api_;  // may be gone once the exchange runs nothing any more, while the engine still holds this
+  const std::shared_ptr<std::atomic<int>> in_flight_;
+  const std::shared_ptr<Exchange> exchange_;
+  Setup setup_;
+  const Envelope envelope_;
+  const bool logprobs_, cite_;
+  bool started_ = false;
+  std::string pending_;     // streamed bytes that end within a character
+  size_t n_reported_ = 0;   // token reports streamed, of this choice
+  size_t text_offset_ = 0;  // characters of this choice that logprobs have covered
+  Usage usage_;
+  std::vector<rag::GroundedAnswer> answers_;
+};
+
+Api::Api(ApiOptions options, Backend& backend)
+    : options_(std::move(options)),
+      backend_(backend),
+      started_(std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
+                   .count()) {}
+
+const std::vector<Api::Route>& Api::Routes() {
+  static const std::vector<Route> routes = {
+      {"GET", "/", &Api::Page, true, false},
+      {"GET", "/health", &Api::Health, true, false},
+      {"GET", "/metrics", &Api::Metrics, false, false},
+      {"GET", "/v1/models", &Api::ListModels, false, false},
+      {"GET", "/v1/models/", &Api::GetModel, false, true},
+      {"POST", "/v1/chat/completions", &Api::Chat, false, false},
+      {"POST", "/v1/completions", &Api::Complete, false, false},
+      {"POST", "/tokenize", &Api::Tokenize, false, false},
+      {"POST", "/detokenize", &Api::Detokenize, false, false},
+  };
+  return routes;
+}
+
+const Api::Route* Api::Find(std::string_view method, std::string_view path, std::string* allowed) const {
+  const Route* found = nullptr;
+  for (const Route& route : Routes()) {
+    if (route.is_prefix ? !(path.starts_with(route.path) && path.size() > route.path.size()) : path != route.path)
+      continue;
+    if (!allowed->empty()) *allowed += ", ";
+    *allowed += route.method == "GET" ? "GET, HEAD" : route.method;
+    if (method == route.method || (method == "HEAD" && route.method == "GET")) found = &route;
+  }
+  return found;
+}
+
+std::optional<ApiError> Api::CheckCaller(const HttpRequest& head) const {
+  // A page on another site can make a browser call this server. Its origin gives it away, and so does the host name
+  // when that site's own name has been pointed here.
+  const std::string_view host = HostName(head.host);
+  if (options_.check_host && !host.empty() && !IsLoopbackName(host) &&
+      std::ranges::find(options_.allowed_hosts, host) == options_.allowed_hosts.end())
+    return ApiError{403,
+                    StrFormat("host {} is not this server's name; allow it by name or use an API key", Quoted(host)),
+                    {},
+                    "host_refused"};
+  if (!head.origin.empty() && options_.cors_origin != "*" && head.origin != options_.cors_origin) {
+    const size_t scheme = head.origin.find("://");
+    const std::string_view authority =
+        std::string_view(head.origin).substr(scheme == std::string::npos ? 0 : scheme + 3);
+    if (!EqualsIgnoringCase(authority, head.host))
+      return ApiError{
+          403, StrFormat("calls from pages of {} are not allowed", Quoted(head.origin)), {}, "origin_refused"};
+  }
+  return std::nullopt;
+}
+
+std::optional<HttpResponse> Api::Check(const HttpRequest& head) {
+  const std::string path(PathOf(head.target));
+  std::string allowed;
+  const Route* route = Find(head.method, path, &allowed);
+  std::optional<ApiError> error = CheckCaller(head);
+  if (!error && head.method == "OPTIONS" && !options_.cors_origin.empty() && !allowed.empty()) {
+    return HttpResponse{204,
+                        {},
+                        {},
+                        {{"Access-Control-Allow-Methods", "GET, POST"},
+                         {"Access-Control-Allow-Headers", "Authorization, Content-Type"}}};
+  }
+  if (!error && !(route && route->open) && !options_.keys.empty() && !options_.keys.Accepts(head.authorization))
+    error = ApiError{401,
+                     "an API key is needed: send 'Authorization: Bearer KEY' with one of the server's keys",
+                     {},
+                     "invalid_api_key"};
+  if (!error && allowed.empty())
+    error = ApiError{404, StrFormat("there is no endpoint {}", Quoted(path)), {}, "unknown_url"};
+  if (!error && !route)
+    error = ApiError{405,
+                     StrFormat("{} does not do {}; it does {}", path, Quoted(head.method, 20), allowed),
+                     {},
+                     "method_not_allowed"};
+  if (!error) return std::nullopt;
+  Count(route ? std::string(route->path) : "other", error->http_status);
+  HttpResponse response = ErrorResponse(*error);
+  if (error->http_status == 405) response.headers.emplace_back("Allow", allowed);
+  return response;
+}
+
+void Api::Handle(HttpRequest request, const std::shared_ptr<Exchange>& exchange) {
+  std::string allowed;
+  const Route* route = Find(request.method, PathOf(request.target), &allowed);
+  if (!route) return exchange->Send(ErrorResponse({404, "there is no such endpoint", {}, "unknown_url"}));
+  (this->*route->handler)(request, exchange);
+}
+
+void Api::Count(const std::string& path, int http_status) {
+  const std::lock_guard lock(mutex_);
+  ++answered_[{path, http_status}];
+}
+
+void Api::Reply(const std::string& path, const std::shared_ptr<Exchange>& exchange, HttpResponse response) {
+  Count(path, response.status);
+  exchange->Send(std::move(response));
+}
+
+std::optional<ApiError> Api::CheckModel(const std::string& model) const {
+  if (model.empty() || model == backend_.model().id) return std::nullopt;
+  return ApiError{404,
+                  StrFormat("there is no model {}; this server has {}", Quoted(model), Quoted(backend_.model().id)),
+                  "model", "model_not_found"};
+}
+
+void Api::Chat(HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {
+  constexpr const char* kPath = "/v1/chat/completions";
+  ChatCall call;
+  std::optional<ApiError> error = ParseChat(request.body, options_.limits, &call);
+  request.body = {};
+  if (!error) error = CheckModel(call.model);
+  if (error) return Reply(kPath, exchange, ErrorResponse(*error));
+  std::vector<Job> jobs;
+  jobs.push_back(std::move(call.job));
+  std::make_shared<Run>(*this, exchange, Run::Setup{kPath, true, call.stream, call.include_usage, std::move(jobs)})
+      ->SubmitNext();
+}
+
+void Api::Complete(HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {
+  constexpr const char* kPath = "/v1/completions";
+  CompletionCall call;
+  std::optional<ApiError> error = ParseCompletion(request.body, options_.limits, &call);
+  request.body = {};
+  if (!error) error = CheckModel(call.model);
+  if (error) return Reply(kPath, exchange, ErrorResponse(*error));
+  std::make_shared<Run>(*this, exchange,
+                        Run::Setup{kPath, false, call.stream, call.include_usage, std::move(call.jobs)})
+      ->SubmitNext();
+}
+
+void Api::Tokenize(HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {
+  constexpr const char* kPath = "/tokenize";
+  TokenizeCall call;
+  std::optional<ApiError> error = ParseTokenize(request.body, &call);
+  if (!error) error = CheckModel(call.model);
+  if (error) return Reply(kPath, exchange, ErrorResponse(*error));
+  const auto tokens = backend_.Tokenize(call.text, call.parse_special);
+  if (!tokens.ok()) return Reply(kPath, exchange, ErrorResponse(ErrorOf(tokens.status(), "text")));
+  Reply(kPath, exchange,
+        JsonResponse(json::object{{"tokens", json::array(tokens->begin(), tokens->end())},
+                                  {"count", tokens->size()},
+                                  {"context_tokens", backend_.model().context_tokens}}));
+}
+
+void Api::Detokenize(HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {
+  constexpr const char* kPath = "/detokenize";
+  DetokenizeCall call;
+  std::optional<ApiError> error = ParseDetokenize(request.body, &call);
+  if (!error) error = CheckModel(call.model);
+  if (error) return Reply(kPath, exchange, ErrorResponse(*error));
+  const auto text = backend_.Detokenize(call.tokens, call.keep_special);
+  if (!text.ok()) return Reply(kPath, exchange, ErrorResponse(ErrorOf(text.status(), "tokens")));
+  Reply(kPath, exchange, JsonResponse(json::object{{"text", ReplaceInvalidUtf8(*text)}}));
+}
+
+void Api::ListModels(HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
+  Reply("/v1/models", exchange,
+        JsonResponse(json::object{{"object", "list"}, {"data", json::array{ModelJson(backend_.model(), started_)}}}));
+}
+
+void Api::GetModel(HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {
+  constexpr std::string_view kPrefix = "/v1/models/";
+  const auto error = CheckModel(PercentDecoded(PathOf(request.target).substr(kPrefix.size())));
+  Reply("/v1/models/", exchange, error ? ErrorResponse(*error) : JsonResponse(ModelJson(backend_.model(), started_)));
+}
+
+void Api::Health(HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
+  const EngineStats stats = backend_.stats();
+  Reply("/health", exchange,
+        JsonResponse(json::object{
+            {"status", "ok"}, {"model", backend_.model().id}, {"queued", stats.queued}, {"running", stats.running}}));
+}
+
+void Api::Metrics(HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
+  const EngineStats stats = backend_.stats();
+  std::string text =
+      "# HELP spanwise_http_requests_total HTTP requests answered.\n# TYPE spanwise_http_requests_total counter\n";
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [key, n] : answered_)
+      text += StrFormat("spanwise_http_requests_total{{path=\"{}\",status=\"{}\"}} {}\n", key.first, key.second, n);
+  }
+  const auto metric = [&](std::string_view name, std::string_view type, std::string_view help, auto value) {
+    text += StrFormat("# HELP spanwise_{0} {2}\n# TYPE spanwise_{0} {1}\nspanwise_{0} {3}\n", name, type, help, value);
+  };
+  metric("requests_total", "counter", "Requests given to the engine.", stats.requests);
+  metric("requests_failed_total", "counter", "Requests that the engine refused or failed.", stats.failed);
+  metric("requests_cancelled_total", "counter", "Requests whose client left.", stats.cancelled);
+  metric("prompt_tokens_total", "counter", "Prompt tokens of answered requests.", stats.prompt_tokens);
+  metric("cached_tokens_total", "counter", "Prompt tokens whose KV was reused.", stats.cached_tokens);
+  metric("completion_tokens_total", "counter", "Generated tokens.", stats.completion_tokens);
+  metric("requests_in_flight", "gauge", "Generation requests not answered yet.", in_flight_->load());
+  metric("requests_queued", "gauge", "Requests waiting for the engine.", stats.queued);
+  metric("requests_running", "gauge", "Requests the engine works on.", stats.running);
+  metric("kv_blocks", "gauge", "KV blocks in use.", stats.kv_blocks);
+  metric("kv_blocks_budget", "gauge", "KV blocks that memory was set aside for.", stats.kv_blocks_budget);
+  metric("kv_spans", "gauge", "Spans kept for reuse.", stats.kv_spans);
+  Reply("/metrics", exchange, {200, "text/plain; version=0.0.4; charset=utf-8", std::move(text), {}});
+}
+
+void Api::Page(HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
+  Reply("/", exchange,
+        {200,
+         "text/html; charset=utf-8",
+         options_.page,
+         {{"Content-Security-Policy",
+           "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src "
+           "data:"}}});
+}
+
+}  // namespace spanwise::server

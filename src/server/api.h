@@ -1,0 +1,114 @@
+// What each endpoint does, above HTTP's wire format and below it nothing but Backend.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "server/api_keys.h"
+#include "server/backend.h"
+#include "server/error.h"
+#include "server/openai.h"
+
+namespace spanwise::server {
+
+struct HttpRequest {
+  std::string method;                       // "GET"
+  std::string target;                       // path and query as sent
+  std::string host, origin, authorization;  // headers; empty when absent
+  std::string body;
+};
+
+struct HttpResponse {
+  int status = 200;
+  std::string content_type = "application/json";
+  std::string body;
+  std::vector<std::pair<std::string, std::string>> headers;
+};
+
+HttpResponse ErrorResponse(const ApiError& error);
+
+// One request's way back to its client. Thread-compatible: everything but Post and cancel() runs where Post runs
+// things.
+class Exchange {
+ public:
+  virtual ~Exchange() = default;
+
+  // Runs `task` later, in order, one at a time. Thread-safe.
+  virtual void Post(std::function<void()> task) = 0;
+  // Set when the client has left or the server must end. Thread-safe.
+  virtual std::shared_ptr<CancelFlag> cancel() const = 0;
+
+  // Either the whole answer ...
+  virtual void Send(HttpResponse response) = 0;
+  // ... or its head, pieces, and end. After the client has left these do nothing.
+  virtual void StartStream(HttpResponse head) = 0;
+  virtual void Write(std::string bytes) = 0;
+  virtual void EndStream() = 0;
+};
+
+struct ApiOptions {
+  ApiKeys keys;
+  std::string cors_origin;                 // the one foreign origin that pages may call from, or "*"; empty: none
+  bool check_host = true;                  // refuse host names that are not loopback's or in allowed_hosts
+  std::vector<std::string> allowed_hosts;  // without port
+  ParseLimits limits;
+  std::string page;  // what GET / answers
+};
+
+// Thread-safe; `backend` must outlive it and every exchange.
+class Api {
+ public:
+  Api(ApiOptions options, Backend& backend);
+
+  // Everything that can be judged before the body has come: host, origin, key, path, method. nullopt: go on.
+  std::optional<HttpResponse> Check(const HttpRequest& head);
+
+  // Answers, now or later. Call where the exchange's Post runs things, after Check.
+  void Handle(HttpRequest request, const std::shared_ptr<Exchange>& exchange);
+
+  // Counts an answer that came about below this layer (a malformed request, a full house).
+  void CountRefusal(int http_status) { Count("other", http_status); }
+
+ private:
+  class Run;
+  using Handler = void (Api::*)(HttpRequest&, const std::shared_ptr<Exchange>&);
+  struct Route {
+    std::string_view method, path;
+    Handler handler;
+    bool open;       // needs no key
+    bool is_prefix;  // path is followed by a name
+  };
+  static const std::vector<Route>& Routes();
+  const Route* Find(std::string_view method, std::string_view path, std::string* allowed) const;
+  std::optional<ApiError> CheckCaller(const HttpRequest& head) const;
+  std::optional<ApiError> CheckModel(const std::string& model) const;
+
+  void Chat(HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
+  void Complete(HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
+  void Tokenize(HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
+  void Detokenize(HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
+  void ListModels(HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
+  void GetModel(HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
+  void Health(HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
+  void Metrics(HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
+  void Page(HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
+
+  void Reply(const std::string& path, const std::shared_ptr<Exchange>& exchange, HttpResponse response);
+  void Count(const std::string& path, int http_status);
+
+  const ApiOptions options_;
+  Backend& backend_;
+  const int64_t started_;
+  const std::shared_ptr<std::atomic<int>> in_flight_ = std::make_shared<std::atomic<int>>(0);
+  std::mutex mutex_;
+  std::map<std::pair<std::string, int>, uint64_t> answered_;  // guarded by mutex_; by path and HTTP status
+};
+
+}  // namespace spanwise::server

@@ -1,0 +1,296 @@
+#include "server/api.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+
+#include "base/str.h"
+#include "server/fake_backend.h"
+
+namespace spanwise::server {
+namespace {
+
+using ::testing::HasSubstr;
+
+// An exchange without a socket: runs what is posted when it is asked to wait.
+class FakeExchange final : public Exchange {
+ public:
+  void Post(std::function<void()> task) override {
+    const std::lock_guard lock(mutex_);
+    tasks_.push_back(std::move(task));
+    changed_.notify_all();
+  }
+  std::shared_ptr<CancelFlag> cancel() const override { return cancel_; }
+  void Send(HttpResponse r) override { response = std::move(r), done = true; }
+  void StartStream(HttpResponse head) override { response = std::move(head), streamed = true; }
+  void Write(std::string bytes) override { response.body += bytes, ++n_writes; }
+  void EndStream() override { done = true; }
+
+  void Wait() {
+    while (!done) {
+      std::unique_lock lock(mutex_);
+      ASSERT_TRUE(changed_.wait_for(lock, std::chrono::seconds(20), [&] { return !tasks_.empty(); }));
+      const auto task = std::move(tasks_.front());
+      tasks_.pop_front();
+      lock.unlock();
+      task();
+    }
+  }
+
+  HttpResponse response;
+  bool done = false, streamed = false;
+  int n_writes = 0;
+
+ private:
+  std::shared_ptr<CancelFlag> cancel_ = std::make_shared<CancelFlag>();
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::function<void()>> tasks_;
+};
+
+class ApiTest : public testing::Test {
+ protected:
+  HttpResponse Call(Api& api, HttpRequest request) {
+    if (auto refusal = api.Check(request)) return *refusal;
+    const auto exchange = std::make_shared<FakeExchange>();
+    api.Handle(std::move(request), exchange);
+    exchange->Wait();
+    return exchange->response;
+  }
+  HttpResponse Get(std::string target) {
+    return Call(
+        api_,
+        {.method = "GET", .target = std::move(target), .host = {}, .origin = {}, .authorization = {}, .body = {}});
+  }
+  HttpResponse Post(std::string target, std::string body) {
+    return Call(api_, {.method = "POST",
+                       .target = std::move(target),
+                       .host = {},
+                       .origin = {},
+                       .authorization = {},
+                       .body = std::move(body)});
+  }
+  static json::value Json(const HttpResponse& response) {
+    auto value = ParseJson(response.body, "response");
+    EXPECT_TRUE(value.ok()) << response.body;
+    return value.ok() ? *value : json::value();
+  }
+  // The data of every event; the last must be [DONE].
+  static std::vector<json::value> Events(const HttpResponse& response) {
+    std::vector<json::value> events;
+    std::string_view rest = response.body;
+    while (!rest.empty()) {
+      const size_t end = rest.find("\n\n");
+      EXPECT_TRUE(rest.starts_with("data: ") && end != std::string_view::npos);
+      const std::string_view data = rest.substr(6, end - 6);
+      rest.remove_prefix(end + 2);
+      if (data == "[DONE]") {
+        EXPECT_TRUE(rest.empty());
+        return events;
+      }
+      events.push_back(ParseJson(data, "event").value());
+    }
+    ADD_FAILURE() << "no [DONE]";
+    return events;
+  }
+
+  std::unique_ptr<Backend> backend_ = NewFakeBackend();
+  Api api_{ApiOptions{}, *backend_};
+};
+
+TEST_F(ApiTest, Chats) {
+  const HttpResponse response =
+      Post("/v1/chat/completions", R"({"model":"fake","messages":[{"role":"user","content":"Hi"}],"seed":5})");
+  EXPECT_EQ(response.status, 200);
+  const json::value v = Json(response);
+  EXPECT_EQ(v.at("object"), "chat.completion");
+  EXPECT_EQ(v.at("choices").at(0).at("message").at("content"), "You said: Hi");
+  EXPECT_EQ(v.at("choices").at(0).at("finish_reason"), "stop");
+  EXPECT_EQ(v.at("usage").at("total_tokens"), 14);
+  EXPECT_EQ(v.at("usage").at("prompt_tokens_details").at("cached_tokens"), 1);
+  EXPECT_EQ(v.at("spanwise").at("seed"), 5);
+  EXPECT_TRUE(v.at("citations").as_array().empty());
+}
+
+TEST_F(ApiTest, StreamedTextIsTheSameText) {
+  const std::string members =
+      R"("model":"fake","messages":[{"role":"user","content":"gr\u00fc\u00df \ud83d\ude42 END x"}],"stop":"END","logprobs":true)";
+  const json::value whole = Json(Post("/v1/chat/completions", "{" + members + "}"));
+  const HttpResponse response =
+      Post("/v1/chat/completions", "{" + members + R"(,"stream":true,"stream_options":{"include_usage":true}})");
+  EXPECT_THAT(response.content_type, HasSubstr("text/event-stream"));
+  const auto events = Events(response);
+  std::string text;
+  size_t n_logprobs = 0;
+  for (size_t i = 0; i + 1 < events.size(); ++i) {
+    const json::object& choice = events[i].at("choices").at(0).as_object();
+    const json::object& delta = choice.at("delta").as_object();
+    EXPECT_EQ(delta.contains("role"), i == 0);
+    EXPECT_TRUE(events[i].at("usage").is_null());
+    if (delta.contains("content")) {
+      text += delta.at("content").as_string();
+      EXPECT_TRUE(IsValidUtf8(delta.at("content").as_string().c_str()));
+    }
+    if (choice.at("logprobs").is_object()) n_logprobs += choice.at("logprobs").at("content").as_array().size();
+    EXPECT_EQ(choice.at("finish_reason").is_null(), i + 2 < events.size());
+  }
+  EXPECT_EQ(text, "You said: gr\u00fc\u00df \U0001F642 ");
+  EXPECT_EQ(text, whole.at("choices").at(0).at("message").at("content").as_string().c_str());
+  EXPECT_EQ(n_logprobs, whole.at("choices").at(0).at("logprobs").at("content").as_array().size());
+  EXPECT_TRUE(events.back().at("choices").as_array().empty());
+  EXPECT_EQ(events.back().at("usage"), whole.at("usage"));
+  EXPECT_TRUE(events[events.size() - 2].as_object().contains("spanwise"));
+}
+
+TEST_F(ApiTest, CitesDocuments) {
+  const json::value v = Json(Post(
+      "/v1/chat/completions",
+      R"({"messages":[{"role":"user","content":"How heavy?"}],"documents":[{"id":"t40","title":"T40","text":"It weighs 12 kg."}]})"));
+  EXPECT_EQ(v.at("choices").at(0).at("message").at("content"), "It weighs 12 kg. [1]");
+  const json::value& citation = v.at("citations").at(0);
+  EXPECT_EQ(citation.at("document"), "t40");
+  EXPECT_EQ(citation.at("quote"), "It weighs 12 kg.");
+  EXPECT_EQ(citation.at("start"), 0);
+  EXPECT_EQ(v.at("spanwise").at("spans").at(0).at("document"), "t40");
+}
+
+TEST_F(ApiTest, CompletesManyPromptsWithEchoAndLogprobs) {
+  const json::value v =
+      Json(Post("/v1/completions", R"({"prompt":["ab",[99]],"echo":true,"logprobs":2,"max_tokens":1})"));
+  ASSERT_EQ(v.at("choices").as_array().size(), 2u);
+  EXPECT_EQ(v.at("choices").at(0).at("text"), "ab.");
+  EXPECT_EQ(v.at("choices").at(1).at("text"), "c.");
+  EXPECT_EQ(v.at("choices").at(1).at("finish_reason"), "length");
+  const json::value& logprobs = v.at("choices").at(0).at("logprobs");
+  EXPECT_EQ(logprobs.at("tokens"), (json::array{"a", "b", "."}));
+  EXPECT_TRUE(logprobs.at("token_logprobs").at(0).is_null());
+  EXPECT_EQ(logprobs.at("token_logprobs").at(2), -0.5);
+  EXPECT_EQ(logprobs.at("top_logprobs").at(1).as_object().size(), 2u);
+  EXPECT_EQ(v.at("usage").at("completion_tokens"), 2);
+
+  const auto events = Events(
+      Post("/v1/completions", R"({"prompt":["ab",[99]],"echo":true,"logprobs":2,"max_tokens":1,"stream":true})"));
+  std::string text[2];
+  std::vector<json::value> offsets[2];
+  for (const json::value& event : events) {
+    const json::value& choice = event.at("choices").at(0);
+    const auto index = choice.at("index").to_number<size_t>();
+    text[index] += choice.at("text").as_string();
+    if (choice.at("logprobs").is_object())
+      for (const json::value& o : choice.at("logprobs").at("text_offset").as_array()) offsets[index].push_back(o);
+  }
+  EXPECT_EQ(text[0], "ab.");
+  EXPECT_EQ(text[1], "c.");
+  EXPECT_THAT(offsets[0], testing::ElementsAre(0, 1, 2));
+  EXPECT_THAT(offsets[1], testing::ElementsAre(0, 1));
+}
+
+TEST_F(ApiTest, TellsFailuresBeforeAndWithinAStream) {
+  EXPECT_EQ(Post("/v1/completions", R"({"prompt":"FAIL"})").status, 500);
+  const HttpResponse refused = Post("/v1/completions", R"({"prompt":"REFUSE","stream":true})");
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_EQ(Json(refused).at("error").at("type"), "invalid_request_error");
+  const auto events = Events(Post("/v1/completions", R"({"prompt":"FAIL","stream":true})"));
+  EXPECT_EQ(events.back().at("error").at("message"), "failed as asked");
+  EXPECT_EQ(events.back().at("error").at("type"), "server_error");
+}
+
+TEST_F(ApiTest, HalfACharacterIsStillJson) {
+  EXPECT_EQ(Json(Post("/v1/completions", R"({"prompt":"HALF"})")).at("choices").at(0).at("text"), "\ufffd\ufffd");
+  std::string text;
+  for (const json::value& event : Events(Post("/v1/completions", R"({"prompt":"HALF","stream":true})")))
+    text += event.at("choices").at(0).at("text").as_string();
+  EXPECT_EQ(text, "\ufffd\ufffd");
+}
+
+TEST_F(ApiTest, KnowsItsModelsAndTokens) {
+  EXPECT_EQ(Json(Get("/v1/models")).at("data").at(0).at("id"), "fake");
+  EXPECT_EQ(Json(Get("/v1/models/fa%6Be")).at("object"), "model");
+  EXPECT_EQ(Json(Get("/v1/models/gpt-4")).at("error").at("code"), "model_not_found");
+  const HttpResponse unknown =
+      Post("/v1/chat/completions", R"({"model":"gpt-4","messages":[{"role":"user","content":"Hi"}]})");
+  EXPECT_EQ(unknown.status, 404);
+  EXPECT_EQ(Json(unknown).at("error").at("param"), "model");
+  EXPECT_EQ(Json(Post("/tokenize", R"({"text":"ab"})")).at("tokens"), (json::array{97, 98}));
+  EXPECT_EQ(Json(Post("/detokenize", R"({"tokens":[97,98]})")).at("text"), "ab");
+  EXPECT_EQ(Post("/detokenize", R"({"tokens":[300]})").status, 400);
+  EXPECT_EQ(Json(Get("/health?x=1")).at("status"), "ok");
+}
+
+TEST_F(ApiTest, RefusesUnknownPathsAndMethods) {
+  EXPECT_EQ(Get("/nope").status, 404);
+  EXPECT_EQ(Get("/v1/models/").status, 404);
+  const HttpResponse wrong = Get("/v1/completions");
+  EXPECT_EQ(wrong.status, 405);
+  EXPECT_THAT(wrong.headers, testing::Contains(testing::Pair("Allow", "POST")));
+  EXPECT_EQ(Post("/v1/chat/completions", "{").status, 400);
+}
+
+TEST_F(ApiTest, CountsWhatItDid) {
+  Post("/v1/chat/completions", R"({"messages":[{"role":"user","content":"Hi"}]})");
+  Get("/nope");
+  const std::string text = Get("/metrics").body;
+  EXPECT_THAT(text, HasSubstr("spanwise_http_requests_total{path=\"/v1/chat/completions\",status=\"200\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("spanwise_http_requests_total{path=\"other\",status=\"404\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("\nspanwise_completion_tokens_total 12\n"));
+  EXPECT_THAT(text, HasSubstr("\nspanwise_cached_tokens_total 1\n"));
+}
+
+TEST_F(ApiTest, AsksForKeysWhereThereAreSome) {
+  ApiOptions options;
+  options.keys = ApiKeys::FromList({"secret", "other"});
+  Api api(std::move(options), *backend_);
+  HttpRequest request{
+      .method = "GET", .target = "/v1/models", .host = "example.org", .origin = {}, .authorization = {}, .body = {}};
+  request.host.clear();
+  EXPECT_EQ(Call(api, request).status, 401);
+  for (const char* bad : {"secret", "Basic secret", "Bearer", "Bearer ", "Bearer secre", "Bearer secrets"}) {
+    request.authorization = bad;
+    EXPECT_EQ(Call(api, request).status, 401) << bad;
+  }
+  for (const char* good : {"Bearer secret", "bearer  other"}) {
+    request.authorization = good;
+    EXPECT_EQ(Call(api, request).status, 200) << good;
+  }
+  request.authorization.clear();
+  request.target = "/health";
+  EXPECT_EQ(Call(api, request).status, 200);
+  request.target = "/nope";
+  EXPECT_EQ(Call(api, request).status, 401);  // nothing is told to strangers
+}
+
+TEST_F(ApiTest, RefusesForeignPagesAndNames) {
+  HttpRequest request{
+      .method = "GET", .target = "/health", .host = "localhost:8080", .origin = {}, .authorization = {}, .body = {}};
+  EXPECT_EQ(Call(api_, request).status, 200);
+  for (const char* host : {"127.0.0.1:1", "[::1]:8080", "LOCALHOST", "a.localhost", "127.0.0.1"}) {
+    request.host = host;
+    EXPECT_EQ(Call(api_, request).status, 200) << host;
+  }
+  for (const char* host : {"evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "[::2]"}) {
+    request.host = host;
+    EXPECT_EQ(Call(api_, request).status, 403) << host;
+  }
+  request.host = "localhost:8080";
+  request.origin = "http://localhost:8080";
+  EXPECT_EQ(Call(api_, request).status, 200);
+  for (const char* origin : {"https://evil.example", "null", "http://localhost:81"}) {
+    request.origin = origin;
+    EXPECT_EQ(Call(api_, request).status, 403) << origin;
+  }
+  ApiOptions options;
+  options.cors_origin = "https://app.example";
+  options.allowed_hosts = {"box"};
+  Api api(std::move(options), *backend_);
+  request.origin = "https://app.example";
+  request.host = "box:80";
+  EXPECT_EQ(Call(api, request).status, 200);
+  request.method = "OPTIONS";
+  EXPECT_EQ(Call(api, request).status, 204);
+}
+
+}  // namespace
+}  // namespace spanwise::server

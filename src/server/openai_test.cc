@@ -1,0 +1,282 @@
+#include "server/openai.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "server/response.h"
+
+namespace spanwise::server {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+ChatCall Chat(std::string_view body) {
+  ChatCall call;
+  const auto error = ParseChat(body, {}, &call);
+  EXPECT_FALSE(error) << (error ? error->message : "");
+  return call;
+}
+
+ApiError ChatError(std::string_view body) {
+  ChatCall call;
+  return ParseChat(body, {}, &call).value_or(ApiError{200, "accepted", {}, {}});
+}
+
+// A chat request with further members.
+std::string With(std::string_view members) {
+  return R"({"model":"m","messages":[{"role":"user","content":"Hi"}],)" + std::string(members) + "}";
+}
+
+ApiError CompletionError(std::string_view body) {
+  CompletionCall call;
+  return ParseCompletion(body, {}, &call).value_or(ApiError{200, "accepted", {}, {}});
+}
+
+TEST(ParseChat, ReadsWhatClientsSend) {
+  const ChatCall call = Chat(R"({"model":"m","stream":true,"stream_options":{"include_usage":true},
+    "messages":[{"role":"developer","content":"Be brief."},{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}],
+    "temperature":0.5,"top_p":0.9,"seed":-1,"stop":["x","y"],"max_completion_tokens":7,"max_tokens":9,"logprobs":true,"top_logprobs":2,
+    "presence_penalty":1,"frequency_penalty":-1,"logit_bias":{"5":-100,"6":2.5},"top_k":-1,"min_p":0.1,"repetition_penalty":1.1,
+    "min_tokens":2,"ignore_eos":true,"cache_salt":"s","user":"u","metadata":{"a":"b"},"store":false,"n":1,"tools":[],"tool_choice":"none",
+    "response_format":{"type":"text"},"parallel_tool_calls":false,"service_tier":"auto"})");
+  EXPECT_EQ(call.model, "m");
+  EXPECT_TRUE(call.stream && call.include_usage);
+  const Request& r = call.job.request;
+  ASSERT_EQ(r.messages.size(), 2u);
+  EXPECT_EQ(r.messages[0].role, "system");
+  EXPECT_EQ(r.messages[1].content, "ab");
+  EXPECT_EQ(r.cache_salt, "s");
+  const SamplingParams& s = r.sampling;
+  EXPECT_EQ(s.temperature, 0.5f);
+  EXPECT_EQ(s.top_p, 0.9f);
+  EXPECT_EQ(s.seed, ~uint64_t{0});
+  EXPECT_THAT(s.stop, ElementsAre("x", "y"));
+  EXPECT_EQ(s.max_tokens, 7);
+  EXPECT_EQ(s.logprobs, 2);
+  EXPECT_EQ(s.top_k, 0);
+  EXPECT_EQ(s.logit_bias.at(5), -100.0f);
+  EXPECT_EQ(s.min_tokens, 2);
+  EXPECT_TRUE(s.ignore_eos);
+}
+
+TEST(ParseChat, HasTheDefaultsOfTheApi) {
+  const ChatCall call = Chat(With(R"("stop":null)"));
+  EXPECT_EQ(call.job.request.sampling.temperature, 1.0f);
+  EXPECT_EQ(call.job.request.sampling.max_tokens, 1024);
+  EXPECT_FALSE(call.job.request.sampling.logprobs);
+  EXPECT_FALSE(call.stream);
+  EXPECT_FALSE(call.job.compose || call.job.order || call.job.top_k);
+  EXPECT_TRUE(call.job.cite);
+  EXPECT_EQ(Chat(With(R"("logprobs":true)")).job.request.sampling.logprobs, 0);
+  EXPECT_EQ(Chat(With(R"("seed":18446744073709551615)")).job.request.sampling.seed, ~uint64_t{0});
+}
+
+TEST(ParseChat, ReadsDocumentsAndExtensions) {
+  const ChatCall call =
+      Chat(With(R"("documents":[{"id":"d","title":"T","text":"x","metadata":{"k":1}},{"text":"y"},"z"],
+    "spanwise":{"compose":"set","order":"canonical","top_k":3,"cite":false,"cache":false})"));
+  const auto& documents = call.job.request.documents;
+  ASSERT_EQ(documents.size(), 3u);
+  EXPECT_EQ(documents[0].title, "T");
+  EXPECT_EQ(documents[1].id, "2");
+  EXPECT_EQ(documents[2].text, "z");
+  EXPECT_EQ(call.job.compose, ComposeMode::kSet);
+  EXPECT_EQ(call.job.order, DocumentOrder::kCanonical);
+  EXPECT_EQ(call.job.top_k, 3);
+  EXPECT_FALSE(call.job.cite);
+  EXPECT_FALSE(call.job.request.use_cache);
+}
+
+TEST(ParseChat, NamesTheByteOfMalformedJson) {
+  const ApiError error = ChatError(R"({"model": nope})");
+  EXPECT_EQ(error.http_status, 400);
+  EXPECT_THAT(error.message, HasSubstr("byte 1"));
+  EXPECT_EQ(ChatError("").http_status, 400);
+  EXPECT_THAT(ChatError("[]").message, HasSubstr("an array, expected an object"));
+  EXPECT_EQ(ChatError(std::string(1000, '[')).http_status, 400);
+  EXPECT_EQ(ChatError("{\"a\":\"\xff\"}").http_status, 400);
+}
+
+struct BadField {
+  const char* members;
+  const char* param;
+};
+
+TEST(ParseChat, NamesTheFieldThatIsWrong) {
+  const BadField cases[] = {
+      {R"("temperature":"hot")", "temperature"},
+      {R"("temperature":-1)", "temperature"},
+      {R"("temperature":1e300)", "temperature"},
+      {R"("top_p":2)", "top_p"},
+      {R"("max_tokens":1.5)", "max_tokens"},
+      {R"("max_tokens":1e18)", "max_tokens"},
+      {R"("max_tokens":-1)", "max_tokens"},
+      {R"("seed":1.5)", "seed"},
+      {R"("stop":[1])", "stop"},
+      {R"("stop":{})", "stop"},
+      {R"("stop":"")", "stop"},
+      {R"("logit_bias":{"x":1})", "logit_bias"},
+      {R"("logit_bias":{"-1":1})", "logit_bias"},
+      {R"("logit_bias":{"1":"a"})", "logit_bias"},
+      {R"("logit_bias":{"1":101})", "logit_bias"},
+      {R"("top_logprobs":3)", "top_logprobs"},
+      {R"("logprobs":true,"top_logprobs":21)", "top_logprobs"},
+      {R"("logprobs":2)", "logprobs"},
+      {R"("stream":"yes")", "stream"},
+      {R"("stream_options":{"include_usage":true})", "stream_options"},
+      {R"("stream":true,"stream_options":{"x":1})", "stream_options.x"},
+      {R"("n":2)", "n"},
+      {R"("tools":[{"type":"function"}])", "tools"},
+      {R"("tool_choice":"required")", "tool_choice"},
+      {R"("response_format":{"type":"json_schema","json_schema":{}})", "response_format"},
+      {R"("functions":[{}])", "functions"},
+      {R"("modalities":["audio"])", "modalities"},
+      {R"("reasoning_effort":"high")", "reasoning_effort"},
+      {R"("web_search_options":{})", "web_search_options"},
+      {R"("best_of":1)", "best_of"},
+      {R"("tempperature":1)", "tempperature"},
+      {R"("documents":{})", "documents"},
+      {R"("documents":[1])", "documents[0]"},
+      {R"("documents":[{"id":"a"}])", "documents[0].text"},
+      {R"("documents":[{"id":1,"text":""}])", "documents[0].id"},
+      {R"("documents":[{"text":"","url":""}])", "documents[0].url"},
+      {R"("documents":[{"id":"a","text":""},{"id":"a","text":""}])", "documents[1].id"},
+      {R"("spanwise":[])", "spanwise"},
+      {R"("spanwise":{"compose":"mix"})", "spanwise.compose"},
+      {R"("spanwise":{"order":"random"})", "spanwise.order"},
+      {R"("spanwise":{"top_k":-1})", "spanwise.top_k"},
+      {R"("spanwise":{"repair_fraction":0.1})", "spanwise.repair_fraction"},
+      {R"("spanwise":{"magic":true})", "spanwise.magic"},
+  };
+  for (const auto& [members, param] : cases) {
+    const ApiError error = ChatError(With(members));
+    EXPECT_EQ(error.http_status, 400) << members;
+    EXPECT_EQ(error.param, param) << members << ": " << error.message;
+  }
+}
+
+TEST(ParseChat, NamesThePlaceInMessages) {
+  const BadField cases[] = {
+      {R"({"messages":[]})", "messages"},
+      {R"({})", "messages"},
+      {R"({"messages":{}})", "messages"},
+      {R"({"messages":["x"]})", "messages[0]"},
+      {R"({"messages":[{"role":"user"}]})", "messages[0].content"},
+      {R"({"messages":[{"role":"user","content":null}]})", "messages[0].content"},
+      {R"({"messages":[{"role":"tool","content":"x"}]})", "messages[0].role"},
+      {R"({"messages":[{"role":"user","content":3}]})", "messages[0].content"},
+      {R"({"messages":[{"role":"user","content":"a"},{"role":"user","content":["b"]}]})", "messages[1].content[0]"},
+      {R"({"messages":[{"role":"user","content":[{"type":"image_url","image_url":{}}]}]})",
+       "messages[0].content[0].type"},
+      {R"({"messages":[{"role":"user","content":[{"type":"text"}]}]})", "messages[0].content[0].text"},
+      {R"({"messages":[{"role":"assistant","content":"a","tool_calls":[{}]}]})", "messages[0].tool_calls"},
+      {R"({"messages":[{"role":"user","content":"a","name":"Ann"}]})", "messages[0].name"},
+  };
+  for (const auto& [body, param] : cases) {
+    const ApiError error = ChatError(body);
+    EXPECT_EQ(error.http_status, 400) << body;
+    EXPECT_EQ(error.param, param) << body << ": " << error.message;
+  }
+  Chat(
+      R"({"messages":[{"role":"assistant","content":"a","refusal":null,"annotations":[],"tool_calls":null},{"role":"user","content":"b"}]})");
+}
+
+TEST(ParseCompletion, TakesEveryFormOfPrompt) {
+  const auto parse = [](std::string_view body) {
+    CompletionCall call;
+    const auto error = ParseCompletion(body, {}, &call);
+    EXPECT_FALSE(error) << (error ? error->message : "");
+    return call;
+  };
+  CompletionCall call = parse(R"({"prompt":"a","echo":true,"logprobs":5,"max_tokens":0})");
+  ASSERT_EQ(call.jobs.size(), 1u);
+  EXPECT_EQ(call.jobs[0].request.prompt, "a");
+  EXPECT_TRUE(call.jobs[0].request.echo);
+  EXPECT_EQ(call.jobs[0].request.sampling.logprobs, 5);
+  EXPECT_EQ(call.jobs[0].request.sampling.max_tokens, 0);
+  call = parse(R"({"prompt":["a","b"]})");
+  ASSERT_EQ(call.jobs.size(), 2u);
+  EXPECT_EQ(call.jobs[1].request.prompt, "b");
+  EXPECT_EQ(call.jobs[1].request.sampling.max_tokens, 16);
+  call = parse(R"({"prompt":[1,2,3]})");
+  ASSERT_EQ(call.jobs.size(), 1u);
+  EXPECT_THAT(*call.jobs[0].request.prompt_tokens, ElementsAre(1, 2, 3));
+  call = parse(R"({"prompt":[[1],[2,3]]})");
+  ASSERT_EQ(call.jobs.size(), 2u);
+  EXPECT_THAT(*call.jobs[1].request.prompt_tokens, ElementsAre(2, 3));
+}
+
+TEST(ParseCompletion, NamesTheFieldThatIsWrong) {
+  const BadField cases[] = {
+      {R"({})", "prompt"},
+      {R"({"prompt":[]})", "prompt"},
+      {R"({"prompt":{}})", "prompt"},
+      {R"({"prompt":[1,"a"]})", "prompt"},
+      {R"({"prompt":["a",1]})", "prompt"},
+      {R"({"prompt":[1.5]})", "prompt"},
+      {R"({"prompt":[-1]})", "prompt"},
+      {R"({"prompt":[[]]})", "prompt"},
+      {R"({"prompt":"a","best_of":2})", "best_of"},
+      {R"({"prompt":"a","n":2})", "n"},
+      {R"({"prompt":"a","suffix":"b"})", "suffix"},
+      {R"({"prompt":"a","logprobs":true})", "logprobs"},
+      {R"({"prompt":"a","logprobs":21})", "logprobs"},
+      {R"({"prompt":"a","messages":[]})", "messages"},
+  };
+  for (const auto& [body, param] : cases) {
+    const ApiError error = CompletionError(body);
+    EXPECT_EQ(error.http_status, 400) << body;
+    EXPECT_EQ(error.param, param) << body << ": " << error.message;
+  }
+}
+
+TEST(ParseTokens, BothWays) {
+  TokenizeCall tokenize;
+  EXPECT_FALSE(ParseTokenize(R"({"text":"a","parse_special":false})", &tokenize));
+  EXPECT_FALSE(tokenize.parse_special);
+  EXPECT_EQ(ParseTokenize("{}", &tokenize)->param, "text");
+  DetokenizeCall detokenize;
+  EXPECT_FALSE(ParseDetokenize(R"({"tokens":[1,2]})", &detokenize));
+  EXPECT_THAT(detokenize.tokens, ElementsAre(1, 2));
+  EXPECT_EQ(ParseDetokenize(R"({"tokens":["a"]})", &detokenize)->param, "tokens");
+  EXPECT_EQ(ParseDetokenize(R"({"tokens":"a"})", &detokenize)->param, "tokens");
+}
+
+TEST(Response, ReplacesOnlyBadBytesAndTheSameInPieces) {
+  EXPECT_EQ(ReplaceInvalidUtf8("gr\xc3\xbc\xc3\x9f"), "gr\xc3\xbc\xc3\x9f");
+  EXPECT_EQ(ReplaceInvalidUtf8("a\xe2\x82"
+                               "b"),
+            "a\xef\xbf\xbd\xef\xbf\xbd"
+            "b");
+  EXPECT_EQ(ReplaceInvalidUtf8("\xff"), "\xef\xbf\xbd");
+}
+
+TEST(Response, CompletionLogprobsCountCharacters) {
+  const std::vector<TokenReport> tokens = {
+      {.id = 1, .token = "gr", .logprob = {}, .alternatives = {}},
+      {.id = 2, .token = "\xc3", .logprob = -0.1f, .alternatives = {{2, "\xc3", -0.1f}, {7, "x", -3.0f}}},
+      {.id = 3, .token = "\xbc", .logprob = -0.2f, .alternatives = {}},
+      {.id = 4, .token = "n", .logprob = -0.3f, .alternatives = {}}};
+  size_t offset = 0;
+  const json::object out = CompletionLogprobs(tokens, &offset);
+  EXPECT_EQ(out.at("text_offset"), (json::array{0, 2, 3, 3}));
+  EXPECT_EQ(offset, 4u);
+  EXPECT_TRUE(out.at("token_logprobs").at(0).is_null());
+  EXPECT_EQ(static_cast<float>(out.at("token_logprobs").at(1).get_double()), -0.1f);
+  EXPECT_EQ(out.at("tokens").at(1), "bytes:\\xc3");
+  EXPECT_TRUE(out.at("top_logprobs").at(1).as_object().contains("x"));
+}
+
+TEST(Errors, EveryCodeHasAStatus) {
+  EXPECT_EQ(HttpStatusOf(StatusCode::kInvalidArgument), 400);
+  EXPECT_EQ(HttpStatusOf(StatusCode::kNotFound), 404);
+  EXPECT_EQ(HttpStatusOf(StatusCode::kResourceExhausted), 429);
+  EXPECT_EQ(HttpStatusOf(StatusCode::kUnimplemented), 400);
+  EXPECT_EQ(HttpStatusOf(StatusCode::kInternal), 500);
+  EXPECT_EQ(json::serialize(ErrorJson({404, "no", "", "x"})),
+            R"({"error":{"message":"no","type":"invalid_request_error","param":null,"code":"x"}})");
+}
+
+}  // namespace
+}  // namespace spanwise::server
