@@ -42,7 +42,7 @@ struct Request {
 
   ComposeOptions compose;
   SamplingParams sampling;
-  bool echo = false;       // plain prompts only: the answer begins with the prompt, its tokens' log-probabilities included
+  bool echo = false;  // plain prompts only: the answer begins with the prompt, its tokens' log-probabilities included
   bool use_cache = true;   // false: recompute everything and keep nothing
   std::string cache_salt;  // KV is shared only between requests of equal salt
 };

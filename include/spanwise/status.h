@@ -86,8 +86,8 @@ class [[nodiscard]] Result {
 #define SW_CONCAT(a, b) SW_CONCAT_INNER(a, b)
 
 // Returns the Status from the enclosing function when it is a failure.
-#define SW_RETURN_IF_ERROR(expr)                            \
-  do {                                                      \
+#define SW_RETURN_IF_ERROR(expr)                                                  \
+  do {                                                                            \
     if (::spanwise::Status sw_status = (expr); !sw_status.ok()) return sw_status; \
   } while (false)
 

@@ -29,7 +29,8 @@ TEST(Str, SplitsTrimsAndQuotes) {
 
 TEST(Str, JudgesUtf8) {
   EXPECT_TRUE(IsValidUtf8("gr\xc3\xbc\xc3\x9f \xf0\x9f\x99\x82"));
-  for (const char* bad : {"\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\x80", "\xe2\x82"}) EXPECT_FALSE(IsValidUtf8(bad)) << bad;
+  for (const char* bad : {"\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\x80", "\xe2\x82"})
+    EXPECT_FALSE(IsValidUtf8(bad)) << bad;
   size_t offset = 0;
   EXPECT_FALSE(IsValidUtf8("ab\xff", &offset));
   EXPECT_EQ(offset, 2u);

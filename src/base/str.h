@@ -23,7 +23,8 @@ std::string_view Trim(std::string_view text);
 // A printable form of foreign text for messages: control bytes escaped, cut after max_bytes with "...".
 std::string Quoted(std::string_view text, size_t max_bytes = 80);
 
-// Whether the bytes are well-formed UTF-8 (no surrogates, no overlong forms); if not, *bad_offset is the first bad byte.
+// Whether the bytes are well-formed UTF-8 (no surrogates, no overlong forms); if not, *bad_offset is the first bad
+// byte.
 bool IsValidUtf8(std::string_view text, size_t* bad_offset = nullptr);
 
 // The longest prefix of `text` that ends on a UTF-8 character boundary, in bytes: a cut never halves a character.

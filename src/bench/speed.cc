@@ -71,13 +71,16 @@ Status Prefill(Executor& executor, Sequence& sequence) {
   return Status::Ok();
 }
 
-size_t KvBytesPerToken(const Executor& executor) { return executor.transformer().kv_geometry().BlockBytes() / kKvBlockTokens; }
+size_t KvBytesPerToken(const Executor& executor) {
+  return executor.transformer().kv_geometry().BlockBytes() / kKvBlockTokens;
+}
 
 }  // namespace
 
 json::object RowJson(const Row& row) {
-  json::object out{{"bench", row.bench}, {"case", row.what}, {"value", row.value}, {"unit", row.unit}, {"floor", nullptr},
-                   {"of_floor", nullptr}, {"repeats", row.repeats}, {"min", row.min}, {"max", row.max}};
+  json::object out{{"bench", row.bench},     {"case", row.what}, {"value", row.value},
+                   {"unit", row.unit},       {"floor", nullptr}, {"of_floor", nullptr},
+                   {"repeats", row.repeats}, {"min", row.min},   {"max", row.max}};
   if (row.floor) {
     out["floor"] = *row.floor;
     out["of_floor"] = row.unit == "ms" ? *row.floor / row.value : row.value / *row.floor;
@@ -95,11 +98,13 @@ Result<ModelConfig> ParseShape(const std::string& shape) {
       if (value < 0) break;
       value = 10 * value + (c - '0');
     }
-    if (part.empty() || value <= 0) return InvalidArgument(StrFormat("--shape {} is not 1b, 8b or LAYERSxHIDDENxFFNxHEADSxKVHEADS", Quoted(shape)));
+    if (part.empty() || value <= 0)
+      return InvalidArgument(StrFormat("--shape {} is not 1b, 8b or LAYERSxHIDDENxFFNxHEADSxKVHEADS", Quoted(shape)));
     n.push_back(value);
   }
   if (n.size() != 5 || n[1] % n[3] != 0 || n[3] % n[4] != 0 || n[1] / n[3] % 2 != 0)
-    return InvalidArgument(StrFormat("--shape {}: heads must divide the width, KV heads the heads, and the head size must be even", Quoted(shape)));
+    return InvalidArgument(StrFormat(
+        "--shape {}: heads must divide the width, KV heads the heads, and the head size must be even", Quoted(shape)));
   ModelConfig c;
   c.model_type = "llama";
   c.n_layers = n[0], c.hidden_dim = n[1], c.ffn_dim = n[2], c.n_heads = n[3], c.n_kv_heads = n[4];
@@ -114,13 +119,19 @@ Status BenchPrefill(const Options& o, const Report& report) {
   Executor executor(o.weights, o.kv_dtype, kKvBudget, kStepTokens, o.threads);
   std::vector<double> rates;
   for (int i = 0; i < o.repeats + 1; ++i) {
-    SW_ASSIGN_OR_RETURN(Sequence sequence, executor.Begin(FlatPlan(RandomTokens(o.prompt_tokens, static_cast<uint32_t>(i), o.weights->config().vocab_size)), false, false));
+    SW_ASSIGN_OR_RETURN(Sequence sequence,
+                        executor.Begin(FlatPlan(RandomTokens(o.prompt_tokens, static_cast<uint32_t>(i),
+                                                             o.weights->config().vocab_size)),
+                                       false, false));
     Status status = Status::Ok();
     const double s = Seconds([&] { status = Prefill(executor, sequence); });
     SW_RETURN_IF_ERROR(status);
     if (i > 0) rates.push_back(o.prompt_tokens / s);  // the first one warms up
   }
-  report(Summarise("prefill", {{"shape", o.shape}, {"dtype", json::string(DTypeName(o.weights->matrix_dtype()))}, {"tokens", o.prompt_tokens}}, "tokens/s", rates));
+  report(Summarise(
+      "prefill",
+      {{"shape", o.shape}, {"dtype", json::string(DTypeName(o.weights->matrix_dtype()))}, {"tokens", o.prompt_tokens}},
+      "tokens/s", rates));
   return Status::Ok();
 }
 
@@ -129,7 +140,10 @@ Status BenchDecode(const Options& o, const Report& report) {
   std::vector<double> rates;
   double bandwidth = 0;
   for (int i = 0; i < o.repeats; ++i) {
-    SW_ASSIGN_OR_RETURN(Sequence sequence, executor.Begin(FlatPlan(RandomTokens(o.prompt_tokens, static_cast<uint32_t>(i), o.weights->config().vocab_size)), false, false));
+    SW_ASSIGN_OR_RETURN(Sequence sequence,
+                        executor.Begin(FlatPlan(RandomTokens(o.prompt_tokens, static_cast<uint32_t>(i),
+                                                             o.weights->config().vocab_size)),
+                                       false, false));
     SW_RETURN_IF_ERROR(Prefill(executor, sequence));
     Status status = Status::Ok();
     const double s = Seconds([&] {
@@ -142,10 +156,17 @@ Status BenchDecode(const Options& o, const Report& report) {
     rates.push_back(o.decode_tokens / s);
     bandwidth = std::max(bandwidth, ReadBandwidth(o.threads));
   }
-  Row row = Summarise("decode", {{"shape", o.shape}, {"dtype", json::string(DTypeName(o.weights->matrix_dtype()))}, {"context", o.prompt_tokens}, {"tokens", o.decode_tokens}}, "tokens/s", rates);
+  Row row = Summarise("decode",
+                      {{"shape", o.shape},
+                       {"dtype", json::string(DTypeName(o.weights->matrix_dtype()))},
+                       {"context", o.prompt_tokens},
+                       {"tokens", o.decode_tokens}},
+                      "tokens/s", rates);
   // Every matrix is read once a token; of the embedding table only a row, unless it is also the head.
   const ModelConfig& c = o.weights->config();
-  const size_t embedding = c.tie_embeddings ? 0 : static_cast<size_t>(c.vocab_size) * static_cast<size_t>(c.hidden_dim) * DTypeBytes(o.weights->matrix_dtype());
+  const size_t embedding = c.tie_embeddings ? 0
+                                            : static_cast<size_t>(c.vocab_size) * static_cast<size_t>(c.hidden_dim) *
+                                                  DTypeBytes(o.weights->matrix_dtype());
   const double bytes = static_cast<double>(o.weights->n_bytes() - embedding) +
                        static_cast<double>(KvBytesPerToken(executor)) * (o.prompt_tokens + o.decode_tokens / 2.0);
   row.floor = bandwidth / bytes;
@@ -158,11 +179,13 @@ Status BenchReuse(const Options& o, const Report& report) {
   const int vocab = o.weights->config().vocab_size;
   std::vector<PromptNode> documents;
   for (int i = 0; i < o.documents; ++i)
-    documents.push_back(PromptNode::Text(RandomTokens(o.document_tokens, 1000 + static_cast<uint32_t>(i), vocab), std::to_string(i)));
+    documents.push_back(
+        PromptNode::Text(RandomTokens(o.document_tokens, 1000 + static_cast<uint32_t>(i), vocab), std::to_string(i)));
   uint32_t n_questions = 0;
   const auto time = [&](ComposeMode mode, bool use_cache) -> Result<double> {
-    const PromptNode tree = PromptNode::Sequence({PromptNode::Text({1}), PromptNode::Set(documents),
-                                                  PromptNode::Text(RandomTokens(o.question_tokens, ++n_questions, vocab))});
+    const PromptNode tree =
+        PromptNode::Sequence({PromptNode::Text({1}), PromptNode::Set(documents),
+                              PromptNode::Text(RandomTokens(o.question_tokens, ++n_questions, vocab))});
     SW_ASSIGN_OR_RETURN(Plan plan, MakePlan(tree, {mode, DocumentOrder::kGiven}, {Sha256("bench"), ""}));
     Status status = Status::Ok();
     const double s = Seconds([&] {
@@ -177,7 +200,9 @@ Status BenchReuse(const Options& o, const Report& report) {
     ComposeMode mode;
     bool cached;
   };
-  for (const Case& c : {Case{"exact", ComposeMode::kExact, false}, {"exact-warm", ComposeMode::kExact, true}, {"set", ComposeMode::kSet, true}}) {
+  for (const Case& c : {Case{"exact", ComposeMode::kExact, false},
+                        {"exact-warm", ComposeMode::kExact, true},
+                        {"set", ComposeMode::kSet, true}}) {
     if (c.cached) {
       SW_ASSIGN_OR_RETURN(const double warm_up, time(c.mode, true));
       (void)warm_up;
@@ -187,7 +212,13 @@ Status BenchReuse(const Options& o, const Report& report) {
       SW_ASSIGN_OR_RETURN(const double ms, time(c.mode, c.cached));
       times.push_back(ms);
     }
-    report(Summarise("reuse", {{"mode", c.name}, {"shape", o.shape}, {"documents", o.documents}, {"document_tokens", o.document_tokens}, {"question_tokens", o.question_tokens}}, "ms", times));
+    report(Summarise("reuse",
+                     {{"mode", c.name},
+                      {"shape", o.shape},
+                      {"documents", o.documents},
+                      {"document_tokens", o.document_tokens},
+                      {"question_tokens", o.question_tokens}},
+                     "ms", times));
   }
   return Status::Ok();
 }

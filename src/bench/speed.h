@@ -24,13 +24,13 @@ struct Row {
   double min = 0, max = 0;
 };
 
-// {"bench", "case", "value", "unit", "floor", "of_floor", "repeats", "min", "max"}. of_floor is the share of the limit reached,
-// for rates and times alike.
+// {"bench", "case", "value", "unit", "floor", "of_floor", "repeats", "min", "max"}. of_floor is the share of the limit
+// reached, for rates and times alike.
 json::object RowJson(const Row& row);
 
 struct Options {
   std::shared_ptr<const ModelWeights> weights;
-  std::string shape;        // for the rows
+  std::string shape;  // for the rows
   DType kv_dtype = DType::kBf16;
   int threads = 0;
   int repeats = 3;
@@ -44,7 +44,8 @@ Result<ModelConfig> ParseShape(const std::string& shape);
 
 using Report = std::function<void(const Row&)>;
 Status BenchPrefill(const Options& options, const Report& report);  // tokens/s
-Status BenchDecode(const Options& options, const Report& report);   // tokens/s; floor: bytes read over measured bandwidth
-Status BenchReuse(const Options& options, const Report& report);    // ms to the first logits, by composition mode
+Status BenchDecode(const Options& options,
+                   const Report& report);                         // tokens/s; floor: bytes read over measured bandwidth
+Status BenchReuse(const Options& options, const Report& report);  // ms to the first logits, by composition mode
 
 }  // namespace spanwise::bench

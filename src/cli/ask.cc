@@ -23,7 +23,8 @@ void PrintAnswer(const rag::GroundedAnswer& grounded, bool quiet) {
   }
   if (quiet) return;
   const Answer& a = grounded.answer;
-  fmt::print(stderr, "\n{} documents, {} prompt tokens, {} reused; first token after {:.0f} ms, then {:.0f} tokens/s; {}\n",
+  fmt::print(stderr,
+             "\n{} documents, {} prompt tokens, {} reused; first token after {:.0f} ms, then {:.0f} tokens/s; {}\n",
              grounded.sources.size(), a.usage.prompt_tokens, a.usage.cached_tokens, a.timings.ttft_ms,
              a.timings.decode_tokens_per_s, a.compose.exactness);
 }

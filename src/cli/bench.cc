@@ -16,9 +16,16 @@ struct Options {
 
 Status Bench(const Options& o) {
   ThreadPool pool(o.common.threads);
-  bench::Options options{.weights = nullptr, .shape = o.shape, .kv_dtype = DType::kBf16, .threads = pool.n_threads(),
-                         .repeats = o.repeats, .prompt_tokens = o.prompt_tokens, .decode_tokens = o.decode_tokens,
-                         .documents = o.documents, .document_tokens = o.document_tokens, .question_tokens = o.question_tokens};
+  bench::Options options{.weights = nullptr,
+                         .shape = o.shape,
+                         .kv_dtype = DType::kBf16,
+                         .threads = pool.n_threads(),
+                         .repeats = o.repeats,
+                         .prompt_tokens = o.prompt_tokens,
+                         .decode_tokens = o.decode_tokens,
+                         .documents = o.documents,
+                         .document_tokens = o.document_tokens,
+                         .question_tokens = o.question_tokens};
   if (!o.shape.empty()) {
     SW_ASSIGN_OR_RETURN(const ModelConfig config, bench::ParseShape(o.shape));
     options.weights = ModelWeights::Random(config, pool);
@@ -32,8 +39,12 @@ Status Bench(const Options& o) {
       PrintJson(bench::RowJson(row));
       return;
     }
-    const std::string of_floor = row.floor ? fmt::format(", {:.0f} % of the limit {:.1f}", 100 * (row.unit == "ms" ? *row.floor / row.value : row.value / *row.floor), *row.floor) : "";
-    fmt::print("{:<8} {:<90} {:>10.1f} {} ({:.1f} to {:.1f}){}\n", row.bench, json::serialize(row.what), row.value, row.unit, row.min, row.max, of_floor);
+    const std::string of_floor =
+        row.floor ? fmt::format(", {:.0f} % of the limit {:.1f}",
+                                100 * (row.unit == "ms" ? *row.floor / row.value : row.value / *row.floor), *row.floor)
+                  : "";
+    fmt::print("{:<8} {:<90} {:>10.1f} {} ({:.1f} to {:.1f}){}\n", row.bench, json::serialize(row.what), row.value,
+               row.unit, row.min, row.max, of_floor);
   };
   if (o.what == "prefill") return bench::BenchPrefill(options, report);
   if (o.what == "decode") return bench::BenchDecode(options, report);
@@ -47,13 +58,26 @@ Verb BenchVerb(CLI::App& app) {
   auto o = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("bench", "Measure speed");
   verb->add_option("what", o->what, "prefill, decode or reuse")->required();
-  verb->add_option("--shape", o->shape, "Random weights: 1b, 8b or LAYERSxHIDDENxFFNxHEADSxKVHEADS (default: the model)");
-  verb->add_option("--repeats", o->repeats, "Measured runs of each case")->check(CLI::Range(1, 1000))->capture_default_str();
-  verb->add_option("--prompt-tokens", o->prompt_tokens, "Prompt, or context of decode")->check(CLI::Range(1, 131072))->capture_default_str();
-  verb->add_option("--decode-tokens", o->decode_tokens, "Tokens decoded")->check(CLI::Range(1, 65536))->capture_default_str();
-  verb->add_option("--documents", o->documents, "Documents of reuse")->check(CLI::Range(1, 1000))->capture_default_str();
-  verb->add_option("--document-tokens", o->document_tokens, "Tokens of each")->check(CLI::Range(1, 65536))->capture_default_str();
-  verb->add_option("--question-tokens", o->question_tokens, "Tokens of the question")->check(CLI::Range(1, 65536))->capture_default_str();
+  verb->add_option("--shape", o->shape,
+                   "Random weights: 1b, 8b or LAYERSxHIDDENxFFNxHEADSxKVHEADS (default: the model)");
+  verb->add_option("--repeats", o->repeats, "Measured runs of each case")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  verb->add_option("--prompt-tokens", o->prompt_tokens, "Prompt, or context of decode")
+      ->check(CLI::Range(1, 131072))
+      ->capture_default_str();
+  verb->add_option("--decode-tokens", o->decode_tokens, "Tokens decoded")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  verb->add_option("--documents", o->documents, "Documents of reuse")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  verb->add_option("--document-tokens", o->document_tokens, "Tokens of each")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  verb->add_option("--question-tokens", o->question_tokens, "Tokens of the question")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
   verb->add_option("--model", o->common.model, "Model folder (default: the bundled model)");
   verb->add_option("--threads", o->common.threads, "Threads (0: one per CPU)")->capture_default_str();
   verb->add_flag("--json", o->common.json, "One JSON object a line");

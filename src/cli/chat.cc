@@ -71,8 +71,9 @@ int Chat(const Options& o) {
     fmt::print("\n");
     for (const rag::Citation& c : grounded.citations) fmt::print("  [{}] {}: {}\n", c.label, c.document_id, c.quote);
     if (!o.common.quiet)
-      fmt::print(stderr, "({} of {} prompt tokens reused, first token after {:.0f} ms)\n", grounded.answer.usage.cached_tokens,
-                 grounded.answer.usage.prompt_tokens, grounded.answer.timings.ttft_ms);
+      fmt::print(stderr, "({} of {} prompt tokens reused, first token after {:.0f} ms)\n",
+                 grounded.answer.usage.cached_tokens, grounded.answer.usage.prompt_tokens,
+                 grounded.answer.timings.ttft_ms);
   }
 }
 

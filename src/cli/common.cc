@@ -20,7 +20,8 @@ void AddModelOptions(CLI::App* app, CommonOptions* o) {
   app->add_option("--kv-dtype", o->kv_dtype, "Kept keys and values: f32 or bf16 (default: bf16, f32 with --dtype f32)");
   app->add_option("--device", o->device, "cpu")->capture_default_str();
   app->add_option("--threads", o->threads, "Threads (0: one per CPU)")->capture_default_str();
-  app->add_option("--cache-memory", o->cache_memory_mb, "Memory for kept keys and values, in MB (0: a quarter of the machine's)");
+  app->add_option("--cache-memory", o->cache_memory_mb,
+                  "Memory for kept keys and values, in MB (0: a quarter of the machine's)");
 }
 
 void AddComposeOptions(CLI::App* app, CommonOptions* o) {
@@ -42,10 +43,14 @@ void AddSamplingOptions(CLI::App* app, SamplingOptions* o) {
   app->add_option("--temperature", p.temperature, "0: always the most probable token")->capture_default_str();
   app->add_option("--sample-top-k", p.top_k, "Sample from the k most probable tokens (0: all)")->capture_default_str();
   app->add_option("--top-p", p.top_p, "... from the smallest set with this probability")->capture_default_str();
-  app->add_option("--min-p", p.min_p, "... from tokens at least this fraction as probable as the best")->capture_default_str();
-  app->add_option("--repetition-penalty", p.repetition_penalty, "Divides the logits of tokens already seen")->capture_default_str();
-  app->add_option("--presence-penalty", p.presence_penalty, "Taken once from tokens already generated")->capture_default_str();
-  app->add_option("--frequency-penalty", p.frequency_penalty, "Taken for each time a token was generated")->capture_default_str();
+  app->add_option("--min-p", p.min_p, "... from tokens at least this fraction as probable as the best")
+      ->capture_default_str();
+  app->add_option("--repetition-penalty", p.repetition_penalty, "Divides the logits of tokens already seen")
+      ->capture_default_str();
+  app->add_option("--presence-penalty", p.presence_penalty, "Taken once from tokens already generated")
+      ->capture_default_str();
+  app->add_option("--frequency-penalty", p.frequency_penalty, "Taken for each time a token was generated")
+      ->capture_default_str();
   app->add_option("--logit-bias", o->logit_bias, "ID:BIAS, added to that token's logit (repeatable)");
   app->add_option("--stop", p.stop, "Text that ends the answer (repeatable)");
   app->add_option("--seed", o->seed, "Seed of the sampling noise");
@@ -58,7 +63,8 @@ namespace {
 Result<std::string> BundledModel() {
   std::error_code error;
   const auto program = std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
-  for (const char* relative : {"models/pocket", "../models/pocket", "../../models/pocket", "../share/spanwise/models/pocket"}) {
+  for (const char* relative :
+       {"models/pocket", "../models/pocket", "../../models/pocket", "../share/spanwise/models/pocket"}) {
     const auto folder = (program / relative).lexically_normal();
     if (std::filesystem::exists(folder / "config.json", error)) return folder.string();
   }
@@ -86,7 +92,8 @@ Result<EngineOptions> ToEngineOptions(const CommonOptions& o) {
 Result<std::unique_ptr<Engine>> OpenEngine(const CommonOptions& o) {
   const auto level = spdlog::level::from_str(o.log_level);
   if (level == spdlog::level::off && o.log_level != "off")
-    return InvalidArgument(StrFormat("--log-level {} is not one of trace, debug, info, warning, error", Quoted(o.log_level)));
+    return InvalidArgument(
+        StrFormat("--log-level {} is not one of trace, debug, info, warning, error", Quoted(o.log_level)));
   spdlog::set_level(level);
   SW_ASSIGN_OR_RETURN(const EngineOptions engine, ToEngineOptions(o));
   return Engine::Open(engine);

@@ -1,8 +1,8 @@
-// What the verbs of the command line share: options, the engine they open, progress, and how results and failures are shown.
+// What the verbs of the command line share: options, the engine they open, progress, and how results and failures are
+// shown.
 #pragma once
 
 #include <CLI/CLI.hpp>
-
 #include <functional>
 #include <memory>
 #include <optional>
@@ -36,7 +36,8 @@ struct SamplingOptions {
   std::vector<std::string> logit_bias;  // ID:BIAS
 };
 
-void AddModelOptions(CLI::App* app, CommonOptions* options);    // --model --dtype --kv-dtype --device --threads --cache-memory
+void AddModelOptions(CLI::App* app,
+                     CommonOptions* options);  // --model --dtype --kv-dtype --device --threads --cache-memory
 void AddComposeOptions(CLI::App* app, CommonOptions* options);  // --compose --order --no-cache
 void AddOutputOptions(CLI::App* app, CommonOptions* options);   // --json --quiet --log-level
 void AddSamplingOptions(CLI::App* app, SamplingOptions* options);

@@ -28,11 +28,16 @@ void Select(const Options& o, std::vector<eval::QaRecord>* records) {
 
 void PrintScores(const Options& o, const std::string& mode, const std::map<std::string, eval::QaScore>& scores) {
   if (!o.common.json)
-    fmt::print("{:<14} {:>5} {:>7} {:>7} {:>7} {:>10} {:>9} {:>8}\n", "kind (" + mode + ")", "n", "exact", "value", "f1", "cite prec.", "cite rec.", "refused");
+    fmt::print("{:<14} {:>5} {:>7} {:>7} {:>7} {:>10} {:>9} {:>8}\n", "kind (" + mode + ")", "n", "exact", "value",
+               "f1", "cite prec.", "cite rec.", "refused");
   for (const auto& [kind, s] : scores) {
     if (o.common.json) {
       const auto line = [&](const char* metric, double value, int n) {
-        PrintJson(json::object{{"eval", "qa"}, {"metric", metric}, {"case", json::object{{"kind", kind}, {"mode", mode}}}, {"value", value}, {"n", n}});
+        PrintJson(json::object{{"eval", "qa"},
+                               {"metric", metric},
+                               {"case", json::object{{"kind", kind}, {"mode", mode}}},
+                               {"value", value},
+                               {"n", n}});
       };
       line("exact", s.exact, s.n);
       line("value", s.value, s.n);
@@ -41,8 +46,8 @@ void PrintScores(const Options& o, const std::string& mode, const std::map<std::
       line("citation_recall", s.citation_recall, s.n_to_cite);
       line("refusal", s.refusal, s.n);
     } else {
-      fmt::print("{:<14} {:>5} {:>7.1f} {:>7.1f} {:>7.1f} {:>10.1f} {:>9.1f} {:>8.1f}\n", kind, s.n, 100 * s.exact, 100 * s.value,
-                 100 * s.f1, 100 * s.citation_precision, 100 * s.citation_recall, 100 * s.refusal);
+      fmt::print("{:<14} {:>5} {:>7.1f} {:>7.1f} {:>7.1f} {:>10.1f} {:>9.1f} {:>8.1f}\n", kind, s.n, 100 * s.exact,
+                 100 * s.value, 100 * s.f1, 100 * s.citation_precision, 100 * s.citation_recall, 100 * s.refusal);
     }
   }
 }
@@ -58,10 +63,15 @@ int Eval(const Options& o) {
   if (!engine.ok()) return Fail(engine.status());
   Progress progress("answering", o.common.quiet);
   auto scores = eval::ScoreQa(
-      **engine, *records, *compose, [&](size_t done) { progress.Update(static_cast<double>(done), static_cast<double>(records->size())); },
+      **engine, *records, *compose,
+      [&](size_t done) { progress.Update(static_cast<double>(done), static_cast<double>(records->size())); },
       [&](const eval::QaRecord& r, const Answer& a) {
         if (o.answers)
-          PrintJson(json::object{{"kind", r.kind}, {"question", r.question}, {"gold", r.answer}, {"answer", a.text}, {"exact", a.text == r.answer}});
+          PrintJson(json::object{{"kind", r.kind},
+                                 {"question", r.question},
+                                 {"gold", r.answer},
+                                 {"answer", a.text},
+                                 {"exact", a.text == r.answer}});
       });
   if (!scores.ok()) return Fail(scores.status());
   PrintScores(o, std::string(ComposeModeName(compose->mode)), *scores);

@@ -42,8 +42,8 @@ int Index(const Options& o) {
     return kDone;
   }
   for (const auto& s : report->skipped) fmt::print(stderr, "skipped {}: {}\n", s.path, s.reason);
-  fmt::print("{}: {} added, {} updated, {} unchanged, {} removed; {} chunks\n", o.corpus, report->added, report->updated,
-             report->unchanged, report->removed, report->chunks);
+  fmt::print("{}: {} added, {} updated, {} unchanged, {} removed; {} chunks\n", o.corpus, report->added,
+             report->updated, report->unchanged, report->removed, report->chunks);
   return kDone;
 }
 

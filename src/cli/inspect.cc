@@ -15,10 +15,14 @@ struct Options {
 
 std::string_view ScalingName(RopeConfig::Scaling scaling) {
   switch (scaling) {
-    case RopeConfig::Scaling::kNone: return "none";
-    case RopeConfig::Scaling::kLinear: return "linear";
-    case RopeConfig::Scaling::kLlama3: return "llama3";
-    case RopeConfig::Scaling::kYarn: return "yarn";
+    case RopeConfig::Scaling::kNone:
+      return "none";
+    case RopeConfig::Scaling::kLinear:
+      return "linear";
+    case RopeConfig::Scaling::kLlama3:
+      return "llama3";
+    case RopeConfig::Scaling::kYarn:
+      return "yarn";
   }
   return "?";
 }
@@ -29,16 +33,19 @@ Status Inspect(Options o) {
   ThreadPool pool;
   SW_ASSIGN_OR_RETURN(const auto weights, ModelWeights::Load(folder, std::nullopt, pool));
   const ModelConfig& c = weights->config();
-  const KvGeometry kv{.n_layers = c.n_layers, .n_kv_heads = c.n_kv_heads, .head_dim = c.head_dim, .dtype = DType::kBf16};
+  const KvGeometry kv{
+      .n_layers = c.n_layers, .n_kv_heads = c.n_kv_heads, .head_dim = c.head_dim, .dtype = DType::kBf16};
   const size_t kv_bytes = kv.BlockBytes() / kKvBlockTokens;
   json::array tensors, memory;
   for (const auto& [name, t] : weights->files().tensors()) {
     json::array shape;
     for (const int64_t d : t.shape) shape.push_back(d);
-    tensors.push_back(json::object{{"name", name}, {"dtype", json::string(DTypeName(t.dtype))}, {"shape", std::move(shape)}});
+    tensors.push_back(
+        json::object{{"name", name}, {"dtype", json::string(DTypeName(t.dtype))}, {"shape", std::move(shape)}});
   }
   for (int tokens = 1024; tokens <= c.max_positions; tokens *= 2)
-    memory.push_back(json::object{{"context_tokens", tokens}, {"bytes", weights->n_bytes() + kv_bytes * static_cast<size_t>(tokens)}});
+    memory.push_back(json::object{{"context_tokens", tokens},
+                                  {"bytes", weights->n_bytes() + kv_bytes * static_cast<size_t>(tokens)}});
   json::object out{{"model", folder},
                    {"architecture", c.model_type},
                    {"digest", weights->digest().Hex()},
@@ -71,7 +78,8 @@ Status Inspect(Options o) {
     fmt::print("{:<20} {} MiB for weights and a context of {} tokens (bf16 KV)\n", "memory",
                row.at("bytes").to_number<size_t>() >> 20, row.at("context_tokens").to_number<int>());
   for (const json::value& t : out["tensors"].get_array())
-    fmt::print("  {:<48} {:<5} {}\n", std::string(t.at("name").get_string()), std::string(t.at("dtype").get_string()), json::serialize(t.at("shape")));
+    fmt::print("  {:<48} {:<5} {}\n", std::string(t.at("name").get_string()), std::string(t.at("dtype").get_string()),
+               json::serialize(t.at("shape")));
   return Status::Ok();
 }
 

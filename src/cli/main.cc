@@ -7,8 +7,10 @@
 
 int main(int argc, char** argv) {
   using namespace spanwise::cli;
-  CLI::App app{"Spanwise answers from documents: each is read once, its attention keys and values are kept and composed into later prompts.",
-               "spanwise"};
+  CLI::App app{
+      "Spanwise answers from documents: each is read once, its attention keys and values are kept and composed into "
+      "later prompts.",
+      "spanwise"};
   app.require_subcommand(1);
   app.set_version_flag("--version", "spanwise 0.1.0");
   const std::array verbs = {AskVerb(app),      ChatVerb(app),    GenerateVerb(app), IndexVerb(app), ServeVerb(app),

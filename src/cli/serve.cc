@@ -23,7 +23,8 @@ Status Serve(const Options& o) {
   if (!o.corpus.empty()) {
     SW_ASSIGN_OR_RETURN(corpus, retrieval::Corpus::Open(o.corpus));
   }
-  const auto backend = server::NewEngineBackend(*engine, corpus.get(), {.model_id = {}, .compose = compose, .top_k = o.top_k});
+  const auto backend =
+      server::NewEngineBackend(*engine, corpus.get(), {.model_id = {}, .compose = compose, .top_k = o.top_k});
   return server::Serve(o.serve, *backend, [&](const std::string& url) {
     fmt::print("{} serves {} at {}\n", engine->model().name, corpus ? o.corpus : std::string("without a corpus"), url);
     std::fflush(stdout);
@@ -35,10 +36,13 @@ Status Serve(const Options& o) {
 Verb ServeVerb(CLI::App& app) {
   auto o = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("serve", "Serve the OpenAI-compatible API and a page to ask from");
-  verb->add_option("--host", o->serve.host, "Address to listen on; other than loopback only with a key")->capture_default_str();
+  verb->add_option("--host", o->serve.host, "Address to listen on; other than loopback only with a key")
+      ->capture_default_str();
   verb->add_option("--port", o->serve.port, "Port (0: any free one)")->capture_default_str();
   verb->add_option("--corpus", o->corpus, "Folder of an indexed corpus");
-  verb->add_option("--top-k", o->top_k, "Passages taken from the corpus")->check(CLI::Range(1, 200))->capture_default_str();
+  verb->add_option("--top-k", o->top_k, "Passages taken from the corpus")
+      ->check(CLI::Range(1, 200))
+      ->capture_default_str();
   verb->add_option("--api-key-file", o->serve.api_key_file, "File with one API key a line");
   verb->add_option("--cors-origin", o->serve.cors_origin, "Origin whose pages may call the API");
   verb->add_option("--allowed-host", o->serve.allowed_hosts, "Further host name to answer under (repeatable)");

@@ -7,9 +7,12 @@
 namespace spanwise::cli {
 
 void AddSourceOptions(CLI::App* app, SourceOptions* o) {
-  auto* documents = app->add_option("--doc", o->documents, "Document or folder of documents (.txt, .md, .jsonl; repeatable)");
+  auto* documents =
+      app->add_option("--doc", o->documents, "Document or folder of documents (.txt, .md, .jsonl; repeatable)");
   app->add_option("--corpus", o->corpus, "Folder of an indexed corpus (spanwise index)")->excludes(documents);
-  app->add_option("--top-k", o->top_k, "Chunks to take from a corpus")->check(CLI::Range(1, 200))->capture_default_str();
+  app->add_option("--top-k", o->top_k, "Chunks to take from a corpus")
+      ->check(CLI::Range(1, 200))
+      ->capture_default_str();
 }
 
 retrieval::ChunkOptions ChunkOptionsFor(const Engine& engine) {
@@ -29,7 +32,8 @@ Result<std::unique_ptr<SourceFinder>> SourceFinder::Open(const SourceOptions& o,
     SW_ASSIGN_OR_RETURN(finder->corpus_, retrieval::Corpus::Open(o.corpus));
     return finder;
   }
-  if (o.documents.empty()) return InvalidArgument("no documents: name some with --doc PATH, or a corpus with --corpus DIR");
+  if (o.documents.empty())
+    return InvalidArgument("no documents: name some with --doc PATH, or a corpus with --corpus DIR");
   SW_ASSIGN_OR_RETURN(auto documents, retrieval::ReadDocuments(o.documents));
   if (documents.empty()) return NotFound("no documents found under the paths given with --doc");
   size_t tokens = 0;
@@ -49,10 +53,11 @@ Result<std::unique_ptr<SourceFinder>> SourceFinder::Open(const SourceOptions& o,
   Progress progress("indexing documents", quiet);
   retrieval::IndexOptions index;
   index.chunk = ChunkOptionsFor(engine);
-  SW_ASSIGN_OR_RETURN(const auto report, finder->corpus_->Index(o.documents, index, [&](const retrieval::IndexProgress& p) {
-    progress.Update(static_cast<double>(p.bytes_done), static_cast<double>(p.bytes_total));
-    return true;
-  }));
+  SW_ASSIGN_OR_RETURN(const auto report,
+                      finder->corpus_->Index(o.documents, index, [&](const retrieval::IndexProgress& p) {
+                        progress.Update(static_cast<double>(p.bytes_done), static_cast<double>(p.bytes_total));
+                        return true;
+                      }));
   (void)report;
   return finder;
 }

@@ -30,11 +30,15 @@ Status Tokenize(Options o) {
       texts.push_back(json::string(rag::TokenJsonText(tokenizer->TokenBytes(t.id, true))));
       offsets.push_back(json::array{t.begin, t.end});
     }
-    PrintJson(json::object{{"tokens", std::move(ids)}, {"texts", std::move(texts)}, {"offsets", std::move(offsets)}, {"count", tokens.size()}});
+    PrintJson(json::object{{"tokens", std::move(ids)},
+                           {"texts", std::move(texts)},
+                           {"offsets", std::move(offsets)},
+                           {"count", tokens.size()}});
     return Status::Ok();
   }
   for (const EncodedToken& t : tokens)
-    fmt::print("{:>7}  {:>6}-{:<6} {}\n", t.id, t.begin, t.end, json::serialize(json::value(rag::TokenJsonText(tokenizer->TokenBytes(t.id, true)))));
+    fmt::print("{:>7}  {:>6}-{:<6} {}\n", t.id, t.begin, t.end,
+               json::serialize(json::value(rag::TokenJsonText(tokenizer->TokenBytes(t.id, true)))));
   fmt::print("{} tokens\n", tokens.size());
   return Status::Ok();
 }

@@ -27,7 +27,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double MsSince(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
+double MsSince(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
 
 size_t QuarterOfMemory() {
   return static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE)) / 4;
@@ -117,7 +119,8 @@ class EngineImpl final : public Engine {
 
  private:
   Status Load(const EngineOptions& options) {
-    if (options.step_tokens < 1) return InvalidArgument(StrFormat("step_tokens is {}, expected at least 1", options.step_tokens));
+    if (options.step_tokens < 1)
+      return InvalidArgument(StrFormat("step_tokens is {}, expected at least 1", options.step_tokens));
     if (options.threads < 0 || options.threads > 1024)
       return InvalidArgument(StrFormat("threads is {}, expected 0 to 1024", options.threads));
     std::optional<DType> dtype;
@@ -129,16 +132,18 @@ class EngineImpl final : public Engine {
       SW_ASSIGN_OR_RETURN(kv_dtype, ParseEngineDType(*options.kv_dtype, "kv-dtype"));
     }
     if (!std::filesystem::is_directory(options.model)) {
-      if (options.model.ends_with(".gguf")) return Unimplemented(options.model + ": GGUF files are not supported; give a folder with config.json");
+      if (options.model.ends_with(".gguf"))
+        return Unimplemented(options.model + ": GGUF files are not supported; give a folder with config.json");
       return NotFound(options.model + ": no such model folder");
     }
-    SW_ASSIGN_OR_RETURN(const std::string tokenizer_json, ReadFile(options.model + "/tokenizer.json", size_t{256} << 20));
+    SW_ASSIGN_OR_RETURN(const std::string tokenizer_json,
+                        ReadFile(options.model + "/tokenizer.json", size_t{256} << 20));
     SW_ASSIGN_OR_RETURN(tokenizer_, Tokenizer::FromJson(tokenizer_json, options.model + "/tokenizer.json"));
     ThreadPool pool(options.threads);
     SW_ASSIGN_OR_RETURN(const auto weights, ModelWeights::Load(options.model, dtype, pool));
     if (tokenizer_->vocab_size() > weights->config().vocab_size)
-      return InvalidArgument(StrFormat("{}: tokenizer.json has ids up to {}, config.json's vocab_size is {}", options.model,
-                                       tokenizer_->vocab_size() - 1, weights->config().vocab_size));
+      return InvalidArgument(StrFormat("{}: tokenizer.json has ids up to {}, config.json's vocab_size is {}",
+                                       options.model, tokenizer_->vocab_size() - 1, weights->config().vocab_size));
     SW_RETURN_IF_ERROR(LoadChatFormat(options.model));
     const size_t budget = options.kv_memory_bytes ? options.kv_memory_bytes : QuarterOfMemory();
     executor_ = std::make_unique<Executor>(weights, kv_dtype, budget, options.step_tokens, options.threads);
@@ -167,7 +172,8 @@ class EngineImpl final : public Engine {
     }
     SW_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, size_t{64} << 20));
     SW_ASSIGN_OR_RETURN(json::value config, ParseJson(text, path));
-    if (!config.is_object()) return InvalidArgument(path + ": is " + std::string(JsonKindName(config)) + ", expected an object");
+    if (!config.is_object())
+      return InvalidArgument(path + ": is " + std::string(JsonKindName(config)) + ", expected an object");
     const std::string template_path = folder + "/chat_template.jinja";
     if (FileExists(template_path)) {
       SW_ASSIGN_OR_RETURN(const std::string source, ReadFile(template_path, size_t{16} << 20));
@@ -212,8 +218,9 @@ class EngineImpl final : public Engine {
     SW_ASSIGN_OR_RETURN(job.plan, MakePlan(tree, request.compose, {keys_, request.cache_salt}));
     const int room = info_.context_tokens - job.plan.end_position();
     if (room < 0 || (room == 0 && request.sampling.max_tokens > 0))
-      return InvalidArgument(StrFormat("the prompt reaches position {}, the model's context holds {} tokens: use fewer or shorter documents",
-                                       job.plan.end_position(), info_.context_tokens));
+      return InvalidArgument(StrFormat(
+          "the prompt reaches position {}, the model's context holds {} tokens: use fewer or shorter documents",
+          job.plan.end_position(), info_.context_tokens));
     job.setup.sampling = request.sampling;
     job.setup.max_tokens = std::min(request.sampling.max_tokens, room);
     job.setup.eos_ids = executor_->transformer().config().eos_ids;
@@ -269,7 +276,8 @@ class EngineImpl final : public Engine {
     Answer answer;
     answer.document_labels = std::move(job.labels);
     const auto vocab = static_cast<size_t>(info_.vocab_size);
-    SW_ASSIGN_OR_RETURN(Generation generation, Generation::Create(*tokenizer_, info_.vocab_size, job.setup, job.observer));
+    SW_ASSIGN_OR_RETURN(Generation generation,
+                        Generation::Create(*tokenizer_, info_.vocab_size, job.setup, job.observer));
 
     const bool all_logits = job.echo && job.setup.sampling.logprobs;
     const Clock::time_point begin = Clock::now();
@@ -297,9 +305,11 @@ class EngineImpl final : public Engine {
     for (bool more = true; more;) {
       SW_RETURN_IF_ERROR(CheckCancelled(job));
       SW_ASSIGN_OR_RETURN(more, executor_->PrefillStep(sequence, all_logits, sink));
-      if (job.observer.on_prefill) job.observer.on_prefill(sequence.n_ready_prompt_tokens(), sequence.n_prompt_tokens());
+      if (job.observer.on_prefill)
+        job.observer.on_prefill(sequence.n_ready_prompt_tokens(), sequence.n_prompt_tokens());
     }
-    for (; job.echo && n_echoed < prompt.size() && echoed.ok(); ++n_echoed) echoed = generation.Echo(prompt[n_echoed], {});
+    for (; job.echo && n_echoed < prompt.size() && echoed.ok(); ++n_echoed)
+      echoed = generation.Echo(prompt[n_echoed], {});
     SW_RETURN_IF_ERROR(echoed);
     answer.timings.prefill_ms = MsSince(prefill);
 
@@ -341,16 +351,16 @@ class EngineImpl final : public Engine {
   std::shared_ptr<const Tokenizer> tokenizer_;
   std::shared_ptr<const ChatFormat> chat_;  // null: no_chat_ says why
   Status no_chat_;
-  std::unique_ptr<Executor> executor_;      // used by thread_ alone once it runs, but for immutable parts
+  std::unique_ptr<Executor> executor_;  // used by thread_ alone once it runs, but for immutable parts
   Hash256 keys_;
   ModelInfo info_;
   int max_queued_ = 0;
 
   mutable std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<Job> queue_;   // guarded by mutex_
-  bool stopping_ = false;   // guarded by mutex_
-  EngineStats stats_;       // guarded by mutex_
+  std::deque<Job> queue_;  // guarded by mutex_
+  bool stopping_ = false;  // guarded by mutex_
+  EngineStats stats_;      // guarded by mutex_
   std::thread thread_;
 };
 

@@ -64,8 +64,10 @@ Result<bool> Executor::PrefillStep(Sequence& sequence, bool all_logits, const Lo
     if (complete(static_cast<int>(i)) || !std::ranges::all_of(sequence.plan.runs[i].visible, complete)) continue;
     Run& run = *sequence.runs[i];
     const int first = run.n_ready(), n = std::min(room, n_planned(i) - first);
-    SW_RETURN_IF_ERROR(run.Extend(store_, std::span(sequence.plan.runs[i].tokens).subspan(static_cast<size_t>(first), static_cast<size_t>(n))));
-    Part& part = parts.emplace_back(Part{.run = i, .first = first, .n = n, .view = View(sequence, i), .logit_rows = {}});
+    SW_RETURN_IF_ERROR(run.Extend(
+        store_, std::span(sequence.plan.runs[i].tokens).subspan(static_cast<size_t>(first), static_cast<size_t>(n))));
+    Part& part =
+        parts.emplace_back(Part{.run = i, .first = first, .n = n, .view = View(sequence, i), .logit_rows = {}});
     if (i + 1 == sequence.runs.size()) {
       if (all_logits) {
         part.logit_rows.resize(static_cast<size_t>(n));
@@ -100,7 +102,8 @@ Result<std::span<const float>> Executor::DecodeStep(Sequence& sequence, int32_t 
   SW_RETURN_IF_ERROR(run.Extend(store_, std::span(&token, 1)));
   const std::vector<KvRun> view = View(sequence, sequence.runs.size() - 1);
   const int row = 0;
-  const ForwardSequence step{.tokens = run.tokens().last(1), .runs = view, .tail_blocks = run.writable_blocks(), .logit_rows = {&row, 1}};
+  const ForwardSequence step{
+      .tokens = run.tokens().last(1), .runs = view, .tail_blocks = run.writable_blocks(), .logit_rows = {&row, 1}};
   const std::span<const float> logits = transformer_.Forward({&step, 1});
   run.MarkReady(1);
   return logits;

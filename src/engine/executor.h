@@ -30,7 +30,8 @@ struct Sequence {
 // Thread-compatible.
 class Executor {
  public:
-  Executor(std::shared_ptr<const ModelWeights> weights, DType kv_dtype, size_t kv_budget_bytes, int step_tokens, int n_threads);
+  Executor(std::shared_ptr<const ModelWeights> weights, DType kv_dtype, size_t kv_budget_bytes, int step_tokens,
+           int n_threads);
 
   // Takes from the store what it knows of every run; at least the last token of the tail is left to be computed. With
   // whole_tail nothing of the tail is reused (its logits are wanted). ResourceExhausted when KV memory is all in use.
@@ -39,8 +40,8 @@ class Executor {
   // Logits of consecutive tail rows, from tail index `first` on: [n, vocab_size].
   using LogitSink = std::function<void(int first, std::span<const float> logits)>;
 
-  // Encodes up to step_tokens missing tokens, of several independent runs at once where there are; keeps finished runs in the
-  // store. Calls `sink` for the tail's last prompt row, or for all its rows with all_logits. Returns whether
+  // Encodes up to step_tokens missing tokens, of several independent runs at once where there are; keeps finished runs
+  // in the store. Calls `sink` for the tail's last prompt row, or for all its rows with all_logits. Returns whether
   // tokens are still missing. On ResourceExhausted the sequence can only be dropped.
   Result<bool> PrefillStep(Sequence& sequence, bool all_logits, const LogitSink& sink);
 

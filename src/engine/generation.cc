@@ -4,14 +4,16 @@
 
 namespace spanwise {
 
-Result<Generation> Generation::Create(const Tokenizer& tokenizer, int vocab_size, Setup setup, const RequestObserver& observer) {
-  SW_ASSIGN_OR_RETURN(auto sampler, decode::Sampler::Create(setup.sampling, {.vocab_size = vocab_size,
-                                                                             .eos_ids = setup.eos_ids,
-                                                                             .prompt = setup.prompt}));
+Result<Generation> Generation::Create(const Tokenizer& tokenizer, int vocab_size, Setup setup,
+                                      const RequestObserver& observer) {
+  SW_ASSIGN_OR_RETURN(
+      auto sampler, decode::Sampler::Create(
+                        setup.sampling, {.vocab_size = vocab_size, .eos_ids = setup.eos_ids, .prompt = setup.prompt}));
   return Generation(tokenizer, std::move(setup), std::move(sampler), observer);
 }
 
-Generation::Generation(const Tokenizer& tokenizer, Setup setup, decode::Sampler sampler, const RequestObserver& observer)
+Generation::Generation(const Tokenizer& tokenizer, Setup setup, decode::Sampler sampler,
+                       const RequestObserver& observer)
     : tokenizer_(&tokenizer),
       setup_(std::move(setup)),
       sampler_(std::move(sampler)),
@@ -22,7 +24,8 @@ Generation::Generation(const Tokenizer& tokenizer, Setup setup, decode::Sampler 
 TokenReport Generation::Report(const decode::SampledToken& token) const {
   const auto bytes = [&](int32_t id) { return tokenizer_->TokenBytes(id, /*keep_special=*/true); };
   TokenReport report{.id = token.id, .token = bytes(token.id), .logprob = token.logprob, .alternatives = {}};
-  for (const decode::TokenLogprob& a : token.alternatives) report.alternatives.push_back({a.id, bytes(a.id), a.logprob});
+  for (const decode::TokenLogprob& a : token.alternatives)
+    report.alternatives.push_back({a.id, bytes(a.id), a.logprob});
   return report;
 }
 

@@ -19,13 +19,15 @@ class Generation {
   // What Submit has already checked.
   struct Setup {
     SamplingParams sampling;
-    std::vector<int32_t> prompt;      // for the repetition penalty
+    std::vector<int32_t> prompt;  // for the repetition penalty
     std::vector<int32_t> eos_ids;
-    int max_tokens = 0;               // as far as the context reaches
+    int max_tokens = 0;  // as far as the context reaches
   };
-  static Result<Generation> Create(const Tokenizer& tokenizer, int vocab_size, Setup setup, const RequestObserver& observer);
+  static Result<Generation> Create(const Tokenizer& tokenizer, int vocab_size, Setup setup,
+                                   const RequestObserver& observer);
 
-  // Reports a token that was given, not generated (an echoed prompt). `logits` are those that predicted it, empty for the first.
+  // Reports a token that was given, not generated (an echoed prompt). `logits` are those that predicted it, empty for
+  // the first.
   Status Echo(int32_t token, std::span<const float> logits);
 
   // Chooses the next token. nullopt: the answer is finished.

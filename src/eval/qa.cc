@@ -13,7 +13,8 @@ namespace {
 
 Result<QaRecord> ParseRecord(std::string_view line, const std::string& where) {
   SW_ASSIGN_OR_RETURN(const json::value value, ParseJson(line, where));
-  if (!value.is_object()) return InvalidArgument(where + ": is " + std::string(JsonKindName(value)) + ", expected an object");
+  if (!value.is_object())
+    return InvalidArgument(where + ": is " + std::string(JsonKindName(value)) + ", expected an object");
   const json::object& o = value.get_object();
   QaRecord record;
   const auto text = [&](const char* key, bool required, std::string* out) -> Status {
@@ -33,7 +34,8 @@ Result<QaRecord> ParseRecord(std::string_view line, const std::string& where) {
   for (const json::value& d : *documents ? **documents : json::array()) {
     if (!d.is_object()) return InvalidArgument(where + ": a document is no object");
     Document document;
-    for (const auto& [key, out] : {std::pair{"id", &document.id}, {"title", &document.title}, {"text", &document.text}}) {
+    for (const auto& [key, out] :
+         {std::pair{"id", &document.id}, {"title", &document.title}, {"text", &document.text}}) {
       auto member = GetString(d.get_object(), key);
       if (!member.ok()) return member.status().WithContext(where);
       *out = member->value_or("");
@@ -93,7 +95,8 @@ double F1(const std::string& answer, const std::string& gold) {
 std::string Labelled(std::string gold, const Answer& answer, const std::vector<Document>& documents) {
   for (size_t i = 0; i < documents.size(); ++i) {
     const std::string id = "[" + documents[i].id + "]", label = "[" + answer.document_labels[i] + "]";
-    for (size_t at = 0; id != label && (at = gold.find(id, at)) != std::string::npos; at += label.size()) gold.replace(at, id.size(), label);
+    for (size_t at = 0; id != label && (at = gold.find(id, at)) != std::string::npos; at += label.size())
+      gold.replace(at, id.size(), label);
   }
   return gold;
 }
@@ -136,7 +139,8 @@ Result<std::vector<QaRecord>> ReadQaRecords(const std::vector<std::string>& path
   return records;
 }
 
-Result<std::map<std::string, QaScore>> ScoreQa(Engine& engine, const std::vector<QaRecord>& records, const ComposeOptions& compose,
+Result<std::map<std::string, QaScore>> ScoreQa(Engine& engine, const std::vector<QaRecord>& records,
+                                               const ComposeOptions& compose,
                                                const std::function<void(size_t done)>& progress,
                                                const std::function<void(const QaRecord&, const Answer&)>& on_answer) {
   std::map<std::string, QaScore> scores;
@@ -158,7 +162,8 @@ Result<std::map<std::string, QaScore>> ScoreQa(Engine& engine, const std::vector
     score.value += answer->text.find(record.value.empty() ? gold_answer : record.value) != std::string::npos;
     score.f1 += F1(answer->text, record.answer);
     score.refusal += answer->text.starts_with(kRefusal);
-    const std::set<std::string> cited = Cited(*answer, record.documents), gold(record.citations.begin(), record.citations.end());
+    const std::set<std::string> cited = Cited(*answer, record.documents),
+                                gold(record.citations.begin(), record.citations.end());
     double right = 0;
     for (const std::string& id : cited) right += gold.contains(id);
     if (!cited.empty()) {

@@ -10,8 +10,8 @@
 
 namespace spanwise::eval {
 
-// One line of a .jsonl file: {"kind", "system"?, "documents": [{"id", "title"?, "text"}], "question", "answer", "value",
-// "citations": [document ids], "answerable"}.
+// One line of a .jsonl file: {"kind", "system"?, "documents": [{"id", "title"?, "text"}], "question", "answer",
+// "value", "citations": [document ids], "answerable"}.
 struct QaRecord {
   std::string kind;
   std::string system;
@@ -39,8 +39,10 @@ struct QaScore {
 
 inline constexpr char kRefusal[] = "The documents do not say.";
 
-// Answers every record greedily and scores by kind; unanswerable records count under their kind too. progress may be empty.
-Result<std::map<std::string, QaScore>> ScoreQa(Engine& engine, const std::vector<QaRecord>& records, const ComposeOptions& compose,
+// Answers every record greedily and scores by kind; unanswerable records count under their kind too. progress may be
+// empty.
+Result<std::map<std::string, QaScore>> ScoreQa(Engine& engine, const std::vector<QaRecord>& records,
+                                               const ComposeOptions& compose,
                                                const std::function<void(size_t done)>& progress,
                                                const std::function<void(const QaRecord&, const Answer&)>& on_answer);
 

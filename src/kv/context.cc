@@ -12,7 +12,8 @@ namespace {
 void CopyRows(const KvGeometry& kv, const std::byte* from, std::byte* to, int n) {
   const size_t bytes = static_cast<size_t>(n) * static_cast<size_t>(kv.head_dim) * DTypeBytes(kv.dtype);
   const size_t n_heads = static_cast<size_t>(kv.n_layers) * 2 * static_cast<size_t>(kv.n_kv_heads);
-  for (size_t head = 0; head < n_heads; ++head) std::memcpy(to + head * kv.HeadBytes(), from + head * kv.HeadBytes(), bytes);
+  for (size_t head = 0; head < n_heads; ++head)
+    std::memcpy(to + head * kv.HeadBytes(), from + head * kv.HeadBytes(), bytes);
 }
 
 }  // namespace
@@ -68,9 +69,10 @@ SpanKey Run::Seal(SpanStore& store) {
   const auto block_at = [&](int token) { return own_[static_cast<size_t>(token / kKvBlockTokens) - spans_.size()]; };
   const std::span<const int32_t> tokens(tokens_);
   for (; n_ready_ - n_sealed_ >= kKvBlockTokens; n_sealed_ += kKvBlockTokens)
-    sealed_parent_ =
-        store.Publish(sealed_parent_, tokens.subspan(static_cast<size_t>(n_sealed_), kKvBlockTokens), block_at(n_sealed_))
-            ->key;
+    sealed_parent_ = store
+                         .Publish(sealed_parent_, tokens.subspan(static_cast<size_t>(n_sealed_), kKvBlockTokens),
+                                  block_at(n_sealed_))
+                         ->key;
   if (n_ready_ == n_sealed_) return sealed_parent_;
   // The half-full end is offered too; it stays this run's to continue, in rows that the span does not cover.
   const auto rest = tokens.subspan(static_cast<size_t>(n_sealed_), static_cast<size_t>(n_ready_ - n_sealed_));

@@ -40,8 +40,10 @@ void ExpectHolds(const KvGeometry& kv, const Run& run) {
   for (int i = 0; i < run.n_ready(); ++i)
     for (int layer = 0; layer < kv.n_layers; ++layer) {
       float row[2];
-      std::memcpy(row, view.blocks[static_cast<size_t>(i / kKvBlockTokens)] + kv.ValueOffset(layer, 0) +
-                           static_cast<size_t>(i % kKvBlockTokens) * sizeof row, sizeof row);
+      std::memcpy(row,
+                  view.blocks[static_cast<size_t>(i / kKvBlockTokens)] + kv.ValueOffset(layer, 0) +
+                      static_cast<size_t>(i % kKvBlockTokens) * sizeof row,
+                  sizeof row);
       ASSERT_EQ(row[0], static_cast<float>(run.tokens()[static_cast<size_t>(i)] + 1000 * layer)) << i;
     }
 }

@@ -28,7 +28,8 @@ using SpanKey = Hash256;
 //   salt        isolates tenants; empty for the public one
 SpanKey RootKey(const Hash256& model, std::string_view method, const SpanKey& context, std::string_view salt);
 
-// The address of the tokens that follow `parent` (a root or a full span) in a run. REQUIRES: 1 to kKvBlockTokens tokens.
+// The address of the tokens that follow `parent` (a root or a full span) in a run. REQUIRES: 1 to kKvBlockTokens
+// tokens.
 SpanKey ChildKey(const SpanKey& parent, std::span<const int32_t> tokens);
 
 // The address of a whole run: ChildKey over its blocks in turn. The root itself when there are no tokens.
@@ -36,8 +37,8 @@ SpanKey RunKey(const SpanKey& root, std::span<const int32_t> tokens);
 
 class BlockPool;
 
-// Owned memory of one block; returns to its pool when destroyed. Written only by the run that is growing in it, and only
-// at rows that no span sealed from it covers.
+// Owned memory of one block; returns to its pool when destroyed. Written only by the run that is growing in it, and
+// only at rows that no span sealed from it covers.
 class KvBlock {
  public:
   KvBlock(std::shared_ptr<BlockPool> pool, std::byte* data) : pool_(std::move(pool)), data_(data) {}

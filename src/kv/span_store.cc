@@ -49,11 +49,12 @@ std::shared_ptr<const Span> SpanStore::Publish(const SpanKey& parent, std::span<
   std::vector<SpanKey> continued;
   for (const SpanKey& sibling : children_[parent]) {
     const std::vector<int32_t>& known = spans_.at(sibling).span->tokens;
-    if (known.size() < tokens.size() && std::ranges::equal(known, tokens.first(known.size()))) continued.push_back(sibling);
+    if (known.size() < tokens.size() && std::ranges::equal(known, tokens.first(known.size())))
+      continued.push_back(sibling);
   }
   for (const SpanKey& sibling : continued) Erase(sibling);
-  auto span = std::make_shared<Span>(
-      Span{key, parent, std::vector<int32_t>(tokens.begin(), tokens.end()), std::move(block)});
+  auto span =
+      std::make_shared<Span>(Span{key, parent, std::vector<int32_t>(tokens.begin(), tokens.end()), std::move(block)});
   children_[parent].push_back(key);
   const auto above = spans_.find(parent);
   spans_.emplace(key, Entry{span, ages_.insert(above == spans_.end() ? ages_.end() : above->second.age, key)});

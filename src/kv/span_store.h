@@ -14,7 +14,7 @@ namespace spanwise {
 
 struct SpanStoreStats {
   size_t n_spans = 0;
-  size_t n_blocks = 0;         // blocks in use, by spans and by growing runs
+  size_t n_blocks = 0;  // blocks in use, by spans and by growing runs
   size_t n_blocks_budget = 0;
   uint64_t hit_tokens = 0;     // tokens whose KV was found
   uint64_t lookup_tokens = 0;  // tokens that were asked for
@@ -38,8 +38,9 @@ class SpanStore {
   };
   Match Find(const SpanKey& root, std::span<const int32_t> tokens);
 
-  // Seals `tokens`, whose KV stands in the first rows of `block`, as the child of `parent`. Returns the span that is kept: the
-  // one already there when the address is known. A shorter span of the same parent that the new one continues is dropped.
+  // Seals `tokens`, whose KV stands in the first rows of `block`, as the child of `parent`. Returns the span that is
+  // kept: the one already there when the address is known. A shorter span of the same parent that the new one continues
+  // is dropped.
   std::shared_ptr<const Span> Publish(const SpanKey& parent, std::span<const int32_t> tokens,
                                       std::shared_ptr<const KvBlock> block);
 

@@ -5,7 +5,8 @@
 
 namespace spanwise {
 
-// Values matter little to speed, but must not be zero, denormal or growing: normal with a variance that keeps activations level.
+// Values matter little to speed, but must not be zero, denormal or growing: normal with a variance that keeps
+// activations level.
 std::shared_ptr<const ModelWeights> ModelWeights::Random(const ModelConfig& config, ThreadPool& pool) {
   auto model = std::make_shared<ModelWeights>();
   ModelWeights& m = *model;
@@ -18,7 +19,8 @@ std::shared_ptr<const ModelWeights> ModelWeights::Random(const ModelConfig& conf
     pool.ParallelFor(static_cast<size_t>(n_out), [&](size_t row) {
       std::minstd_rand random(static_cast<uint32_t>((base >> 32) * 7919 + row));
       std::uniform_real_distribution<float> value(-1.7f * scale, 1.7f * scale);
-      for (size_t i = row * static_cast<size_t>(n_in); i < (row + 1) * static_cast<size_t>(n_in); ++i) data[i] = FloatToBf16(value(random));
+      for (size_t i = row * static_cast<size_t>(n_in); i < (row + 1) * static_cast<size_t>(n_in); ++i)
+        data[i] = FloatToBf16(value(random));
     });
     m.n_parameters_ += data.size();
     m.n_bytes_ += 2 * data.size();

@@ -55,17 +55,20 @@ RopeFrequencies MakeRopeFrequencies(const RopeConfig& rope, int head_dim, int ma
     out.inverse[i] = std::pow(rope.theta, -2.0 * static_cast<double>(i) / head_dim);
   const int original = rope.original_max_positions > 0 ? rope.original_max_positions : max_positions;
   switch (rope.scaling) {
-    case RopeConfig::Scaling::kNone: break;
+    case RopeConfig::Scaling::kNone:
+      break;
     case RopeConfig::Scaling::kLinear:
       for (double& f : out.inverse) f /= rope.factor;
       break;
-    case RopeConfig::Scaling::kLlama3: ScaleLlama3(rope, original, out.inverse); break;
+    case RopeConfig::Scaling::kLlama3:
+      ScaleLlama3(rope, original, out.inverse);
+      break;
     case RopeConfig::Scaling::kYarn:
       ScaleYarn(rope, head_dim, original, out.inverse);
-      out.attention_scale = rope.attention_factor ? *rope.attention_factor
-                            : rope.mscale && rope.mscale_all_dim
-                                ? YarnMagnitude(rope.factor, *rope.mscale) / YarnMagnitude(rope.factor, *rope.mscale_all_dim)
-                                : YarnMagnitude(rope.factor);
+      out.attention_scale = rope.attention_factor                ? *rope.attention_factor
+                            : rope.mscale && rope.mscale_all_dim ? YarnMagnitude(rope.factor, *rope.mscale) /
+                                                                       YarnMagnitude(rope.factor, *rope.mscale_all_dim)
+                                                                 : YarnMagnitude(rope.factor);
       break;
   }
   return out;

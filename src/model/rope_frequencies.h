@@ -12,8 +12,8 @@ struct RopeFrequencies {
   double attention_scale = 1.0;  // multiplies cosines and sines of queries and keys alike (YaRN)
 };
 
-// Formulas: RoFormer (plain), position interpolation (linear), the Llama 3.1 release (llama3), the YaRN paper (yarn), in the
-// form transformers' modeling_rope_utils.py gives them.
+// Formulas: RoFormer (plain), position interpolation (linear), the Llama 3.1 release (llama3), the YaRN paper (yarn),
+// in the form transformers' modeling_rope_utils.py gives them.
 RopeFrequencies MakeRopeFrequencies(const RopeConfig& rope, int head_dim, int max_positions);
 
 }  // namespace spanwise

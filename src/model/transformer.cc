@@ -29,11 +29,11 @@ struct Transformer::Rows {
   };
   struct Sequence {
     const ForwardSequence* in;
-    int first_row;                        // in the batch
-    int first;                            // index in the run of its first row
+    int first_row;  // in the batch
+    int first;      // index in the run of its first row
     std::vector<int32_t> positions;
-    std::map<int, Angles> by_base;        // tables of the queries; the last run's base also rotates the keys
-    std::vector<RotationTable> rotations; // one for each run
+    std::map<int, Angles> by_base;         // tables of the queries; the last run's base also rotates the keys
+    std::vector<RotationTable> rotations;  // one for each run
   };
   std::vector<Sequence> sequences;
   int n_rows = 0;
@@ -60,8 +60,12 @@ std::span<const float> Transformer::Forward(std::span<const ForwardSequence> seq
     SW_DCHECK(!in.tokens.empty() && !in.runs.empty());
     const KvRun& tail = in.runs.back();
     const int n = static_cast<int>(in.tokens.size());
-    Rows::Sequence& s = rows.sequences.emplace_back(
-        Rows::Sequence{.in = &in, .first_row = rows.n_rows, .first = tail.n_tokens - n, .positions = {}, .by_base = {}, .rotations = {}});
+    Rows::Sequence& s = rows.sequences.emplace_back(Rows::Sequence{.in = &in,
+                                                                   .first_row = rows.n_rows,
+                                                                   .first = tail.n_tokens - n,
+                                                                   .positions = {},
+                                                                   .by_base = {},
+                                                                   .rotations = {}});
     for (int r = 0; r < n; ++r) s.positions.push_back(tail.base + s.first + r);
     for (const KvRun& run : in.runs) {
       const auto [it, fresh] = s.by_base.try_emplace(run.base);
@@ -81,7 +85,8 @@ std::span<const float> Transformer::Forward(std::span<const ForwardSequence> seq
   }
 
   const auto n_rows = static_cast<size_t>(rows.n_rows);
-  const size_t q_dim = static_cast<size_t>(c.n_heads * c.head_dim), kv_dim = static_cast<size_t>(c.n_kv_heads * c.head_dim);
+  const size_t q_dim = static_cast<size_t>(c.n_heads * c.head_dim),
+               kv_dim = static_cast<size_t>(c.n_kv_heads * c.head_dim);
   Grow(hidden_, n_rows * hidden_dim);
   Grow(normed_, n_rows * std::max(hidden_dim, q_dim));
   Grow(qkv_, n_rows * (q_dim + 2 * kv_dim));
@@ -103,7 +108,8 @@ std::span<const float> Transformer::Forward(std::span<const ForwardSequence> seq
     ops::RmsNorm(pool_, hidden_.data() + static_cast<size_t>(logit_rows[i]) * hidden_dim, c.hidden_dim, 1, c.hidden_dim,
                  weights_->final_norm(), c.norm_eps, normed_.data() + i * hidden_dim, c.hidden_dim);
   Grow(logits_, n_logits * static_cast<size_t>(c.vocab_size));
-  ops::MatMul(pool_, normed_.data(), c.hidden_dim, static_cast<int>(n_logits), weights_->head(), {}, logits_.data(), c.vocab_size);
+  ops::MatMul(pool_, normed_.data(), c.hidden_dim, static_cast<int>(n_logits), weights_->head(), {}, logits_.data(),
+              c.vocab_size);
   return {logits_.data(), n_logits * static_cast<size_t>(c.vocab_size)};
 }
 
@@ -112,8 +118,8 @@ void Transformer::Attention(int layer, const LayerWeights& w, const Rows& rows) 
   const int q_dim = c.n_heads * c.head_dim, kv_dim = c.n_kv_heads * c.head_dim, stride = q_dim + 2 * kv_dim;
   float *q = qkv_.data(), *k = q + q_dim, *v = k + kv_dim;
 
-  ops::RmsNorm(pool_, hidden_.data(), c.hidden_dim, rows.n_rows, c.hidden_dim, w.attention_norm, c.norm_eps, normed_.data(),
-               c.hidden_dim);
+  ops::RmsNorm(pool_, hidden_.data(), c.hidden_dim, rows.n_rows, c.hidden_dim, w.attention_norm, c.norm_eps,
+               normed_.data(), c.hidden_dim);
   const auto project = [&](const Linear& l, float* out) {
     ops::MatMul(pool_, normed_.data(), c.hidden_dim, rows.n_rows, l.weight, l.bias, out, stride);
   };
@@ -123,7 +129,8 @@ void Transformer::Attention(int layer, const LayerWeights& w, const Rows& rows) 
   if (c.qk_norm) {
     const auto norm_heads = [&](float* x, int n_heads, const std::vector<float>& gain) {
       for (int h = 0; h < n_heads; ++h)
-        ops::RmsNorm(pool_, x + h * c.head_dim, stride, rows.n_rows, c.head_dim, gain, c.norm_eps, x + h * c.head_dim, stride);
+        ops::RmsNorm(pool_, x + h * c.head_dim, stride, rows.n_rows, c.head_dim, gain, c.norm_eps, x + h * c.head_dim,
+                     stride);
     };
     norm_heads(q, c.n_heads, w.q_norm);
     norm_heads(k, c.n_kv_heads, w.k_norm);
@@ -135,7 +142,8 @@ void Transformer::Attention(int layer, const LayerWeights& w, const Rows& rows) 
     const ptrdiff_t at = s.first_row;
     const int n = static_cast<int>(s.positions.size());
     // A key turns by its index in the run, which is its position's distance from the run's own base.
-    ops::StoreKv(pool_, kv_, layer, k + at * stride, v + at * stride, stride, n, s.rotations.back(), s.in->tail_blocks, s.first);
+    ops::StoreKv(pool_, kv_, layer, k + at * stride, v + at * stride, stride, n, s.rotations.back(), s.in->tail_blocks,
+                 s.first);
     attention.push_back({.q = q + at * stride,
                          .out = attended_.data() + at * q_dim,
                          .q_stride = stride,
@@ -151,13 +159,15 @@ void Transformer::Attention(int layer, const LayerWeights& w, const Rows& rows) 
                              .window = c.windows[static_cast<size_t>(layer)]};
   ops::SpanAttention(pool_, shape, attention);
 
-  ops::MatMul(pool_, attended_.data(), q_dim, rows.n_rows, w.output.weight, w.output.bias, normed_.data(), c.hidden_dim);
+  ops::MatMul(pool_, attended_.data(), q_dim, rows.n_rows, w.output.weight, w.output.bias, normed_.data(),
+              c.hidden_dim);
   ops::Add(pool_, hidden_.data(), normed_.data(), int64_t{rows.n_rows} * c.hidden_dim);
 }
 
 void Transformer::FeedForward(const LayerWeights& w, int n_rows) {
   const ModelConfig& c = config();
-  ops::RmsNorm(pool_, hidden_.data(), c.hidden_dim, n_rows, c.hidden_dim, w.ffn_norm, c.norm_eps, normed_.data(), c.hidden_dim);
+  ops::RmsNorm(pool_, hidden_.data(), c.hidden_dim, n_rows, c.hidden_dim, w.ffn_norm, c.norm_eps, normed_.data(),
+               c.hidden_dim);
   ops::MatMul(pool_, normed_.data(), c.hidden_dim, n_rows, w.gate.weight, w.gate.bias, gate_.data(), c.ffn_dim);
   ops::MatMul(pool_, normed_.data(), c.hidden_dim, n_rows, w.up.weight, w.up.bias, up_.data(), c.ffn_dim);
   ops::SwiGlu(pool_, gate_.data(), up_.data(), n_rows, c.ffn_dim, gate_.data());

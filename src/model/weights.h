@@ -25,12 +25,12 @@ struct Linear {
 struct LayerWeights {
   std::vector<float> attention_norm, ffn_norm;  // [hidden_dim]
   Linear q, k, v, output;
-  std::vector<float> q_norm, k_norm;            // [head_dim], empty without QK-norm
+  std::vector<float> q_norm, k_norm;  // [head_dim], empty without QK-norm
   Linear gate, up, down;
 };
 
-// Matrices stay in the memory-mapped files unless the asked dtype makes them smaller (float32 to bf16: one converted copy).
-// Immutable after loading; thread-safe.
+// Matrices stay in the memory-mapped files unless the asked dtype makes them smaller (float32 to bf16: one converted
+// copy). Immutable after loading; thread-safe.
 class ModelWeights {
  public:
   // `folder` holds config.json and safetensors. With dtype bf16, float32 matrices are rounded; 16-bit ones are used as

@@ -76,7 +76,8 @@ Result<std::shared_ptr<const ChatFormat>> ChatFormat::Create(std::shared_ptr<con
   auto format = std::shared_ptr<ChatFormat>(new ChatFormat());
   format->tokenizer_ = std::move(tokenizer);
   SW_ASSIGN_OR_RETURN(const auto source, GetString(tokenizer_config, "chat_template"));
-  if (!source) return NotFound("the model has no chat_template: only plain prompts (generate, /v1/completions) work with it");
+  if (!source)
+    return NotFound("the model has no chat_template: only plain prompts (generate, /v1/completions) work with it");
   SW_ASSIGN_OR_RETURN(format->template_, ChatTemplate::Parse(*source));
   for (const char* name : {"bos_token", "eos_token", "pad_token", "unk_token"}) {
     // Either the token's text or an object with its "content".
@@ -104,8 +105,8 @@ Result<std::string> ChatFormat::Render(const json::array& messages, const json::
   return text.ok() ? std::move(text) : text.status().WithContext("chat template");
 }
 
-// Learns what the template writes around a document from the text between two of them: what also stands before the first
-// opens a document, the rest closes one.
+// Learns what the template writes around a document from the text between two of them: what also stands before the
+// first opens a document, the rest closes one.
 Status ChatFormat::ProbeDocuments() {
   const json::array question = {MessageObject("user", Mark(0))};
   SW_ASSIGN_OR_RETURN(const std::string plain, Render(question, {}));
@@ -171,7 +172,8 @@ Result<PromptNode> ChatFormat::Build(const std::vector<Message>& messages, const
   for (size_t i = 0; i < messages.size(); ++i) {
     const Message& m = messages[i];
     if (m.role != "system" && m.role != "user" && m.role != "assistant")
-      return InvalidArgument(StrFormat("messages[{}].role {} is not one of system, user, assistant", i, Quoted(m.role)));
+      return InvalidArgument(
+          StrFormat("messages[{}].role {} is not one of system, user, assistant", i, Quoted(m.role)));
     message_objects.push_back(MessageObject(m.role, marks.Add(m.content)));
   }
 
@@ -181,7 +183,8 @@ Result<PromptNode> ChatFormat::Build(const std::vector<Message>& messages, const
   for (size_t i = 0; i < documents.size(); ++i) {
     const Document& d = documents[i];
     if (renders_documents_) {
-      const std::string id = marks.Add(labels[i]), title = d.title.empty() ? "" : marks.Add(d.title), text = marks.Add(d.text);
+      const std::string id = marks.Add(labels[i]), title = d.title.empty() ? "" : marks.Add(d.title),
+                        text = marks.Add(d.text);
       document_objects.push_back(DocumentObject(id, title, text));
       ends.emplace_back(id, text);
     } else {
@@ -212,12 +215,14 @@ Result<PromptNode> ChatFormat::Build(const std::vector<Message>& messages, const
   std::vector<PromptNode> parts, members;
   size_t at = 0;
   for (size_t i = 0; i < documents.size(); ++i) {
-    const std::string_view open = renders_documents_ ? open_ : std::string_view(), close = renders_documents_ ? close_ : open;
+    const std::string_view open = renders_documents_ ? open_ : std::string_view(),
+                           close = renders_documents_ ? close_ : open;
     size_t begin = text.find(ends[i].first), end = text.rfind(ends[i].second);
     if (begin == std::string_view::npos || end == std::string_view::npos)
       return Unimplemented("the chat template leaves out a document's id or text");
     end += ends[i].second.size();
-    if (!text.substr(0, begin).ends_with(open) || !text.substr(end).starts_with(close) || (i > 0 && begin - open.size() != at))
+    if (!text.substr(0, begin).ends_with(open) || !text.substr(end).starts_with(close) ||
+        (i > 0 && begin - open.size() != at))
       return Unimplemented("the chat template writes documents in a way that cannot be taken apart");
     begin -= open.size();
     end += close.size();

@@ -15,19 +15,19 @@
 
 namespace spanwise {
 
-// Renders the template with marks in place of everything the caller wrote, then cuts the result: the template's own text may
-// hold special tokens, the caller's text never does, and each document becomes a text of its own in a set. Text between two
-// special tokens is tokenised as one piece. Immutable, thread-safe.
+// Renders the template with marks in place of everything the caller wrote, then cuts the result: the template's own
+// text may hold special tokens, the caller's text never does, and each document becomes a text of its own in a set.
+// Text between two special tokens is tokenised as one piece. Immutable, thread-safe.
 class ChatFormat {
  public:
-  // `tokenizer_config` is tokenizer_config.json's object (chat_template, bos_token, eos_token). Fails with the template's
-  // own error when it does not render a plain question.
+  // `tokenizer_config` is tokenizer_config.json's object (chat_template, bos_token, eos_token). Fails with the
+  // template's own error when it does not render a plain question.
   static Result<std::shared_ptr<const ChatFormat>> Create(std::shared_ptr<const Tokenizer> tokenizer,
                                                           const json::object& tokenizer_config);
 
-  // Sequence{ text before the documents, Set{document...}, text after }, ending where the answer begins; without documents a
-  // sequence of one text. labels[i] is how documents[i] is named in the prompt.
-  // InvalidArgument: no messages, a role the template refuses, invalid UTF-8.
+  // Sequence{ text before the documents, Set{document...}, text after }, ending where the answer begins; without
+  // documents a sequence of one text. labels[i] is how documents[i] is named in the prompt. InvalidArgument: no
+  // messages, a role the template refuses, invalid UTF-8.
   Result<PromptNode> Build(const std::vector<Message>& messages, const std::vector<Document>& documents,
                            const std::vector<std::string>& labels) const;
 

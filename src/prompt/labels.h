@@ -8,10 +8,10 @@
 
 namespace spanwise {
 
-// One label a document, in the documents' order: its own id where that is a number from 1 to 999, else a number derived from
-// the id (hash modulo 999, plus 1). Clashes move to the next free number in an order that does not depend on the order
-// of the documents, so that a document keeps its label, and with it its KV, wherever it stands. Past 999 documents
-// labels go on from 1000.
+// One label a document, in the documents' order: its own id where that is a number from 1 to 999, else a number derived
+// from the id (hash modulo 999, plus 1). Clashes move to the next free number in an order that does not depend on the
+// order of the documents, so that a document keeps its label, and with it its KV, wherever it stands. Past 999
+// documents labels go on from 1000.
 std::vector<std::string> AssignLabels(const std::vector<Document>& documents);
 
 }  // namespace spanwise

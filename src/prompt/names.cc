@@ -40,8 +40,12 @@ Result<Value> ValueOf(const Table& table, std::string_view what, std::string_vie
 
 std::string_view ComposeModeName(ComposeMode mode) { return NameOf(kModes, mode); }
 std::string_view DocumentOrderName(DocumentOrder order) { return NameOf(kOrders, order); }
-Result<ComposeMode> ParseComposeMode(std::string_view name) { return ValueOf<ComposeMode>(kModes, "compose mode", name); }
-Result<DocumentOrder> ParseDocumentOrder(std::string_view name) { return ValueOf<DocumentOrder>(kOrders, "order", name); }
+Result<ComposeMode> ParseComposeMode(std::string_view name) {
+  return ValueOf<ComposeMode>(kModes, "compose mode", name);
+}
+Result<DocumentOrder> ParseDocumentOrder(std::string_view name) {
+  return ValueOf<DocumentOrder>(kOrders, "order", name);
+}
 std::string_view KvSourceName(KvSource source) { return source == KvSource::kRam ? "ram" : "computed"; }
 
 }  // namespace spanwise

@@ -13,8 +13,8 @@ namespace spanwise {
 
 // One run to be found or encoded.
 struct PlannedRun {
-  SpanKey root;              // see RootKey
-  int base = 0;              // position of its first token
+  SpanKey root;  // see RootKey
+  int base = 0;  // position of its first token
   std::vector<int32_t> tokens;
   std::vector<int> visible;  // earlier runs that its tokens see besides themselves, in canonical order
 };
@@ -26,8 +26,8 @@ struct PlannedPiece {
   int begin = 0, end = 0;  // tokens of that run
 };
 
-// Runs in an order in which each sees only earlier ones; the last holds the end of the prompt and is the one that grows.
-// Its tokens are never empty.
+// Runs in an order in which each sees only earlier ones; the last holds the end of the prompt and is the one that
+// grows. Its tokens are never empty.
 struct Plan {
   ComposeOptions options;
   std::string exactness;
@@ -44,8 +44,8 @@ struct PlanKeys {
 };
 
 // Arranges sets by options.order, then composes by options.mode.
-// InvalidArgument: nothing stands after the last set, or the prompt is empty. Unimplemented: a mode, order or nesting that this
-// engine does not do.
+// InvalidArgument: nothing stands after the last set, or the prompt is empty. Unimplemented: a mode, order or nesting
+// that this engine does not do.
 Result<Plan> MakePlan(const PromptNode& tree, const ComposeOptions& options, const PlanKeys& keys);
 
 }  // namespace spanwise

@@ -15,10 +15,13 @@ using ::testing::ElementsAre;
 
 const PlanKeys kKeys{Sha256("model"), ""};
 
-PromptNode Doc(std::vector<int32_t> tokens, std::string id) { return PromptNode::Text(std::move(tokens), std::move(id)); }
+PromptNode Doc(std::vector<int32_t> tokens, std::string id) {
+  return PromptNode::Text(std::move(tokens), std::move(id));
+}
 
 PromptNode Example(std::vector<PromptNode> members) {
-  return PromptNode::Sequence({PromptNode::Text({1, 2}), PromptNode::Set(std::move(members)), PromptNode::Text({8, 9})});
+  return PromptNode::Sequence(
+      {PromptNode::Text({1, 2}), PromptNode::Set(std::move(members)), PromptNode::Text({8, 9})});
 }
 
 const std::vector<PromptNode> kDocs = {Doc({10, 11, 12}, "a"), Doc({20}, "b"), Doc({30, 31, 32, 33}, "c")};
@@ -48,7 +51,8 @@ TEST(Plan, CanonicalOrderMakesEqualPromptsOfEqualSets) {
   const auto tokens = MakePlan(Example(docs), options, kKeys).value().runs[0].tokens;
   std::reverse(docs.begin(), docs.end());
   EXPECT_EQ(MakePlan(Example(docs), options, kKeys).value().runs[0].tokens, tokens);
-  EXPECT_NE(MakePlan(Example(docs), {}, kKeys).value().runs[0].tokens, MakePlan(Example(kDocs), {}, kKeys).value().runs[0].tokens);
+  EXPECT_NE(MakePlan(Example(docs), {}, kKeys).value().runs[0].tokens,
+            MakePlan(Example(kDocs), {}, kKeys).value().runs[0].tokens);
 }
 
 TEST(Plan, SetPlacesMembersAtOneBaseUnseenByEachOther) {
@@ -79,7 +83,8 @@ TEST(Plan, SetIsTheSameForEveryOrder) {
       EXPECT_EQ(plan.runs[r].root, first.runs[r].root);
       EXPECT_EQ(plan.runs[r].tokens, first.runs[r].tokens);
     }
-    for (size_t d = 0; d < docs.size(); ++d) EXPECT_EQ(plan.pieces[d + 1].document, docs[d].document);  // the report keeps the order
+    for (size_t d = 0; d < docs.size(); ++d)
+      EXPECT_EQ(plan.pieces[d + 1].document, docs[d].document);  // the report keeps the order
   }
 }
 
@@ -100,14 +105,17 @@ TEST(Plan, AddressesSayWhatTokensSee) {
 
 TEST(Plan, DuplicatesArePlacedOnce) {
   const Plan plan =
-      MakePlan(Example({kDocs[0], Doc(kDocs[0].tokens, "again")}), {ComposeMode::kSet, DocumentOrder::kGiven}, kKeys).value();
+      MakePlan(Example({kDocs[0], Doc(kDocs[0].tokens, "again")}), {ComposeMode::kSet, DocumentOrder::kGiven}, kKeys)
+          .value();
   EXPECT_EQ(plan.runs.size(), 3u);
   EXPECT_EQ(plan.pieces[1].run, plan.pieces[2].run);
 }
 
 TEST(Plan, SaysWhatItCannotDo) {
-  EXPECT_EQ(MakePlan(Example(kDocs), {ComposeMode::kApe, DocumentOrder::kGiven}, kKeys).status().code(), StatusCode::kUnimplemented);
-  EXPECT_EQ(MakePlan(Example(kDocs), {ComposeMode::kSet, DocumentOrder::kSides}, kKeys).status().code(), StatusCode::kUnimplemented);
+  EXPECT_EQ(MakePlan(Example(kDocs), {ComposeMode::kApe, DocumentOrder::kGiven}, kKeys).status().code(),
+            StatusCode::kUnimplemented);
+  EXPECT_EQ(MakePlan(Example(kDocs), {ComposeMode::kSet, DocumentOrder::kSides}, kKeys).status().code(),
+            StatusCode::kUnimplemented);
   EXPECT_EQ(MakePlan(PromptNode::Sequence({}), {}, kKeys).status().code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(MakePlan(PromptNode::Set(kDocs), {ComposeMode::kSet, DocumentOrder::kGiven}, kKeys).status().code(),
             StatusCode::kInvalidArgument);

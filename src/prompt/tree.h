@@ -24,7 +24,9 @@ struct PromptNode {
   static PromptNode Text(std::vector<int32_t> tokens, std::string document = {}) {
     return {Kind::kText, std::move(tokens), {}, std::move(document)};
   }
-  static PromptNode Sequence(std::vector<PromptNode> children) { return {Kind::kSequence, {}, std::move(children), {}}; }
+  static PromptNode Sequence(std::vector<PromptNode> children) {
+    return {Kind::kSequence, {}, std::move(children), {}};
+  }
   static PromptNode Set(std::vector<PromptNode> children) { return {Kind::kSet, {}, std::move(children), {}}; }
 };
 

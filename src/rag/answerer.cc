@@ -15,7 +15,8 @@ std::string SourceId(const Source& source) {
   return source.begin == 0 ? source.document_id : StrFormat("{}@{}", source.document_id, source.begin);
 }
 
-// The [labels] in a text, with the sentence each ends: what stands between the previous citation or sentence end and it.
+// The [labels] in a text, with the sentence each ends: what stands between the previous citation or sentence end and
+// it.
 struct LabelMention {
   std::string label;
   std::string_view sentence;
@@ -65,7 +66,8 @@ GroundedAnswer Ground(Answer answer, std::vector<Source> sources) {
     if (it == by_label.end()) continue;
     const Source& source = sources[it->second];
     retrieval::Quote quote = retrieval::BestQuote(source.text, mention.sentence);
-    if (quote.range.begin == quote.range.end) quote.range = {0, source.text.size()};  // no word in common: the whole source
+    if (quote.range.begin == quote.range.end)
+      quote.range = {0, source.text.size()};  // no word in common: the whole source
     if (!seen.emplace(it->second, quote.range.begin).second) continue;
     grounded.citations.push_back({.document_id = source.document_id,
                                   .title = source.title,

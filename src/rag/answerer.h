@@ -16,24 +16,24 @@ namespace spanwise::rag {
 struct Source {
   std::string document_id;
   std::string title;
-  std::string text;              // bytes [begin, begin + text.size()) of the document
+  std::string text;  // bytes [begin, begin + text.size()) of the document
   size_t begin = 0;
-  double score = 0;              // of the retrieval; 0 where nothing was retrieved
+  double score = 0;  // of the retrieval; 0 where nothing was retrieved
 };
 
 struct Citation {
   std::string document_id;
   std::string title;
-  std::string label;             // as the answer's text names it: [label]
-  std::string quote;             // bytes [begin, end) of the document
+  std::string label;  // as the answer's text names it: [label]
+  std::string quote;  // bytes [begin, end) of the document
   size_t begin = 0, end = 0;
-  double score = 0;              // how well the quote supports the sentence that cites it, in [0, 1]
+  double score = 0;  // how well the quote supports the sentence that cites it, in [0, 1]
 };
 
 struct GroundedAnswer {
-  Answer answer;                     // compose.spans name documents by document_id
-  std::vector<Source> sources;       // what the prompt held, in order
-  std::vector<Citation> citations;   // in the order of the answer, each once
+  Answer answer;                    // compose.spans name documents by document_id
+  std::vector<Source> sources;      // what the prompt held, in order
+  std::vector<Citation> citations;  // in the order of the answer, each once
 };
 
 // The request of a conversation over sources: every source becomes a document whose id in the prompt stays the same in

@@ -7,10 +7,11 @@ namespace spanwise::rag {
 json::object ComposeJson(const ComposeReport& report) {
   json::array spans;
   for (const PieceReport& span : report.spans)
-    spans.push_back(json::object{{"document", span.document.empty() ? json::value(nullptr) : json::value(span.document)},
-                                 {"tokens", span.tokens},
-                                 {"cached_tokens", span.cached_tokens},
-                                 {"source", json::string(KvSourceName(span.source))}});
+    spans.push_back(
+        json::object{{"document", span.document.empty() ? json::value(nullptr) : json::value(span.document)},
+                     {"tokens", span.tokens},
+                     {"cached_tokens", span.cached_tokens},
+                     {"source", json::string(KvSourceName(span.source))}});
   return {{"mode", json::string(ComposeModeName(report.mode))},
           {"order", json::string(DocumentOrderName(report.order))},
           {"exactness", report.exactness},

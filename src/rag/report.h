@@ -10,8 +10,8 @@ json::object ComposeJson(const ComposeReport& report);
 json::array CitationsJson(const std::vector<Citation>& citations);
 json::object UsageJson(const Usage& usage);
 json::object TimingsJson(const Timings& timings);
-// {"tokens", "token_logprobs", "top_logprobs", "text_offset"} as in the completions API. Bytes that are no UTF-8 character
-// of their own are written as bytes:\xNN.
+// {"tokens", "token_logprobs", "top_logprobs", "text_offset"} as in the completions API. Bytes that are no UTF-8
+// character of their own are written as bytes:\xNN.
 json::object LogprobsJson(const std::vector<TokenReport>& tokens);
 // The text of one token for JSON: as it is when valid UTF-8, else bytes:\xNN...
 std::string TokenJsonText(std::string_view bytes);

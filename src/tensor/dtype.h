@@ -12,8 +12,8 @@ namespace spanwise {
 enum class DType : uint8_t { kF32, kBf16, kF16 };
 
 constexpr size_t DTypeBytes(DType t) { return t == DType::kF32 ? 4 : 2; }
-std::string_view DTypeName(DType t);                          // "f32", "bf16", "f16"
-std::optional<DType> ParseDType(std::string_view name);       // the same names
+std::string_view DTypeName(DType t);                     // "f32", "bf16", "f16"
+std::optional<DType> ParseDType(std::string_view name);  // the same names
 
 constexpr float Bf16ToFloat(uint16_t b) { return std::bit_cast<float>(static_cast<uint32_t>(b) << 16); }
 

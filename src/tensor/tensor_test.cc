@@ -9,8 +9,8 @@ namespace {
 
 TEST(DType, Bf16RoundsToNearestEven) {
   EXPECT_EQ(FloatToBf16(1.0f), 0x3F80);
-  EXPECT_EQ(FloatToBf16(1.00390625f), 0x3F80);        // halfway: to even
-  EXPECT_EQ(FloatToBf16(1.01171875f), 0x3F82);        // halfway: to even, upwards
+  EXPECT_EQ(FloatToBf16(1.00390625f), 0x3F80);  // halfway: to even
+  EXPECT_EQ(FloatToBf16(1.01171875f), 0x3F82);  // halfway: to even, upwards
   EXPECT_TRUE(std::isnan(Bf16ToFloat(FloatToBf16(NAN))));
   for (uint32_t b = 0; b < 0x10000; ++b) {
     const float f = Bf16ToFloat(static_cast<uint16_t>(b));

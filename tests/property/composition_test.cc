@@ -1,5 +1,5 @@
-// What composition promises, to the bit, on small random models: order-freedom of sets, warm equal to cold, independence of
-// step size and threads, and re-basing.
+// What composition promises, to the bit, on small random models: order-freedom of sets, warm equal to cold,
+// independence of step size and threads, and re-basing.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -61,8 +61,9 @@ std::vector<float> Logits(Executor& executor, Plan plan, bool use_cache, int* re
 Plan SetPlan(std::vector<std::vector<int32_t>> documents, ComposeMode mode = ComposeMode::kSet) {
   std::vector<PromptNode> members;
   for (auto& d : documents) members.push_back(PromptNode::Text(d, std::to_string(d[0])));
-  const PromptNode tree = PromptNode::Sequence(
-      {PromptNode::Text(RandomTokens(11, 1)), PromptNode::Set(std::move(members)), PromptNode::Text(RandomTokens(9, 2))});
+  const PromptNode tree =
+      PromptNode::Sequence({PromptNode::Text(RandomTokens(11, 1)), PromptNode::Set(std::move(members)),
+                            PromptNode::Text(RandomTokens(9, 2))});
   return MakePlan(tree, {mode, DocumentOrder::kGiven}, kKeys).value();
 }
 
@@ -83,11 +84,12 @@ TEST(SetComposition, EqualsAMaskedForwardPass) {
   const auto tokens = [](const json::value& v) { return json::value_to<std::vector<int32_t>>(v); };
   std::vector<PromptNode> members;
   for (const json::value& d : golden.at("documents").get_array()) members.push_back(PromptNode::Text(tokens(d)));
-  const PromptNode tree = PromptNode::Sequence(
-      {PromptNode::Text(tokens(golden.at("prefix"))), PromptNode::Set(members), PromptNode::Text(tokens(golden.at("tail")))});
+  const PromptNode tree = PromptNode::Sequence({PromptNode::Text(tokens(golden.at("prefix"))), PromptNode::Set(members),
+                                                PromptNode::Text(tokens(golden.at("tail")))});
   for (const auto& [name, rows] : golden.at("models").get_object()) {
     Executor executor(LoadModel(std::string(name)), DType::kF32, size_t{1} << 28, 37, 2);
-    auto sequence = executor.Begin(MakePlan(tree, {ComposeMode::kSet, DocumentOrder::kGiven}, kKeys).value(), false, true);
+    auto sequence =
+        executor.Begin(MakePlan(tree, {ComposeMode::kSet, DocumentOrder::kGiven}, kKeys).value(), false, true);
     ASSERT_TRUE(sequence.ok());
     const size_t vocab = static_cast<size_t>(executor.transformer().config().vocab_size);
     std::vector<float> all;
@@ -98,8 +100,10 @@ TEST(SetComposition, EqualsAMaskedForwardPass) {
     for (bool more = true; more;) more = executor.PrefillStep(*sequence, true, sink).value();
     for (size_t i = 0; i < golden.at("rows").get_array().size(); ++i) {
       const auto row = json::value_to<size_t>(golden.at("rows").get_array()[i]);
-      const std::vector<float> ours(all.begin() + static_cast<ptrdiff_t>(row * vocab), all.begin() + static_cast<ptrdiff_t>((row + 1) * vocab));
-      EXPECT_LT(RelativeError(ours, json::value_to<std::vector<float>>(rows.get_array()[i])), 1e-5) << name << " row " << row;
+      const std::vector<float> ours(all.begin() + static_cast<ptrdiff_t>(row * vocab),
+                                    all.begin() + static_cast<ptrdiff_t>((row + 1) * vocab));
+      EXPECT_LT(RelativeError(ours, json::value_to<std::vector<float>>(rows.get_array()[i])), 1e-5)
+          << name << " row " << row;
     }
   }
 }
@@ -150,7 +154,8 @@ TEST_P(Composition, WarmEqualsColdToTheBit) {
         if (other_end) tokens.back() = (tokens.back() + 1) % 200;
         const auto plan = [&] { return MakePlan(PromptNode::Text(tokens), {}, kKeys).value(); };
         int reused;
-        ASSERT_EQ(Logits(warm, plan(), true, &reused), Logits(cold, plan(), false)) << n << " tokens, " << reused << " reused";
+        ASSERT_EQ(Logits(warm, plan(), true, &reused), Logits(cold, plan(), false))
+            << n << " tokens, " << reused << " reused";
         ASSERT_EQ(Logits(warm, plan(), true, &reused), Logits(cold, plan(), false));
         ASSERT_EQ(reused, n - 1);
       }
@@ -182,7 +187,8 @@ TEST_P(Composition, StepsAndThreadsChangeNothing) {
     for (const int step : {1, 7, 63, 64, 100})
       for (const int threads : {1, 2, 3}) {
         Executor executor(weights, DType::kBf16, size_t{1} << 28, step, threads);
-        ASSERT_EQ(Logits(executor, SetPlan(documents, mode), false), reference) << step << " tokens a step, " << threads << " threads";
+        ASSERT_EQ(Logits(executor, SetPlan(documents, mode), false), reference)
+            << step << " tokens a step, " << threads << " threads";
       }
   }
 }
@@ -191,7 +197,10 @@ TEST_P(Composition, StepsAndThreadsChangeNothing) {
 Plan Placed(int base, const std::vector<int32_t>& document, const std::vector<int32_t>& question) {
   Plan plan;
   plan.runs.push_back({.root = Sha256("document"), .base = base, .tokens = document, .visible = {}});
-  plan.runs.push_back({.root = Sha256("question"), .base = base + static_cast<int>(document.size()), .tokens = question, .visible = {0}});
+  plan.runs.push_back({.root = Sha256("question"),
+                       .base = base + static_cast<int>(document.size()),
+                       .tokens = question,
+                       .visible = {0}});
   return plan;
 }
 
@@ -203,12 +212,14 @@ TEST_P(Composition, ASpanMayBePlacedAnywhere) {
   flat.insert(flat.end(), question.begin(), question.end());
   const auto recomputed = Logits(executor, MakePlan(PromptNode::Text(flat), {}, kKeys).value(), false);
   for (const int base : {0, 1, 63, 777, 4096, 100'000}) {
-    // The question's run alone at `base`: its queries turn by their distance from the document's base, whatever that is.
+    // The question's run alone at `base`: its queries turn by their distance from the document's base, whatever that
+    // is.
     EXPECT_LT(RelativeError(Logits(executor, Placed(base, document, question), true), recomputed), 1e-5) << base;
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Composition, ::testing::Values("llama2", "llama3", "mistral", "yarn", "qwen2", "qwen3"));
+INSTANTIATE_TEST_SUITE_P(Models, Composition,
+                         ::testing::Values("llama2", "llama3", "mistral", "yarn", "qwen2", "qwen3"));
 
 }  // namespace
 }  // namespace spanwise

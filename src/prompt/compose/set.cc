@@ -6,19 +6,21 @@
 namespace spanwise {
 namespace {
 
-// Walks the tree in order. Text joins the open run; a set closes it, gives each member a run at the position reached, and
-// text after the set opens a run behind its longest member.
+// Walks the tree in order. Text joins the open run; a set closes it, gives each member a run at the position reached,
+// and text after the set opens a run behind its longest member.
 class SetWalk {
  public:
   SetWalk(const PlanKeys& keys, Plan* plan) : keys_(keys), plan_(*plan) {}
 
   Status Visit(const PromptNode& node) {
     switch (node.kind) {
-      case PromptNode::Kind::kText: return VisitText(node);
+      case PromptNode::Kind::kText:
+        return VisitText(node);
       case PromptNode::Kind::kSequence:
         for (const PromptNode& child : node.children) SW_RETURN_IF_ERROR(Visit(child));
         return Status::Ok();
-      case PromptNode::Kind::kSet: return VisitSet(node);
+      case PromptNode::Kind::kSet:
+        return VisitSet(node);
     }
     return Internal("unknown prompt node");
   }
@@ -54,7 +56,8 @@ class SetWalk {
     for (const auto& [key, run] : run_of) visible_.push_back(run);
     for (const PromptNode& member : set.children)
       if (!member.tokens.empty())
-        plan_.pieces.push_back({member.document, run_of.at(ContentKey(member)), 0, static_cast<int>(member.tokens.size())});
+        plan_.pieces.push_back(
+            {member.document, run_of.at(ContentKey(member)), 0, static_cast<int>(member.tokens.size())});
     return Status::Ok();
   }
 

@@ -1,4 +1,5 @@
-// An order policy arranges the members of every set of a tree before it is composed. One row of the table in order.cc a policy.
+// An order policy arranges the members of every set of a tree before it is composed. One row of the table in order.cc a
+// policy.
 #pragma once
 
 #include "prompt/tree.h"
