@@ -16,9 +16,20 @@ constexpr std::string_view kPlainIntroduction =
 
 std::string Mark(size_t index) { return StrFormat("{}{}{}", kMarkBegin, index, kMarkEnd); }
 
-size_t CommonSuffix(std::string_view a, std::string_view b) {
+// Bytes at the end of both texts that are equal, without cutting a special token in two.
+size_t CommonSuffix(const Tokenizer& tokenizer, std::string_view a, std::string_view b) {
+  const std::vector<Tokenizer::Piece> x = tokenizer.SplitAtSpecials(a), y = tokenizer.SplitAtSpecials(b);
   size_t n = 0;
-  while (n < a.size() && n < b.size() && a[a.size() - 1 - n] == b[b.size() - 1 - n]) ++n;
+  for (auto i = x.rbegin(), j = y.rbegin(); i != x.rend() && j != y.rend(); ++i, ++j) {
+    if (i->special == j->special && i->text == j->text) {
+      n += i->text.size();
+      continue;
+    }
+    if (!i->special && !j->special)
+      n += static_cast<size_t>(std::mismatch(i->text.rbegin(), i->text.rend(), j->text.rbegin(), j->text.rend()).first -
+                               i->text.rbegin());
+    break;
+  }
   return n;
 }
 
@@ -127,7 +138,7 @@ Status ChatFormat::ProbeDocuments() {
   const auto [b_begin, b_end] = extent(4, 6);
   if (a_begin == std::string_view::npos || b_begin == std::string_view::npos || a_end > b_begin) return Status::Ok();
   const std::string_view between = text.substr(a_end, b_begin - a_end);
-  const size_t n_open = CommonSuffix(text.substr(0, a_begin), between);
+  const size_t n_open = CommonSuffix(*tokenizer_, text.substr(0, a_begin), between);
   const std::string_view close = between.substr(0, between.size() - n_open);
   if (between.empty() || !text.substr(b_end).starts_with(close)) return Status::Ok();
   open_ = between.substr(between.size() - n_open);
