@@ -1,0 +1,226 @@
+#include "formats/model_config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/json.h"
+#include "base/str.h"
+
+namespace spanwise {
+namespace {
+
+using ::testing::Each;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+// A small valid configuration with members replaced, or removed where the value is "-".
+std::string Config(std::string_view type,
+                   std::initializer_list<std::pair<std::string_view, std::string_view>> changes = {}) {
+  json::object root =
+      ParseJson(R"({"hidden_size":64,"intermediate_size":128,"num_hidden_layers":4,"num_attention_heads":8,
+    "num_key_value_heads":2,"vocab_size":100,"max_position_embeddings":512,"rms_norm_eps":1e-5,"hidden_act":"silu"})",
+                "base")
+          .value()
+          .get_object();
+  root["model_type"] = type;
+  for (const auto& [key, value] : changes) {
+    if (value == "-") {
+      root.erase(key);
+    } else {
+      root[key] = ParseJson(value, key).value();
+    }
+  }
+  return json::serialize(root);
+}
+
+Result<ModelConfig> Parse(const std::string& config, std::string_view generation = "") {
+  return ParseModelConfig(config, generation, "m/config.json");
+}
+
+TEST(ModelConfig, Llama) {
+  const auto c =
+      Parse(
+          Config(
+              "llama",
+              {{"rope_theta", "500000.0"},
+               {"bos_token_id", "1"},
+               {"eos_token_id", "[2,3]"},
+               {"torch_dtype", "\"bfloat16\""},
+               {"rope_scaling",
+                R"({"rope_type":"llama3","factor":8.0,"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":8192})"}}))
+          .value();
+  EXPECT_EQ(c.n_layers, 4);
+  EXPECT_EQ(c.head_dim, 8);
+  EXPECT_EQ(c.n_kv_heads, 2);
+  EXPECT_FLOAT_EQ(c.norm_eps, 1e-5f);
+  EXPECT_FALSE(c.tie_embeddings || c.qkv_bias || c.output_bias || c.mlp_bias || c.qk_norm);
+  EXPECT_THAT(c.windows, ElementsAre(0, 0, 0, 0));
+  EXPECT_EQ(c.rope.scaling, RopeConfig::Scaling::kLlama3);
+  EXPECT_EQ(c.rope.theta, 500000.0);
+  EXPECT_EQ(c.rope.factor, 8.0);
+  EXPECT_EQ(c.rope.original_max_positions, 8192);
+  EXPECT_THAT(c.eos_ids, ElementsAre(2, 3));
+  EXPECT_EQ(c.bos_id, 1);
+  EXPECT_EQ(c.stored_dtype, DType::kBf16);
+}
+
+TEST(ModelConfig, DefaultsOfTheFamilies) {
+  const auto llama =
+      Parse(Config("llama", {{"num_key_value_heads", "-"}, {"rms_norm_eps", "-"}, {"hidden_act", "-"}})).value();
+  EXPECT_EQ(llama.n_kv_heads, 8);
+  EXPECT_FLOAT_EQ(llama.norm_eps, 1e-6f);
+  EXPECT_EQ(llama.rope.theta, 10000.0);
+  EXPECT_TRUE(llama.eos_ids.empty());
+  EXPECT_EQ(llama.bos_id, std::nullopt);
+  EXPECT_EQ(Parse(Config("mistral", {{"num_key_value_heads", "-"}})).value().n_kv_heads, 8);
+  EXPECT_EQ(Parse(Config("mistral", {{"num_key_value_heads", "null"}})).value().n_kv_heads, 8);
+  EXPECT_EQ(Parse(Config("qwen3")).value().head_dim, 128);
+  EXPECT_EQ(Parse(Config("qwen3", {{"head_dim", "32"}})).value().head_dim, 32);
+}
+
+TEST(ModelConfig, BiasesAndNormsOfTheFamilies) {
+  const auto llama =
+      Parse(Config("llama", {{"attention_bias", "true"}, {"mlp_bias", "true"}, {"tie_word_embeddings", "true"}}))
+          .value();
+  EXPECT_TRUE(llama.qkv_bias && llama.output_bias && llama.mlp_bias && llama.tie_embeddings);
+  const auto qwen2 = Parse(Config("qwen2")).value();
+  EXPECT_TRUE(qwen2.qkv_bias);
+  EXPECT_FALSE(qwen2.output_bias || qwen2.mlp_bias || qwen2.qk_norm);
+  const auto qwen3 = Parse(Config("qwen3")).value();
+  EXPECT_TRUE(qwen3.qk_norm);
+  EXPECT_FALSE(qwen3.qkv_bias || qwen3.output_bias);
+}
+
+TEST(ModelConfig, SlidingWindows) {
+  const auto windows = [](std::string_view type,
+                          std::initializer_list<std::pair<std::string_view, std::string_view>> changes) {
+    return Parse(Config(type, changes)).value().windows;
+  };
+  EXPECT_THAT(windows("mistral", {}), Each(4096));  // what transformers assumes when the member is absent
+  EXPECT_THAT(windows("mistral", {{"sliding_window", "null"}}), Each(0));
+  EXPECT_THAT(windows("mistral", {{"sliding_window", "32"}}), Each(32));
+  EXPECT_THAT(windows("llama", {{"sliding_window", "32"}}), Each(0));
+  EXPECT_THAT(windows("qwen2", {{"sliding_window", "32"}, {"max_window_layers", "2"}}), Each(0));
+  EXPECT_THAT(windows("qwen2", {{"use_sliding_window", "true"}, {"sliding_window", "32"}, {"max_window_layers", "2"}}),
+              ElementsAre(0, 0, 32, 32));
+  EXPECT_THAT(windows("qwen3", {{"use_sliding_window", "true"},
+                                {"sliding_window", "16"},
+                                {"layer_types",
+                                 R"(["sliding_attention","full_attention","full_attention","sliding_attention"])"}}),
+              ElementsAre(16, 0, 0, 16));
+  EXPECT_THAT(
+      windows("qwen3", {{"sliding_window", "null"},
+                        {"layer_types", R"(["full_attention","full_attention","full_attention","full_attention"])"}}),
+      Each(0));
+}
+
+TEST(ModelConfig, SpellingsOfRope) {
+  EXPECT_EQ(Parse(Config("llama", {{"rope_scaling", "null"}})).value().rope.scaling, RopeConfig::Scaling::kNone);
+  EXPECT_EQ(Parse(Config("llama", {{"rope_scaling", R"({"type":"linear","factor":2})"}})).value().rope.factor, 2.0);
+  const auto v5 =
+      Parse(Config("llama", {{"rope_parameters", R"({"rope_theta":1000000.0,"rope_type":"default"})"}})).value().rope;
+  EXPECT_EQ(v5.theta, 1000000.0);
+  EXPECT_EQ(v5.scaling, RopeConfig::Scaling::kNone);
+  const auto yarn =
+      Parse(
+          Config(
+              "qwen2",
+              {{"rope_scaling",
+                R"({"type":"yarn","factor":4.0,"original_max_position_embeddings":128,"beta_fast":16,"mscale":0.7,"mscale_all_dim":1.0,"truncate":false})"}}))
+          .value()
+          .rope;
+  EXPECT_EQ(yarn.scaling, RopeConfig::Scaling::kYarn);
+  EXPECT_EQ(yarn.original_max_positions, 128);
+  EXPECT_EQ(yarn.beta_fast, 16.0);
+  EXPECT_EQ(yarn.beta_slow, 1.0);
+  EXPECT_EQ(yarn.mscale, 0.7);
+  EXPECT_FALSE(yarn.truncate);
+  EXPECT_EQ(yarn.attention_factor, std::nullopt);
+  // Without a factor YaRN stretches to the stated maximum; without an original maximum that is the stated one.
+  EXPECT_EQ(Parse(Config("llama", {{"rope_scaling", R"({"rope_type":"yarn","original_max_position_embeddings":128})"}}))
+                .value()
+                .rope.factor,
+            4.0);
+  EXPECT_EQ(Parse(Config("llama", {{"rope_scaling", R"({"rope_type":"yarn","factor":2})"}}))
+                .value()
+                .rope.original_max_positions,
+            512);
+}
+
+TEST(ModelConfig, GenerationConfigDecidesTheEndTokens) {
+  EXPECT_THAT(Parse(Config("llama", {{"eos_token_id", "2"}}), R"({"eos_token_id":[5,6]})").value().eos_ids,
+              ElementsAre(5, 6));
+  EXPECT_THAT(Parse(Config("llama", {{"eos_token_id", "2"}}), R"({"temperature":1})").value().eos_ids, ElementsAre(2));
+  EXPECT_THAT(Parse(Config("llama"), R"({"eos_token_id":"x"})").status().message(),
+              HasSubstr("generation_config.json: 'eos_token_id' is"));
+  EXPECT_FALSE(Parse(Config("llama"), "{").ok());
+}
+
+TEST(ModelConfig, NamesFieldValueAndExpectation) {
+  struct Case {
+    std::string config, message;
+    StatusCode code = StatusCode::kInvalidArgument;
+  };
+  const StatusCode unimplemented = StatusCode::kUnimplemented;
+  const Case cases[] = {
+      {"", "JSON ends too early"},
+      {"[]", "holds an array, expected an object"},
+      {"{}", "'model_type' is missing"},
+      {Config("gpt2"), "'model_type' is \"gpt2\", expected llama, mistral, qwen2 or qwen3", unimplemented},
+      {Config("llama", {{"hidden_act", "\"gelu\""}}), "'hidden_act' is \"gelu\"", unimplemented},
+      {Config("llama", {{"quantization_config", "{}"}}), "'quantization_config' is set", unimplemented},
+      {Config("llama", {{"hidden_size", "-"}}), "'hidden_size' is missing, expected an integer from 1 to 1048576"},
+      {Config("llama", {{"hidden_size", "\"64\""}}), "'hidden_size' is a string, expected an integer"},
+      {Config("llama", {{"hidden_size", "0"}}), "'hidden_size' is 0"},
+      {Config("llama", {{"hidden_size", "-64"}}), "'hidden_size' is -64"},
+      {Config("llama", {{"hidden_size", "1048577"}}), "'hidden_size' is 1048577"},
+      {Config("llama", {{"hidden_size", "18446744073709551615"}}), "'hidden_size' is 18446744073709551615"},
+      {Config("llama", {{"hidden_size", "65"}}),
+       "'hidden_size' is 65, expected a multiple of 'num_attention_heads', which is 8"},
+      {Config("llama", {{"num_hidden_layers", "1025"}}), "'num_hidden_layers' is 1025"},
+      {Config("llama", {{"vocab_size", "16777217"}}), "'vocab_size' is 16777217"},
+      {Config("llama", {{"num_key_value_heads", "3"}}), "'num_key_value_heads' is 3, expected a divisor of"},
+      {Config("llama", {{"num_key_value_heads", "16"}}), "'num_key_value_heads' is 16"},
+      {Config("llama", {{"head_dim", "7"}}), "'head_dim' is 7, expected an even number"},
+      {Config("llama", {{"head_dim", "1048576"}}), "'num_attention_heads' x 'head_dim'"},
+      {Config("llama", {{"rms_norm_eps", "-1"}}), "'rms_norm_eps' is -1"},
+      {Config("llama", {{"rms_norm_eps", "[]"}}), "'rms_norm_eps' is an array"},
+      {Config("llama", {{"rope_theta", "0"}}), "'rope_theta' is 0"},
+      {Config("llama", {{"rope_theta", "1"}}), "'rope_theta' is 1"},
+      {Config("llama", {{"partial_rotary_factor", "0.5"}}), "'partial_rotary_factor' is 0.5", unimplemented},
+      {Config("llama", {{"rope_scaling", R"({"rope_type":"dynamic","factor":2})"}}),
+       "'rope_scaling': 'rope_type' is \"dynamic\"", unimplemented},
+      {Config("llama", {{"rope_scaling", R"({"type":"longrope"})"}}), "\"longrope\"", unimplemented},
+      {Config("llama", {{"rope_scaling", R"({"type":"linear"})"}}), "'factor' is missing"},
+      {Config("llama", {{"rope_scaling", R"({"type":"linear","factor":0.5})"}}), "'factor' is 0.5"},
+      {Config("llama", {{"rope_scaling", R"({"type":"llama3","factor":2,"low_freq_factor":4,"high_freq_factor":4})"}}),
+       "'low_freq_factor' is 4, expected less than"},
+      {Config("llama", {{"rope_scaling", R"({"type":"llama3","factor":2})"}}), "'low_freq_factor' is missing"},
+      {Config("llama", {{"rope_scaling", R"({"type":"yarn","factor":2,"beta_fast":1,"beta_slow":2})"}}),
+       "'beta_fast' is 1"},
+      {Config("llama", {{"rope_scaling", "3"}}), "'rope_scaling' is an integer, expected an object"},
+      {Config("llama", {{"rope_parameters", R"({"full_attention":{"rope_theta":1}})"}}), "differ by layer type",
+       unimplemented},
+      {Config("llama", {{"rope_parameters", R"({"rope_theta":"x"})"}}), "'rope_parameters': 'rope_theta' is a string"},
+      {Config("llama", {{"eos_token_id", "-1"}}), "'eos_token_id' is \"-1\", expected a token id"},
+      {Config("llama", {{"eos_token_id", "[1,\"x\"]"}}), "'eos_token_id' is"},
+      {Config("llama", {{"bos_token_id", "16777216"}}), "'bos_token_id' is 16777216"},
+      {Config("mistral", {{"sliding_window", "0"}}), "'sliding_window' is 0"},
+      {Config("qwen3", {{"layer_types", "[]"}}), "'layer_types' has 0 members, expected 4"},
+      {Config("qwen3", {{"layer_types", R"(["sliding_attention","a","b","c"])"}}), "no 'sliding_window' is in use"},
+      {Config("qwen3", {{"layer_types", R"(["linear_attention","a","b","c"])"}}), "member 0 is \"linear_attention\"",
+       unimplemented},
+      {Config("mistral", {{"layer_types", R"(["full_attention","full_attention","full_attention","full_attention"])"}}),
+       "member 0 is full_attention", unimplemented},
+  };
+  for (const Case& c : cases) {
+    const Status status = Parse(c.config).status();
+    EXPECT_EQ(status.code(), c.code) << c.config << ": " << status.message();
+    EXPECT_THAT(status.message(), HasSubstr(c.message));
+    EXPECT_THAT(status.message(), HasSubstr("m/config.json: "));
+    EXPECT_EQ(status.message().find('\n'), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace spanwise
