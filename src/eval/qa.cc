@@ -158,9 +158,10 @@ Result<std::map<std::string, QaScore>> ScoreQa(Engine& engine, const std::vector
     QaScore& score = scores[record.kind];
     const std::string gold_answer = Labelled(record.answer, *answer, record.documents);
     ++score.n;
-    score.exact += answer->text == gold_answer;
-    score.value += answer->text.find(record.value.empty() ? gold_answer : record.value) != std::string::npos;
-    score.f1 += F1(answer->text, record.answer);
+    const bool exact = answer->text == gold_answer;
+    score.exact += exact;
+    score.value += exact || (!record.value.empty() && answer->text.find(record.value) != std::string::npos);
+    score.f1 += F1(answer->text, gold_answer);
     score.refusal += answer->text.starts_with(kRefusal);
     const std::set<std::string> cited = Cited(*answer, record.documents),
                                 gold(record.citations.begin(), record.citations.end());

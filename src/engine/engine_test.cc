@@ -1,0 +1,241 @@
+// The engine with the bundled model: requests, streaming, reuse, limits, cancellation.
+#include "spanwise/engine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <condition_variable>
+#include <cstdlib>
+#include <future>
+#include <mutex>
+
+namespace spanwise {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string Pocket() {
+  const char* root = std::getenv("SPANWISE_SOURCE_DIR");
+  return std::string(root ? root : ".") + "/models/pocket";
+}
+
+Engine& SharedEngine() {
+  static const std::unique_ptr<Engine> engine =
+      Engine::Open({.model = Pocket(), .kv_memory_bytes = size_t{256} << 20}).value();
+  return *engine;
+}
+
+Request Plain(const std::string& prompt, int max_tokens) {
+  Request request;
+  request.prompt = prompt;
+  request.sampling.max_tokens = max_tokens;
+  return request;
+}
+
+Request Question() {
+  Request request;
+  request.documents = {{"cawick", "Cawick T40", "The Cawick T40 is a pump. The Cawick T40 weighs 12 kg."},
+                       {"velk", "Velk lighthouse", "The Velk lighthouse was built in 1871."}};
+  request.messages = {{"user", "How much does the Cawick T40 weigh?"}};
+  return request;
+}
+
+TEST(Engine, AnswersFromDocumentsAndReportsReuse) {
+  auto engine = Engine::Open({.model = Pocket(), .kv_memory_bytes = size_t{64} << 20}).value();
+  for (const ComposeMode mode : {ComposeMode::kExact, ComposeMode::kSet}) {
+    Request request = Question();
+    request.compose.mode = mode;
+    const Answer cold = engine->Run(request).value();
+    EXPECT_THAT(cold.text, HasSubstr("12 kg"));
+    EXPECT_THAT(cold.text, HasSubstr("[" + cold.document_labels[0] + "]"));
+    EXPECT_EQ(cold.finish_reason, FinishReason::kStop);
+    const Answer warm = engine->Run(request).value();
+    EXPECT_EQ(warm.text, cold.text);
+    EXPECT_EQ(warm.usage.cached_tokens, warm.usage.prompt_tokens - 1);
+    EXPECT_EQ(warm.compose.spans[1].document, "cawick");
+    EXPECT_EQ(warm.compose.spans[1].source, KvSource::kRam);
+    request.use_cache = false;
+    EXPECT_EQ(engine->Run(request)->usage.cached_tokens, 0);
+  }
+}
+
+TEST(Engine, ASetsAnswerDoesNotDependOnItsOrder) {
+  Request request = Question();
+  request.compose.mode = ComposeMode::kSet;
+  request.sampling.logprobs = 3;
+  const Answer one = SharedEngine().Run(request).value();
+  std::swap(request.documents[0], request.documents[1]);
+  const Answer two = SharedEngine().Run(request).value();
+  EXPECT_EQ(one.text, two.text);
+  ASSERT_EQ(one.tokens.size(), two.tokens.size());
+  for (size_t i = 0; i < one.tokens.size(); ++i) EXPECT_EQ(one.tokens[i].logprob, two.tokens[i].logprob);
+  EXPECT_EQ(two.usage.cached_tokens, two.usage.prompt_tokens - 1);
+}
+
+TEST(Engine, SaltsSeparateTenants) {
+  auto engine = Engine::Open({.model = Pocket(), .kv_memory_bytes = size_t{64} << 20}).value();
+  Request request = Question();
+  (void)engine->Run(request).value();
+  request.cache_salt = "other";
+  EXPECT_EQ(engine->Run(request)->usage.cached_tokens, 0);
+}
+
+TEST(Engine, StreamsWhatItReturns) {
+  Request request = Question();
+  request.sampling.logprobs = 0;
+  std::string streamed;
+  size_t n_tokens = 0;
+  RequestObserver observer;
+  observer.on_text = [&](const std::string& text, const std::vector<TokenReport>& tokens) {
+    streamed += text;
+    n_tokens += tokens.size();
+  };
+  const Answer answer = SharedEngine().Run(request, observer).value();
+  EXPECT_EQ(streamed, answer.text);
+  EXPECT_EQ(n_tokens, answer.tokens.size());
+}
+
+TEST(Engine, EchoGivesThePromptsLogProbabilities) {
+  Request request = Plain("<|begin|><|user|>Hello!<|end|><|assistant|>Hello! Ask me", 4);
+  request.echo = true;
+  request.sampling.logprobs = 2;
+  for (int i = 0; i < 2; ++i) {  // also where the prompt is already kept
+    const Answer answer = SharedEngine().Run(request).value();
+    ASSERT_EQ(static_cast<int>(answer.tokens.size()), answer.usage.prompt_tokens + answer.usage.completion_tokens);
+    EXPECT_FALSE(answer.tokens[0].logprob.has_value());
+    for (size_t t = 1; t < answer.tokens.size(); ++t) {
+      ASSERT_TRUE(answer.tokens[t].logprob.has_value());
+      EXPECT_LE(*answer.tokens[t].logprob, 0.0f);
+      EXPECT_EQ(answer.tokens[t].alternatives.size(), 2u);
+    }
+    EXPECT_THAT(answer.text, HasSubstr("Hello! Ask me"));
+  }
+}
+
+TEST(Engine, EchoAgreesWithGeneration) {
+  Request request = Plain("<|begin|><|user|>Hello!<|end|><|assistant|>", 8);
+  request.sampling.logprobs = 0;
+  request.sampling.ignore_eos = true;
+  const Answer generated = SharedEngine().Run(request).value();
+  Request again;
+  again.prompt_tokens = SharedEngine().Tokenize(*request.prompt, true).value();
+  for (const TokenReport& t : generated.tokens) again.prompt_tokens->push_back(t.id);
+  again.echo = true;
+  again.sampling = request.sampling;
+  again.sampling.max_tokens = 0;
+  const Answer echoed = SharedEngine().Run(again).value();
+  const size_t offset = echoed.tokens.size() - generated.tokens.size();
+  for (size_t i = 0; i < generated.tokens.size(); ++i)
+    EXPECT_EQ(echoed.tokens[offset + i].logprob, generated.tokens[i].logprob)
+        << i;  // to the bit: prefill equals decode
+}
+
+TEST(Engine, SeededSamplingRepeats) {
+  Request request = Plain("<|begin|>It was a", 20);
+  request.sampling.temperature = 2.0f;
+  request.sampling.seed = 7;
+  const Answer one = SharedEngine().Run(request).value(), two = SharedEngine().Run(request).value();
+  EXPECT_EQ(one.text, two.text);
+  EXPECT_EQ(one.seed, 7u);
+  request.sampling.seed = 8;
+  EXPECT_NE(SharedEngine().Run(request)->text, one.text);
+}
+
+TEST(Engine, StopsAtStopStrings) {
+  Request request = Question();
+  request.sampling.stop = {"weighs"};
+  const Answer answer = SharedEngine().Run(request).value();
+  EXPECT_EQ(answer.text, "The Cawick T40 ");
+  EXPECT_EQ(answer.finish_reason, FinishReason::kStop);
+}
+
+TEST(Engine, RefusesWhatCannotBeDone) {
+  const auto code = [](const Request& request) { return SharedEngine().Run(request).status().code(); };
+  EXPECT_EQ(code({}), StatusCode::kInvalidArgument);
+  EXPECT_EQ(code(Plain("\xff", 4)), StatusCode::kInvalidArgument);
+  EXPECT_EQ(code(Plain("", 4)), StatusCode::kInvalidArgument);
+  Request request = Question();
+  request.documents[1].id = request.documents[0].id;
+  EXPECT_EQ(code(request), StatusCode::kInvalidArgument);
+  request = Question();
+  request.compose.mode = ComposeMode::kRepair;
+  EXPECT_EQ(code(request), StatusCode::kUnimplemented);
+  request = Question();
+  for (int i = 0; i < 5000; ++i) request.documents[0].text += " and another";
+  const Status long_prompt = SharedEngine().Run(request).status();
+  EXPECT_EQ(long_prompt.code(), StatusCode::kInvalidArgument);
+  EXPECT_THAT(long_prompt.message(), HasSubstr("4096"));
+  request = {};
+  request.prompt_tokens = {1, 8192};
+  EXPECT_EQ(code(request), StatusCode::kInvalidArgument);
+}
+
+TEST(Engine, EndsAtTheContextsEnd) {
+  Request request;
+  request.prompt_tokens = std::vector<int32_t>(4090, 100);
+  request.sampling.ignore_eos = true;
+  const Answer answer = SharedEngine().Run(request).value();
+  EXPECT_EQ(answer.usage.completion_tokens, 6);
+  EXPECT_EQ(answer.finish_reason, FinishReason::kLength);
+}
+
+TEST(Engine, RunsOutOfMemoryWithOneFailedRequest) {
+  auto engine = Engine::Open({.model = Pocket(), .kv_memory_bytes = size_t{2} << 20}).value();  // four blocks
+  EXPECT_EQ(engine->Run(Plain(std::string(3000, 'x'), 1)).status().code(), StatusCode::kResourceExhausted);
+  EXPECT_TRUE(engine->Run(Plain("short", 1)).ok());
+}
+
+TEST(Engine, CancelsAndFillsItsQueue) {
+  auto engine = Engine::Open({.model = Pocket(), .kv_memory_bytes = size_t{64} << 20, .max_queued = 2}).value();
+  // The first request holds the engine's thread until told to go on.
+  std::promise<void> started, go_on;
+  std::shared_future<void> gate = go_on.get_future().share();
+  std::once_flag once;
+  RequestObserver observer;
+  observer.on_text = [&](const std::string&, const std::vector<TokenReport>&) {
+    std::call_once(once, [&] { started.set_value(); });
+    gate.wait();
+  };
+  Request endless = Plain("<|begin|><|user|>Hello!<|end|><|assistant|>", 4000);
+  endless.sampling.ignore_eos = true;
+  auto cancel = std::make_shared<CancelFlag>();
+  std::promise<StatusCode> first;
+  ASSERT_TRUE(
+      engine->Submit(endless, observer, cancel, [&](Result<Answer> a) { first.set_value(a.status().code()); }).ok());
+  started.get_future().wait();
+  std::promise<bool> second, third;
+  ASSERT_TRUE(engine->Submit(Plain("a", 1), {}, nullptr, [&](Result<Answer> a) { second.set_value(a.ok()); }).ok());
+  auto cancelled = std::make_shared<CancelFlag>();
+  ASSERT_TRUE(engine->Submit(Plain("b", 1), {}, cancelled, [&](Result<Answer> a) { third.set_value(a.ok()); }).ok());
+  EXPECT_EQ(engine->Submit(Plain("c", 1), {}, nullptr, [](Result<Answer>) {}).code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(engine->stats().queued, 2);
+  cancelled->Cancel();
+  cancel->Cancel();
+  go_on.set_value();
+  EXPECT_EQ(first.get_future().get(), StatusCode::kCancelled);
+  EXPECT_TRUE(second.get_future().get());
+  EXPECT_FALSE(third.get_future().get());
+}
+
+TEST(Engine, ShutsDownUnderWay) {
+  std::promise<StatusCode> ended;
+  {
+    auto engine = Engine::Open({.model = Pocket(), .kv_memory_bytes = size_t{64} << 20}).value();
+    Request endless = Plain("<|begin|><|user|>Hello!<|end|><|assistant|>", 4000);
+    endless.sampling.ignore_eos = true;
+    ASSERT_TRUE(
+        engine->Submit(endless, {}, nullptr, [&](Result<Answer> a) { ended.set_value(a.status().code()); }).ok());
+  }
+  EXPECT_EQ(ended.get_future().get(), StatusCode::kCancelled);
+}
+
+TEST(Engine, SaysWhyAModelCannotBeOpened) {
+  EXPECT_EQ(Engine::Open({.model = "/nonexistent"}).status().code(), StatusCode::kNotFound);
+  EXPECT_EQ(Engine::Open({.model = Pocket(), .dtype = "q4"}).status().code(), StatusCode::kUnimplemented);
+  EXPECT_EQ(Engine::Open({.model = Pocket(), .dtype = "int3"}).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(Engine::Open({.model = Pocket(), .threads = -1}).status().code(), StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace spanwise
