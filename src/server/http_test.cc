@@ -234,12 +234,13 @@ TEST_F(HttpTest, LimitsConnections) {
 TEST_F(HttpTest, AFullQueueIs429) {
   Serve({}, {.max_queued = 1, .per_token = milliseconds(50)});
   Client running(port()), waiting(port()), refused(port());
-  running.Send(Chat("a", R"(,"stream":true)"));
-  running.ReadUntil("You");
+  running.Send(Chat(std::string(2000, 'x'), R"(,"stream":true)"));
+  running.ReadUntil("data:");
   waiting.Send(Chat("b"));
   ASSERT_TRUE(Soon([&] { return backend_->stats().queued == 1; }));
   EXPECT_THAT(refused.Exchange(Chat("c")), testing::AllOf(StartsWith("HTTP/1.1 429"), HasSubstr("Retry-After: 1"),
                                                           HasSubstr("rate_limit_exceeded")));
+  running.Leave();
   EXPECT_THAT(waiting.ReadUntil("You said: b"), HasSubstr("You said: b"));
 }
 

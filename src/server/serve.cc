@@ -1,6 +1,7 @@
 #include "server/serve.h"
 
-#include <boost/asio.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
 #include <csignal>
 
 #include "base/str.h"
