@@ -233,7 +233,7 @@ def split_pages(r, books, chars, nq, ids_of, split, kind=None):
     """Articles broken over two documents in a row, the second of which speaks of its subject by pronoun only."""
     used, docs, turns = set(), [], []
     size = 0
-    while size < chars and len(docs) < 22:
+    while size < chars and len(docs) < 64:
         t = r.choice(list(TYPES))
         e = new_entity(r, t, None, split == "eval", used)
         facts = []
