@@ -64,11 +64,15 @@ function(spanwise_test name)
     PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT} ENVIRONMENT "SPANWISE_SOURCE_DIR=${PROJECT_SOURCE_DIR}")
 endfunction()
 
-# spanwise_fuzz(NAME SOURCE f.cc LIBS x ...): a libFuzzer target; its seeds live in fuzz/corpus/NAME.
+# spanwise_fuzz(NAME SOURCE f.cc LIBS x ...): a libFuzzer target; its seeds live in fuzz/corpus/NAME. `fuzzers` builds all.
 function(spanwise_fuzz name)
   cmake_parse_arguments(ARG "" "SOURCE" "LIBS" ${ARGN})
   add_executable(${name} ${ARG_SOURCE})
   target_link_libraries(${name} PRIVATE spanwise_flags ${ARG_LIBS})
   target_compile_options(${name} PRIVATE -fsanitize=fuzzer)
   target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  if(NOT TARGET fuzzers)
+    add_custom_target(fuzzers)
+  endif()
+  add_dependencies(fuzzers ${name})
 endfunction()
