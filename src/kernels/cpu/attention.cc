@@ -82,18 +82,21 @@ HWY_INLINE void Scale(float* o, int n, float factor) {  // n: a multiple of 16
 }
 
 // Turns the scores of keys [begin, end) of a block into weights relative to the new running maximum, zero outside, and
-// scales what the state holds to that maximum.
+// scales what the state holds to that maximum. kWhole: all keys of the block are seen, which saves the masks.
+template <bool kWhole>
 void SoftmaxBlock(float* scores, int begin, int end, int padded_dim, SoftmaxState* state, float* o) {
+  constexpr int kVecs = kKvBlockTokens / kLanes;
   const DF d;
-  const VF lowest = hn::Set(d, -std::numeric_limits<float>::infinity());
   const VF lo = hn::Set(d, static_cast<float>(begin)), hi = hn::Set(d, static_cast<float>(end));
-  const auto visible = [&](int i) HWY_ATTR {
-    const VF index = hn::Iota(d, static_cast<float>(i));
+  const auto visible = [&](int j) HWY_ATTR {
+    const VF index = hn::Iota(d, static_cast<float>(j * kLanes));
     return hn::And(hn::Ge(index, lo), hn::Lt(index, hi));
   };
-  VF max = lowest;
-  for (int i = 0; i < kKvBlockTokens; i += kLanes) {
-    max = hn::Max(max, hn::IfThenElse(visible(i), hn::LoadU(d, scores + i), lowest));
+  VF v[kVecs];
+  VF max = hn::Set(d, -std::numeric_limits<float>::infinity());
+  for (int j = 0; j < kVecs; ++j) {
+    v[j] = hn::LoadU(d, scores + j * kLanes);
+    max = hn::Max(max, kWhole ? v[j] : hn::IfThenElse(visible(j), v[j], max));
   }
   const float new_max = HWY_MAX(state->max, hn::GetLane(hn::MaxOfLanes(d, max)));
   if (state->sum > 0 && new_max > state->max) {
@@ -103,17 +106,13 @@ void SoftmaxBlock(float* scores, int begin, int end, int padded_dim, SoftmaxStat
   }
   state->max = new_max;
 
-  // Four sums of 16 lanes, added by halves like the lanes after them.
-  VF sums[4 * kVecsPerPanel];
-  for (int j = 0; j < 4 * kVecsPerPanel; ++j) {
-    const VF shifted = hn::Sub(hn::LoadU(d, scores + j * kLanes), hn::Set(d, new_max));
-    sums[j] = hn::IfThenElseZero(visible(j * kLanes), hn::Exp(d, shifted));
-    hn::StoreU(sums[j], d, scores + j * kLanes);
+  const VF shift = hn::Set(d, new_max);
+  for (int j = 0; j < kVecs; ++j) {
+    v[j] = hn::Exp(d, hn::Sub(v[j], shift));
+    if (!kWhole) v[j] = hn::IfThenElseZero(visible(j), v[j]);
+    hn::StoreU(v[j], d, scores + j * kLanes);
   }
-  for (int n = 2 * kVecsPerPanel; n >= kVecsPerPanel; n /= 2) {
-    for (int j = 0; j < n; ++j) sums[j] = hn::Add(sums[j], sums[j + n]);
-  }
-  state->sum += SumPanel(sums);
+  state->sum += SumVectors(v, kVecs);
 }
 
 // total += part, by log-sum-exp.
@@ -147,22 +146,32 @@ HWY_INLINE Visible VisibleKeys(const KvRun& run, int window, int position) {
   return begin < end ? Visible{static_cast<int>(begin), static_cast<int>(end)} : Visible{0, 0};
 }
 
-// Widens n_tokens keys and values of one block. Rows past n_tokens may hold anything and are not read.
-void LoadBlock(const AttentionShape& shape, int kv_head, const std::byte* block, int n_tokens,
+// Widens n_tokens keys and values of one block. Rows past n_tokens may hold anything and are not read. Asks the memory
+// for the same rows of the block after it, unless that is null.
+void LoadBlock(const AttentionShape& shape, int kv_head, const std::byte* block, const std::byte* next, int n_tokens,
                const AttentionScratch& s) {
   const int dim = shape.kv.head_dim, padded_dim = static_cast<int>(AttentionScratch::Padded(shape.kv.head_dim));
   const size_t row_bytes = static_cast<size_t>(dim) * DTypeBytes(shape.kv.dtype);
-  const std::byte* keys = block + shape.kv.KeyOffset(shape.layer, kv_head);
-  const std::byte* values = block + shape.kv.ValueOffset(shape.layer, kv_head);
+  const size_t key_offset = shape.kv.KeyOffset(shape.layer, kv_head);
+  const size_t value_offset = shape.kv.ValueOffset(shape.layer, kv_head);
+  const auto ask_next = [&](size_t offset) HWY_ATTR {
+    if (next == nullptr) return;
+    for (size_t i = 0; i < kPanel * row_bytes; i += 64) hwy::Prefetch(next + offset + i);
+  };
   for (int first = 0; first < n_tokens; first += kPanel) {
+    const size_t first_bytes = static_cast<size_t>(first) * row_bytes;
+    ask_next(key_offset + first_bytes);
     const std::byte* rows[kPanel];
-    for (int i = 0; i < kPanel; ++i) rows[i] = keys + static_cast<size_t>(HWY_MIN(first + i, n_tokens - 1)) * row_bytes;
+    for (int i = 0; i < kPanel; ++i) {
+      rows[i] = block + key_offset + static_cast<size_t>(HWY_MIN(first + i, n_tokens - 1)) * row_bytes;
+    }
     PackPanel(rows, shape.kv.dtype, dim, s.keys + first * dim);
-  }
-  for (int t = 0; t < n_tokens; ++t) {
-    float* to = s.values + t * padded_dim;
-    WidenRow(values + static_cast<size_t>(t) * row_bytes, shape.kv.dtype, dim, to);
-    for (int i = dim; i < padded_dim; ++i) to[i] = 0;
+    ask_next(value_offset + first_bytes);
+    for (int t = first; t < HWY_MIN(first + kPanel, n_tokens); ++t) {
+      float* to = s.values + t * padded_dim;
+      WidenRow(block + value_offset + static_cast<size_t>(t) * row_bytes, shape.kv.dtype, dim, to);
+      for (int i = dim; i < padded_dim; ++i) to[i] = 0;
+    }
   }
 }
 
@@ -188,7 +197,9 @@ void AttendBlock(const AttentionTask& task, const KvRun& run, int block, const A
   while (first_row < end_row && blind(end_row - 1)) --end_row;
   if (first_row == end_row) return;
 
-  LoadBlock(shape, task.kv_head, run.blocks[static_cast<size_t>(block)], n_tokens, s);
+  const std::byte* next =
+      first_token + kKvBlockTokens < run.n_tokens ? run.blocks[static_cast<size_t>(block) + 1] : nullptr;
+  LoadBlock(shape, task.kv_head, run.blocks[static_cast<size_t>(block)], next, n_tokens, s);
   const int first_query = first_row * group;
   MultiplyPanels<Start::kZero, kQueryTile>({.a = s.q + first_query * dim,
                                             .a_stride = dim,
@@ -208,8 +219,9 @@ void AttendBlock(const AttentionTask& task, const KvRun& run, int block, const A
     while (end < end_row && visible(end).begin == keys.begin && visible(end).end == keys.end) ++end;
     if (keys.begin < keys.end) {
       for (int i = r * group; i < end * group; ++i) {
-        SoftmaxBlock(s.scores + i * kKvBlockTokens, keys.begin, keys.end, padded_dim, s.run_state + i,
-                     s.run_o + i * padded_dim);
+        const bool whole = keys.begin == 0 && keys.end == kKvBlockTokens;
+        (whole ? SoftmaxBlock<true> : SoftmaxBlock<false>)(s.scores + i * kKvBlockTokens, keys.begin, keys.end,
+                                                           padded_dim, s.run_state + i, s.run_o + i * padded_dim);
       }
       MultiplyPanels<Start::kContinue, kQueryTile>({.a = s.scores + r * group * kKvBlockTokens + keys.begin,
                                                     .a_stride = kKvBlockTokens,

@@ -66,7 +66,8 @@ void RmsNormRow(const float* x, int dim, const float* gain, float eps, float* y)
     for (int j = i; j < dim; ++j) rest[j - i] = x[j];
     add(rest);
   }
-  const VF inverse = hn::Div(hn::Set(d, 1.0f), hn::Sqrt(hn::Set(d, SumPanel(sums) / static_cast<float>(dim) + eps)));
+  const VF inverse =
+      hn::Div(hn::Set(d, 1.0f), hn::Sqrt(hn::Set(d, SumVectors(sums, kVecsPerPanel) / static_cast<float>(dim) + eps)));
   StoreEach(
       dim, y, [&](VF v, VF g) HWY_ATTR { return hn::Mul(hn::Mul(v, inverse), g); }, x, gain);
 }

@@ -15,10 +15,9 @@ namespace spanwise::cpu {
 // Inputs are reduced in blocks of this many, part of the result's definition: within a block one chain of multiply-adds
 // from zero, the blocks added in ascending order.
 inline constexpr int kBlockIn = 256;
-// Outputs of one task's block. Packed, 256 x 64 floats fill an eighth of a second-level cache of 512 KiB, and a panel
-// of 16 half a first-level one of 32 KiB.
+// Outputs and rows of one task's block. Packed, 256 x 64 weights and 192 x 256 activations stay in a second-level
+// cache of 512 KiB, and a panel of 16 outputs fills half a first-level one of 32 KiB.
 inline constexpr int kBlockOut = 64;
-// Rows of one task's block: with 256 inputs each, less than half the second-level cache.
 inline constexpr int kBlockRows = 192;
 
 struct MatMulArgs {
@@ -240,7 +239,7 @@ void MatMul(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, cons
   const int block_rows = ((n_rows + n_even - 1) / n_even + 5) / 6 * 6;  // even blocks of whole tiles
   const int n_row_blocks = (n_rows + block_rows - 1) / block_rows;
   const int n_out_blocks = (w.n_out + kBlockOut - 1) / kBlockOut;
-  const size_t work = static_cast<size_t>(block_rows) * kBlockOut * static_cast<size_t>(w.n_in);
+  const size_t work = static_cast<size_t>(std::min(n_rows, block_rows)) * kBlockOut * static_cast<size_t>(w.n_in);
   // Neighbours share their weights: the row blocks are the inner index.
   ForRanges(pool, static_cast<size_t>(n_row_blocks) * static_cast<size_t>(n_out_blocks), work,
             [&](size_t begin, size_t end) {

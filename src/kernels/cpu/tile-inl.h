@@ -306,14 +306,27 @@ inline void RotateRow(const float* in, const float* cos, const float* sin, int h
   }
 }
 
-// The sum of 16 lanes held in kVecsPerPanel vectors, by halves: lane i with lane i + 8, then + 4, + 2, + 1.
-HWY_INLINE float SumPanel(const VF v[kVecsPerPanel]) {
-  HWY_ALIGN float lanes[kPanel];
-  for (int j = 0; j < kVecsPerPanel; ++j) hn::Store(v[j], DF(), lanes + j * kLanes);
-  for (int n = kPanel / 2; n > 0; n /= 2) {
-    for (int i = 0; i < n; ++i) lanes[i] += lanes[i + n];
+// The sum of a vector by halves: of 8 lanes, lane i with lane i + 4, then + 2, then + 1.
+#if HWY_TARGET == HWY_SCALAR
+HWY_INLINE float SumHalves(DF, VF v) { return hn::GetLane(v); }
+#else
+template <class D>
+HWY_INLINE float SumHalves(D, hn::VFromD<D> v) {
+  if constexpr (hn::MaxLanes(D()) == 1) {
+    return hn::GetLane(v);
+  } else {
+    const hn::Half<D> half;
+    return SumHalves(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
   }
-  return lanes[0];
+}
+#endif
+
+// The sum of n vectors, n a power of two, by halves all the way: the same for every width of vector.
+HWY_INLINE float SumVectors(VF* v, int n) {
+  for (n /= 2; n > 0; n /= 2) {
+    for (int j = 0; j < n; ++j) v[j] = hn::Add(v[j], v[j + n]);
+  }
+  return SumHalves(DF(), v[0]);
 }
 
 }  // namespace spanwise::cpu::HWY_NAMESPACE
