@@ -47,9 +47,7 @@ int Ask(const Options& o) {
   Request request = rag::MakeRequest(std::move(messages), *sources, *compose, *params);
   request.use_cache = !o.common.no_cache;
   Progress progress("reading documents", o.common.quiet);
-  RequestObserver observer;
-  observer.on_prefill = [&](int done, int total) { progress.Update(done, total); };
-  auto answer = (*engine)->Run(std::move(request), std::move(observer));
+  auto answer = (*engine)->Run(std::move(request), Watch(progress, false));
   if (!answer.ok()) return Fail(answer.status());
   const rag::GroundedAnswer grounded = rag::Ground(std::move(*answer), std::move(*sources));
   if (o.common.json) {

@@ -47,14 +47,7 @@ int Chat(const Options& o) {
     Request request = rag::MakeRequest(messages, sources, *compose, *params);
     request.use_cache = !o.common.no_cache;
     Progress progress("reading documents", o.common.quiet);
-    RequestObserver observer;
-    observer.on_prefill = [&](int done, int total) { progress.Update(done, total); };
-    if (!o.common.json)
-      observer.on_text = [](const std::string& text, const std::vector<TokenReport>&) {
-        fmt::print("{}", text);
-        std::fflush(stdout);
-      };
-    auto answer = (*engine)->Run(std::move(request), std::move(observer));
+    auto answer = (*engine)->Run(std::move(request), Watch(progress, !o.common.json));
     if (!answer.ok()) {
       // The turn is taken back, so that a question that does not fit leaves the conversation as it was.
       messages.pop_back();

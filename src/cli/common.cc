@@ -150,6 +150,17 @@ void Progress::Update(double done, double total) {
   std::fflush(stderr);
 }
 
+RequestObserver Watch(Progress& progress, bool print_text) {
+  RequestObserver observer;
+  observer.on_prefill = [&progress](int done, int total) { progress.Update(done, total); };
+  if (print_text)
+    observer.on_text = [](const std::string& text, const std::vector<TokenReport>&) {
+      fmt::print("{}", text);
+      std::fflush(stdout);
+    };
+  return observer;
+}
+
 json::object AnswerJson(const rag::GroundedAnswer& grounded, const std::string& model, bool logprobs) {
   const Answer& a = grounded.answer;
   json::object out{{"answer", a.text},

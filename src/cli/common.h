@@ -61,6 +61,9 @@ class Progress {
   std::unique_ptr<State> state_;
 };
 
+// Moves the bar while the prompt is read and, with print_text, prints the answer as it comes.
+RequestObserver Watch(Progress& progress, bool print_text);
+
 // The whole answer as CONTRACT-shaped JSON on one line of standard output.
 json::object AnswerJson(const rag::GroundedAnswer& answer, const std::string& model, bool logprobs);
 void PrintJson(const json::value& value);

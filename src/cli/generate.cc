@@ -27,14 +27,7 @@ int Generate(Options o) {
   request.echo = o.echo;
   request.use_cache = !o.common.no_cache;
   Progress progress("reading the prompt", o.common.quiet);
-  RequestObserver observer;
-  observer.on_prefill = [&](int done, int total) { progress.Update(done, total); };
-  if (!o.common.json)
-    observer.on_text = [](const std::string& text, const std::vector<TokenReport>&) {
-      fmt::print("{}", text);
-      std::fflush(stdout);
-    };
-  auto answer = (*engine)->Run(std::move(request), std::move(observer));
+  auto answer = (*engine)->Run(std::move(request), Watch(progress, !o.common.json));
   if (!answer.ok()) return Fail(answer.status());
   if (o.common.json) {
     const rag::GroundedAnswer grounded{.answer = std::move(*answer), .sources = {}, .citations = {}};
