@@ -115,7 +115,8 @@ class Session final : public Exchange, public std::enable_shared_from_this<Sessi
   }
   void Send(HttpResponse response) override {
     if (closed_ || !answering_) return;
-    out_ += Head(response, StrFormat("Content-Length: {}\r\n", response.body.size()));
+    const bool no_content = response.status == 204;
+    out_ += Head(response, no_content ? "" : StrFormat("Content-Length: {}\r\n", response.body.size()));
     if (!head_only_) out_ += response.body;
     ended_ = true;
     Pump();
