@@ -56,8 +56,8 @@ void MultiplyLastPanel(TileArgs t, int n_rows, int width, bool first) {
   }
 }
 
-// Copies kBytes of each row, kStageStride apart, and asks for the same of `next` along the way.
-// Weight rows often lie a power of two apart, so that a few bytes of each would all fall on the same lines of the
+// Few rows stage so many bytes of each weight row before they transpose them, a line further apart than they are long:
+// the rows themselves often lie a power of two apart, so that a little of each would all fall on the same lines of the
 // cache.
 inline constexpr size_t kStageBytes = 512, kStageStride = kStageBytes + 64;
 
@@ -70,6 +70,50 @@ HWY_INLINE void StageRow(const std::byte* from, size_t n_bytes, std::byte* to) {
   for (; i < n_bytes; ++i) target[i] = source[i];
 }
 
+// Asks the memory for the part of the next stage that corresponds to 16 bytes of each of kLanes rows at `offset`: whole
+// lines of a quarter of the rows.
+HWY_INLINE void PrefetchStage(const std::byte* next, size_t row_bytes, size_t offset) {
+  const std::byte* at = next + offset / 16 % 4 * (kLanes / 4) * row_bytes + offset / 64 * 64;
+  for (int i = 0; i < kLanes / 4; ++i, at += row_bytes) __builtin_prefetch(at, 0, 2);  // to the second level
+}
+
+// Continues kRows x kGroups chains by n_k staged inputs.
+template <class Columns, int kRows, int kGroups>
+HWY_INLINE void ContinueChains(const float* x, int64_t x_stride, const std::byte* stage, DType dtype, int n_k,
+                               const std::byte* next, size_t row_bytes, VF chains[kRows][kGroups]) {
+  const DF d;
+  int k = 0;
+  for (; k + Columns::kStep <= n_k; k += Columns::kStep) {
+    const size_t offset = static_cast<size_t>(k) * DTypeBytes(dtype);
+#pragma GCC unroll 16
+    for (int g = 0; g < kGroups; ++g) {
+      PrefetchStage(next + static_cast<size_t>(g * kLanes) * row_bytes, row_bytes, offset);
+      const std::byte* group = stage + static_cast<size_t>(g * kLanes) * kStageStride + offset;
+      VF v[Columns::kStep];
+      Columns::Load([&](int row) HWY_ATTR { return group + static_cast<size_t>(row) * kStageStride; }, v);
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 16
+        for (int i = 0; i < Columns::kStep; ++i) {
+          chains[r][g] = hn::MulAdd(hn::Set(d, x[r * x_stride + k + i]), v[i], chains[r][g]);
+        }
+      }
+    }
+  }
+  for (; k < n_k; ++k) {
+    for (int g = 0; g < kGroups; ++g) {
+      HWY_ALIGN float column[kLanes];
+      for (int i = 0; i < kLanes; ++i) {
+        const std::byte* row = stage + static_cast<size_t>(g * kLanes + i) * kStageStride;
+        column[i] = LoadElement(row, dtype, static_cast<size_t>(k));
+      }
+      for (int r = 0; r < kRows; ++r) {
+        chains[r][g] = hn::MulAdd(hn::Set(d, x[r * x_stride + k]), hn::Load(d, column), chains[r][g]);
+      }
+    }
+  }
+}
+
 // Few rows: the weights go through the transposition straight into the chains of kRows x kGroups vectors of outputs.
 // n_out is a multiple of kGroups * kLanes.
 template <class Columns, int kRows, int kGroups>
@@ -80,60 +124,25 @@ void StreamOutputs(const MatMulArgs& args, int row_begin, int out_begin, int n_o
   const size_t element_bytes = DTypeBytes(w.dtype), row_bytes = static_cast<size_t>(w.n_in) * element_bytes;
   const int stage_in = static_cast<int>(kStageBytes / element_bytes);
   for (int out = out_begin; out < out_begin + n_out; out += kOut) {
+    const std::byte* weights = w.data + static_cast<size_t>(out) * row_bytes;
     VF sums[kRows][kGroups] = {}, chains[kRows][kGroups] = {};
     for (int k0 = 0; k0 < w.n_in; k0 += stage_in) {
-      const int n_k = HWY_MIN(stage_in, w.n_in - k0);
-      const std::byte* weights =
-          w.data + static_cast<size_t>(out) * row_bytes + static_cast<size_t>(k0) * element_bytes;
-      const std::byte* next =
-          weights + (k0 + n_k < w.n_in ? kStageBytes : (kOut - 1) * row_bytes + n_k * element_bytes);
+      const size_t n_bytes = static_cast<size_t>(HWY_MIN(stage_in, w.n_in - k0)) * element_bytes;
+      const std::byte* from = weights + static_cast<size_t>(k0) * element_bytes;
+      const std::byte* next = k0 + stage_in < w.n_in ? from + kStageBytes : weights + kOut * row_bytes;
       for (int i = 0; i < kOut; ++i) {
-        StageRow(weights + static_cast<size_t>(i) * row_bytes, n_k * element_bytes,
-                 stage + static_cast<size_t>(i) * kStageStride);
+        StageRow(from + static_cast<size_t>(i) * row_bytes, n_bytes, stage + static_cast<size_t>(i) * kStageStride);
       }
-      if (k0 % kBlockIn == 0) {
+      if (k0 > 0 && k0 % kBlockIn == 0) {  // a block is complete
         for (int r = 0; r < kRows; ++r) {
           for (int g = 0; g < kGroups; ++g) {
-            sums[r][g] = k0 <= kBlockIn ? chains[r][g] : hn::Add(sums[r][g], chains[r][g]);
+            sums[r][g] = k0 == kBlockIn ? chains[r][g] : hn::Add(sums[r][g], chains[r][g]);
             chains[r][g] = hn::Zero(d);
           }
         }
       }
-      const float* x = args.x + row_begin * args.x_stride + k0;
-      int k = 0;
-      for (; k + Columns::kStep <= n_k; k += Columns::kStep) {
-        const size_t at = static_cast<size_t>(k) * element_bytes;  // two lines of `next` for each 16 bytes of 8 rows
-#pragma GCC unroll 16
-        for (int g = 0; g < kGroups; ++g) {
-          const std::byte* group = stage + static_cast<size_t>(g * kLanes) * kStageStride + at;
-          const std::byte* ahead =
-              next + static_cast<size_t>(g * kLanes + static_cast<int>(at / 16 % 4) * (kLanes / 4)) * row_bytes +
-              at / 64 * 64;
-#pragma GCC unroll 16
-          for (int i = 0; i < kLanes / 4; ++i) __builtin_prefetch(ahead + static_cast<size_t>(i) * row_bytes, 0, 2);
-          VF v[Columns::kStep];
-          Columns::Load([&](int row) HWY_ATTR { return group + static_cast<size_t>(row) * kStageStride; }, v);
-#pragma GCC unroll 16
-          for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 16
-            for (int i = 0; i < Columns::kStep; ++i) {
-              chains[r][g] = hn::MulAdd(hn::Set(d, x[r * args.x_stride + k + i]), v[i], chains[r][g]);
-            }
-          }
-        }
-      }
-      for (; k < n_k; ++k) {
-        for (int g = 0; g < kGroups; ++g) {
-          HWY_ALIGN float column[kLanes];
-          for (int i = 0; i < kLanes; ++i) {
-            column[i] = LoadElement(stage + static_cast<size_t>(g * kLanes + i) * kStageStride, w.dtype,
-                                    static_cast<size_t>(k));
-          }
-          for (int r = 0; r < kRows; ++r) {
-            chains[r][g] = hn::MulAdd(hn::Set(d, x[r * args.x_stride + k]), hn::Load(d, column), chains[r][g]);
-          }
-        }
-      }
+      ContinueChains<Columns, kRows, kGroups>(args.x + row_begin * args.x_stride + k0, args.x_stride, stage, w.dtype,
+                                              static_cast<int>(n_bytes / element_bytes), next, row_bytes, chains);
     }
     for (int r = 0; r < kRows; ++r) {
       for (int g = 0; g < kGroups; ++g) {
