@@ -95,6 +95,10 @@ TEST(ChatTemplate, BoundsWorkOutputAndNesting) {
       "{% set ns = namespace(s='x' * 1000000) %}{% for a in range(100000) %}{% set ns.t = ns.s | upper %}{% endfor %}");
   exhausted("{{ ('a' * 100000).replace('', 'bbbbbbbbbbbbbbbbbbbbbbbb') }}");
   exhausted("{{ range(0, 9000000000000000000) }}");
+  exhausted(
+      "{% set ns = namespace(l=1) %}{% for i in range(9999) %}{% for x in [ns.l] %}{% set ns.l = loop %}{% endfor %}{% "
+      "endfor %}");
+  exhausted("{% set t = 'a ' * 400000 %}{{ t.split() | length }}");
   for (const std::string& deep : {"{{ " + std::string(5000, '(') + "1" + std::string(5000, ')') + " }}",
                                   "{{ " + std::string(5000, '-') + "1 }}", "{{ " + std::string(5000, '[') + " }}"}) {
     EXPECT_FALSE(Render(deep).ok());
@@ -104,6 +108,20 @@ TEST(ChatTemplate, BoundsWorkOutputAndNesting) {
   EXPECT_FALSE(Render(chain + " }}").ok());
   EXPECT_FALSE(Render(blocks).ok());
   EXPECT_FALSE(Render(nots + "1 }}").ok());
+}
+
+TEST(ChatTemplate, LargeDocumentsPass) {
+  json::object input;
+  std::string text;
+  for (int i = 0; i < 100'000; ++i) text += "A line of a long document, \u00fc and more.\n";
+  input["text"] = text;
+  const auto parsed = ChatTemplate::Parse(
+                          "{{ '<' ~ text | trim ~ '>' }}{{ text[:10] }}{{ text.replace('line', 'row') | length }}{{ "
+                          "text | tojson | length }}")
+                          .value();
+  const auto output = parsed->Render(input);
+  ASSERT_TRUE(output.ok()) << output.status().message();
+  EXPECT_THAT(*output, HasSubstr(">A line of 3800000"));
 }
 
 TEST(ChatTemplate, NamespacesThatHoldEachOtherAreReleased) {

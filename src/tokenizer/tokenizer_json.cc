@@ -15,7 +15,7 @@ constexpr int64_t kMaxId = (int64_t{1} << 24) - 1;
 constexpr size_t kMaxGap =
     size_t{1} << 20;  // ids that the vocabulary may leave unused: tables are sized by the largest
 constexpr size_t kMaxAddedBytes = 1024;
-constexpr size_t kMaxFileBytes = size_t{256} << 20;
+constexpr size_t kMaxFileBytes = size_t{128} << 20;
 
 using Definition = ByteLevelTokenizer::Definition;
 

@@ -300,6 +300,7 @@ Result<Value> Indent(std::string_view name, const Value& value, const Arguments&
   const bool first = bound[1] && bound[1]->Truthy(), blank = bound[2] && bound[2]->Truthy();
   SW_ASSIGN_OR_RETURN(const std::string text, TextOf(value, budget));
   std::string out;
+  SW_RETURN_IF_ERROR(budget->ChargeElements(static_cast<size_t>(std::count(text.begin(), text.end(), '\n'))));
   const auto lines = Split(text, '\n');
   SW_RETURN_IF_ERROR(budget->ChargeString(text.size() + lines.size() * space.size()));
   for (size_t i = 0; i < lines.size(); ++i) {

@@ -33,7 +33,7 @@ Result<Value> CaseMethod(std::string_view name, const Value& self, const Argumen
   return Text(Capitalize(self.string()));
 }
 
-std::vector<Value> SplitAtSpace(std::string_view text, int64_t limit) {
+Result<std::vector<Value>> SplitAtSpace(std::string_view text, int64_t limit, Budget* budget) {
   std::vector<Value> pieces;
   size_t at = 0;
   const auto skip = [&](bool space) {
@@ -41,6 +41,7 @@ std::vector<Value> SplitAtSpace(std::string_view text, int64_t limit) {
   };
   for (skip(true); at < text.size(); skip(true)) {
     const size_t begin = at;
+    SW_RETURN_IF_ERROR(budget->ChargeElements(1));
     if (limit >= 0 && static_cast<int64_t>(pieces.size()) >= limit) {
       pieces.push_back(Value::String(std::string(text.substr(begin))));
       break;
@@ -61,13 +62,16 @@ Result<Value> SplitMethod(std::string_view name, const Value& self, const Argume
   const bool from_right = name == "rsplit";
   if (!bound[0] || bound[0]->is_none()) {
     if (from_right && limit >= 0) return Unimplemented("rsplit at white space with a limit");
-    return Value::MakeList(SplitAtSpace(text, limit), Value::Kind::kList, budget);
+    SW_ASSIGN_OR_RETURN(auto pieces, SplitAtSpace(text, limit, budget));
+    return Value::MakeList(std::move(pieces), Value::Kind::kList, budget);
   }
   SW_ASSIGN_OR_RETURN(const std::string separator, StringArgument(name, *bound[0]));
   if (separator.empty()) return InvalidArgument(StrFormat("{}: empty separator", name));
   std::vector<size_t> cuts;
-  for (size_t at = 0; (at = FindText(text, separator, at)) != std::string_view::npos; at += separator.size())
+  for (size_t at = 0; (at = FindText(text, separator, at)) != std::string_view::npos; at += separator.size()) {
+    SW_RETURN_IF_ERROR(budget->ChargeElements(1));
     cuts.push_back(at);
+  }
   if (limit >= 0 && cuts.size() > static_cast<size_t>(limit)) {
     const auto excess = static_cast<std::ptrdiff_t>(cuts.size()) - static_cast<std::ptrdiff_t>(limit);
     from_right ? cuts.erase(cuts.begin(), cuts.begin() + excess) : cuts.erase(cuts.end() - excess, cuts.end());
@@ -94,6 +98,7 @@ Result<Value> SplitLines(std::string_view name, const Value& self, const Argumen
     size_t next = at + CharacterBytes(text, at);
     if (c == '\r' && next < text.size() && text[next] == '\n') ++next;
     if (ends || next == text.size()) {
+      SW_RETURN_IF_ERROR(budget->ChargeElements(1));
       lines.push_back(Value::String(std::string(text.substr(begin, (keep || !ends ? next : at) - begin))));
       begin = next;
     }
@@ -134,10 +139,14 @@ Result<Value> FindMethod(std::string_view name, const Value& self, const Argumen
     for (size_t at = 0; (at = FindText(text, what, at)) != std::string_view::npos; at += what.size()) ++n;
     return Value::Int(n);
   }
-  size_t at = FindText(text, what);
-  if (name == "rfind")
-    for (size_t next = at; next != std::string_view::npos && next < text.size(); next = FindText(text, what, next + 1))
-      at = next;
+  size_t at = std::string_view::npos;
+  if (name == "rfind") {  // the first one of the reversed text: linear, unlike std::string_view::rfind
+    const std::string reversed(text.rbegin(), text.rend());
+    at = FindText(reversed, std::string(what.rbegin(), what.rend()));
+    if (at != std::string_view::npos) at = text.size() - at - what.size();
+  } else {
+    at = FindText(text, what);
+  }
   if (at != std::string_view::npos) return Value::Int(static_cast<int64_t>(CharacterCount(text.substr(0, at))));
   if (name == "index") return InvalidArgument("index: substring not found");
   return Value::Int(-1);
@@ -153,7 +162,7 @@ Result<Value> ReplaceMethod(std::string_view name, const Value& self, const Argu
   }
   const std::string_view text = self.string();
   std::string out;
-  size_t begin = 0, charged = 0;
+  size_t begin = 0;
   for (size_t at = 0; limit != 0; limit -= limit > 0) {
     at = FindText(text, old_text, at);
     if (at == std::string_view::npos) break;
@@ -165,10 +174,8 @@ Result<Value> ReplaceMethod(std::string_view name, const Value& self, const Argu
       if (at == text.size()) break;
       at += CharacterBytes(text, at);
     }
-    if (out.size() - charged > 4096) {
-      charged = out.size();
-      SW_RETURN_IF_ERROR(budget->ChargeString(charged));
-    }
+    if (out.size() > budget->max_string_bytes) return budget->ChargeString(out.size());
+    SW_RETURN_IF_ERROR(budget->Charge(1));
   }
   out += text.substr(begin);
   SW_RETURN_IF_ERROR(budget->ChargeString(out.size()));

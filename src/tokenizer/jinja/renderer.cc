@@ -1,5 +1,7 @@
 #include "tokenizer/jinja/renderer.h"
 
+#include <algorithm>
+
 #include "base/str.h"
 #include "tokenizer/jinja/filters.h"
 #include "tokenizer/jinja/lexer.h"
@@ -10,6 +12,7 @@ namespace {
 
 // Nested evaluations on the stack, over all macros: each takes a few hundred bytes, some kilobytes in sanitizer builds.
 constexpr int kMaxStackDepth = 500;
+constexpr size_t kNamespaceSteps = 50;  // they are kept until the end
 
 }  // namespace
 
@@ -139,6 +142,9 @@ Result<Renderer::Flow> Renderer::ExecFor(const Stmt& stmt) {
     return flow;
   }
   auto loop = std::make_shared<Loop>();
+  for (const Value& item : items) loop->depth = std::max(loop->depth, item.depth() + 1);
+  if (loop->depth > Value::kMaxDepth)
+    return At(stmt.offset, ResourceExhausted(StrFormat("values nested deeper than {}", Value::kMaxDepth)));
   loop->items = std::move(items);
   const Value loop_value = Value::Of(loop);
   scopes_.emplace_back();
@@ -394,6 +400,7 @@ Result<Value> Renderer::CallBuiltin(const Expr& call, Value::Builtin builtin, co
       return At(call.offset, CallDict(arguments, &budget_));
     case Value::Builtin::kNamespace: {
       SW_ASSIGN_OR_RETURN(const Value from, At(call.offset, CallDict(arguments, &budget_)));
+      SW_RETURN_IF_ERROR(At(call.offset, budget_.Charge(kNamespaceSteps)));
       auto name_space = std::make_shared<Namespace>();
       for (const auto& [key, value] : from.dict().items)
         if (key.is_string()) name_space->attributes[key.string()] = value;

@@ -13,6 +13,7 @@ namespace {
 
 constexpr size_t kBytesPerStep = 64;
 constexpr size_t kStepsPerElement = 2;
+constexpr size_t kCharacterElements = 4;  // a character as a value of its own takes as much memory as so many members
 
 // Equal keys give equal texts, across the kinds that Python holds equal.
 Result<std::string> KeyOf(const Value& key) {
@@ -198,6 +199,7 @@ const Method& Value::method() const { return *static_cast<const Method*>(object_
 int Value::depth() const {
   if (is_sequence()) return static_cast<const List*>(object_.get())->depth;
   if (kind_ == Kind::kDict) return dict().depth;
+  if (kind_ == Kind::kLoop) return loop().depth;
   if (kind_ == Kind::kMethod) return method().self.depth() + 1;
   return 0;
 }
@@ -380,7 +382,7 @@ Result<std::vector<Value>> Iterate(const Value& value, Budget* budget) {
       return items;
     case Value::Kind::kString: {
       const std::string_view text = value.string();
-      SW_RETURN_IF_ERROR(budget->ChargeElements(text.size()));
+      SW_RETURN_IF_ERROR(budget->ChargeElements(text.size() * kCharacterElements));
       for (size_t i = 0; i < text.size();) {
         const size_t length = CharacterBytes(text, i);
         items.push_back(Value::String(std::string(text.substr(i, length))));
@@ -459,33 +461,59 @@ Result<Value> GetItem(const Value& value, const Value& key, Budget* budget) {
   return Value::Undefined(StrFormat("an item of a {}", KindName(value)));
 }
 
-Result<Value> GetSlice(const Value& value, const Value& begin, const Value& end, const Value& step, Budget* budget) {
-  if (value.is_undefined()) return UndefinedError(value);
-  std::vector<Value> all;
-  if (value.kind() == Value::Kind::kList || value.kind() == Value::Kind::kTuple || value.is_string()) {
-    SW_ASSIGN_OR_RETURN(all, Iterate(value, budget));
-  } else {
-    return Value::Undefined(StrFormat("a slice of a {}", KindName(value)));
+namespace {
+
+// The indices that begin:end:step selects of n members: those of a loop from first to last, exclusive, by stride.
+struct Selection {
+  int64_t first = 0, last = 0, stride = 1;
+
+  template <typename Each>
+  void ForEach(const Each& each) const {
+    for (int64_t i = first; stride > 0 ? i < last : i > last; i += stride) each(static_cast<size_t>(i));
   }
+};
+
+Result<Selection> Select(int64_t n, const Value& begin, const Value& end, const Value& step) {
   for (const Value* bound : {&begin, &end, &step})
     if (!bound->is_none() && !bound->is_integral())
       return InvalidArgument(StrFormat("a slice bound is {}, expected an int", KindName(*bound)));
   const int64_t stride = step.is_none() ? 1 : step.integer();
   if (stride == 0) return InvalidArgument("the step of a slice is 0");
-  const auto n = static_cast<int64_t>(all.size());
   const auto clamp = [&](const Value& bound, int64_t otherwise) {
     if (bound.is_none()) return otherwise;
     const int64_t at = bound.integer() < 0 ? std::max(bound.integer(), -n - 1) + n : std::min(bound.integer(), n);
     return stride > 0 ? std::clamp<int64_t>(at, 0, n) : std::clamp<int64_t>(at, -1, n - 1);
   };
-  const int64_t first = clamp(begin, stride > 0 ? 0 : n - 1), last = clamp(end, stride > 0 ? n : -1);
+  Selection selection;
+  selection.first = clamp(begin, stride > 0 ? 0 : n - 1);
+  selection.last = clamp(end, stride > 0 ? n : -1);
+  selection.stride = std::clamp<int64_t>(stride, -n - 1, n + 1);  // so that the loop cannot overflow
+  return selection;
+}
+
+}  // namespace
+
+Result<Value> GetSlice(const Value& value, const Value& begin, const Value& end, const Value& step, Budget* budget) {
+  if (value.is_undefined()) return UndefinedError(value);
+  if (value.is_string()) {
+    const std::string_view text = value.string();
+    SW_RETURN_IF_ERROR(budget->ChargeString(text.size()));
+    SW_ASSIGN_OR_RETURN(const Selection selection,
+                        Select(static_cast<int64_t>(CharacterCount(text)), begin, end, step));
+    std::vector<uint32_t> starts;  // of the characters
+    for (size_t i = 0; i < text.size(); i += CharacterBytes(text, i)) starts.push_back(static_cast<uint32_t>(i));
+    std::string kept;
+    selection.ForEach([&](size_t i) { kept += text.substr(starts[i], CharacterBytes(text, starts[i])); });
+    return Value::String(std::move(kept));
+  }
+  if (value.kind() != Value::Kind::kList && value.kind() != Value::Kind::kTuple)
+    return Value::Undefined(StrFormat("a slice of a {}", KindName(value)));
+  const std::vector<Value>& items = value.items();
+  SW_ASSIGN_OR_RETURN(const Selection selection, Select(static_cast<int64_t>(items.size()), begin, end, step));
+  SW_RETURN_IF_ERROR(budget->ChargeElements(items.size()));
   std::vector<Value> kept;
-  const int64_t bounded = std::clamp<int64_t>(stride, -n - 1, n + 1);  // so that the loop cannot overflow
-  for (int64_t i = first; bounded > 0 ? i < last : i > last; i += bounded) kept.push_back(all[static_cast<size_t>(i)]);
-  if (!value.is_string()) return Value::MakeList(std::move(kept), value.kind(), budget);
-  std::string text;
-  for (const Value& c : kept) text += c.string();
-  return Value::String(std::move(text));
+  selection.ForEach([&](size_t i) { kept.push_back(items[i]); });
+  return Value::MakeList(std::move(kept), value.kind(), budget);
 }
 
 }  // namespace spanwise::jinja

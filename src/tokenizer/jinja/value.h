@@ -129,6 +129,7 @@ struct Namespace {
 struct Loop {
   std::vector<Value> items;
   size_t index0 = 0;
+  int depth = 1;  // a loop over loops holds them as a list would
 };
 
 struct Method {

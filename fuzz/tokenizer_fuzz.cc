@@ -1,0 +1,34 @@
+// tokenizer.json and, after a NUL, a text: whatever is accepted encodes within bounds and covers the text in order.
+#include <string_view>
+
+#include "base/check.h"
+#include "base/str.h"
+#include "tokenizer/tokenizer.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const std::string_view input(reinterpret_cast<const char*>(data), size);
+  const size_t cut = input.find('\0');
+  const std::string_view text =
+      cut == std::string_view::npos ? "It's 12 o'clock <s> \u00e9\u0301!" : input.substr(cut + 1);
+  const auto tokenizer = spanwise::Tokenizer::FromJson(input.substr(0, cut), "fuzz");
+  if (!tokenizer.ok()) return 0;
+  for (const bool parse_special : {true, false}) {
+    const auto tokens = (*tokenizer)->EncodeWithOffsets(text, parse_special);
+    const auto ids = (*tokenizer)->Encode(text, parse_special);
+    SW_CHECK(tokens.ok() == ids.ok());
+    if (!tokens.ok()) continue;
+    SW_CHECK(tokens->size() == ids->size());
+    uint32_t begin = 0;
+    for (size_t i = 0; i < tokens->size(); ++i) {
+      const spanwise::EncodedToken& token = (*tokens)[i];
+      SW_CHECK(token.id == (*ids)[i] && token.id >= 0 && token.id < (*tokenizer)->vocab_size());
+      SW_CHECK(token.begin >= begin && token.begin < token.end && token.end <= text.size());
+      begin = token.begin;
+    }
+    SW_CHECK(spanwise::IsValidUtf8((*tokenizer)->Decode(*ids, true)));
+  }
+  size_t covered = 0;
+  for (const auto& piece : (*tokenizer)->SplitAtSpecials(text)) covered += piece.text.size();
+  SW_CHECK(covered == text.size());
+  return 0;
+}
