@@ -3,7 +3,8 @@
 
     tokenizer_vectors.py OUT_DIR
 
-For each tokenizer: NAME.json (a tokenizer.json) and NAME.jsonl, one line a text: text, then ids and offsets (in bytes)
+For the bundled model's tokenizer (pocket.jsonl only, with the sample documents as further texts) and for each of those trained
+here: NAME.json (a tokenizer.json) and NAME.jsonl, one line a text: text, then ids and offsets (in bytes)
 with added tokens found in the text ("special") and with all text plain ("plain", where that differs; the library is given
 the same file without its added tokens), and what the ids decode to where that is not the text. The training text is made here from word lists, so everything can be written again from nothing.
 """
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-GPT2 = None  # ByteLevel's own expression
+ROOT = Path(__file__).resolve().parents[2]
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 QWEN2 = LLAMA3.replace("{1,3}", "")
 O200K = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
@@ -157,18 +158,22 @@ def decode(tokenizer, ids):
 
 def main(out):
     total = 0
-    for name, tokenizer in tokenizers():
+    pocket = Tokenizer.from_file(str(ROOT / "models/pocket/tokenizer.json"))
+    for name, tokenizer in itertools.chain(tokenizers(), [("pocket", pocket)]):
         definition = json.loads(tokenizer.to_str())
         if name in ("gpt2", "digits"):  # merges as older files write them
             definition["model"]["merges"] = [" ".join(pair) for pair in definition["model"]["merges"]]
         source = json.dumps(definition, ensure_ascii=False, separators=(",", ":"))
-        (Path(out) / f"{name}.json").write_text(source + "\n", encoding="utf-8", newline="\n")
+        if name != "pocket":
+            (Path(out) / f"{name}.json").write_text(source + "\n", encoding="utf-8", newline="\n")
         tokenizer = Tokenizer.from_str(source)
         plain = Tokenizer.from_str(json.dumps(definition | {"added_tokens": []}))
         draw = random.Random(3)
         chosen = list(texts(draw))
-        if name.startswith(("split_", "digit", "gpt2_", "o200k")):
+        if name.startswith(("split_", "digit", "gpt2_", "o200k", "pocket")):
             chosen = chosen[::5]
+        if name == "pocket":
+            chosen += [path.read_text(encoding="utf-8") for path in sorted((ROOT / "examples/documents").iterdir())]
         with open(Path(out) / f"{name}.jsonl", "w", encoding="utf-8", newline="\n") as file:
             for text in chosen:
                 record = {"text": text, "special": vectors(tokenizer, text)}
