@@ -261,11 +261,11 @@ TEST_F(HttpTest, AClientThatLeavesCancels) {
 
 TEST_F(HttpTest, AClientThatDoesNotReadIsDropped) {
   HttpOptions http;
-  http.max_unsent_bytes = 20'000;
-  http.io_timeout = milliseconds(500);
+  http.max_unsent_bytes = 1'000'000;
   Serve(http, {.max_queued = 4, .per_token = milliseconds(0)});
   Client client(port());
-  client.Send(Chat(std::string(200'000, 'x'), R"(,"stream":true)"));  // some 50 MB of events
+  // Some 50 MB of events, far more than sockets buffer.
+  client.Send(Chat(std::string(20'000, 'x'), R"(,"stream":true,"max_tokens":20000,"logprobs":true,"top_logprobs":20)"));
   EXPECT_TRUE(Soon([&] { return backend_->stats().cancelled == 1; }));
 }
 
