@@ -23,13 +23,13 @@
 namespace spanwise {
 
 struct EngineOptions {
-  std::string model;                    // a folder in the Hugging Face layout
+  std::string model;                         // a folder in the Hugging Face layout
   std::optional<std::string> dtype = {};     // weights: "f32" or "bf16"; absent: as stored
   std::optional<std::string> kv_dtype = {};  // "f32" or "bf16"; absent: f32 when dtype is f32, else bf16
-  int threads = 0;                      // 0: one per CPU
-  size_t kv_memory_bytes = 0;           // budget of kept KV; 0: a quarter of the machine's memory
-  int max_queued = 256;                 // requests that may wait; one more is ResourceExhausted
-  int step_tokens = 512;                // prompt tokens encoded in one step; never changes results
+  int threads = 0;                           // 0: one per CPU
+  size_t kv_memory_bytes = 0;                // budget of kept KV; 0: a quarter of the machine's memory
+  int max_queued = 256;                      // requests that may wait; one more is ResourceExhausted
+  int step_tokens = 512;                     // prompt tokens encoded in one step; never changes results
 };
 
 struct Request {

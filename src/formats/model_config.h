@@ -18,19 +18,20 @@ struct RopeConfig {
   enum class Scaling { kNone, kLinear, kLlama3, kYarn };
   double theta = 10000.0;
   Scaling scaling = Scaling::kNone;
-  double factor = 1.0;                 // linear, llama3, yarn
-  double low_freq_factor = 1.0;        // llama3
-  double high_freq_factor = 4.0;       // llama3
-  int original_max_positions = 0;      // llama3, yarn
-  double beta_fast = 32.0;             // yarn
-  double beta_slow = 1.0;              // yarn
-  std::optional<double> attention_factor;  // yarn: multiplies cosines and sines; absent: 0.1 ln(factor) + 1 (or mscale's)
+  double factor = 1.0;             // linear, llama3, yarn
+  double low_freq_factor = 1.0;    // llama3
+  double high_freq_factor = 4.0;   // llama3
+  int original_max_positions = 0;  // llama3, yarn
+  double beta_fast = 32.0;         // yarn
+  double beta_slow = 1.0;          // yarn
+  std::optional<double>
+      attention_factor;  // yarn: multiplies cosines and sines; absent: 0.1 ln(factor) + 1 (or mscale's)
   std::optional<double> mscale, mscale_all_dim;  // yarn
-  bool truncate = true;                // yarn: round the correction range to whole dimensions
+  bool truncate = true;                          // yarn: round the correction range to whole dimensions
 };
 
 struct ModelConfig {
-  std::string model_type;              // llama, mistral, qwen2, qwen3
+  std::string model_type;  // llama, mistral, qwen2, qwen3
   int n_layers = 0;
   int hidden_dim = 0;
   int ffn_dim = 0;
@@ -41,15 +42,15 @@ struct ModelConfig {
   int max_positions = 0;
   float norm_eps = 1e-5f;
   bool tie_embeddings = false;
-  bool qkv_bias = false;               // q, k, v projections have a bias (Qwen2; Llama with attention_bias)
-  bool output_bias = false;            // so does the attention output projection (Llama with attention_bias)
+  bool qkv_bias = false;     // q, k, v projections have a bias (Qwen2; Llama with attention_bias)
+  bool output_bias = false;  // so does the attention output projection (Llama with attention_bias)
   bool mlp_bias = false;
-  bool qk_norm = false;                // RMSNorm over each head of q and k before rotation (Qwen3)
-  std::vector<int> windows;            // [n_layers] sliding window of each layer in tokens, 0 for full attention
+  bool qk_norm = false;      // RMSNorm over each head of q and k before rotation (Qwen3)
+  std::vector<int> windows;  // [n_layers] sliding window of each layer in tokens, 0 for full attention
   RopeConfig rope;
-  std::vector<int> eos_ids;            // may be empty
+  std::vector<int> eos_ids;  // may be empty
   std::optional<int> bos_id;
-  std::optional<DType> stored_dtype;   // "torch_dtype" / "dtype", a hint only
+  std::optional<DType> stored_dtype;  // "torch_dtype" / "dtype", a hint only
 };
 
 // Parses config.json (and, when not empty, generation_config.json, whose EOS ids win). `where` begins every message.

@@ -16,19 +16,20 @@ namespace spanwise {
 
 // The tensors of a model folder by name. Immutable, thread-safe; views live as long as the object.
 //
-// Every header is checked before anything is handed out: header length inside the file and at most 100 MB, JSON object of
-// {dtype, shape, data_offsets}, shape product x dtype size equal to the range, ranges inside the file, not
+// Every header is checked before anything is handed out: header length inside the file and at most 100 MB, JSON object
+// of {dtype, shape, data_offsets}, shape product x dtype size equal to the range, ranges inside the file, not
 // overlapping and without holes, names unique over all shards, and shards exactly as the index says. Tensors of other
-// dtypes than F32/F16/BF16 are listed in `unsupported` and cannot be read. Corruption names the file, tensor, value found and
-// value expected.
+// dtypes than F32/F16/BF16 are listed in `unsupported` and cannot be read. Corruption names the file, tensor, value
+// found and value expected.
 class SafetensorsModel {
  public:
   // `folder` holds model.safetensors, or model.safetensors.index.json and its shards.
   static Result<std::shared_ptr<const SafetensorsModel>> Open(const std::string& folder);
 
   // One file's bytes; `name` is used in messages. For tests and fuzzing.
-  static Result<std::map<std::string, TensorView>> ParseHeader(std::span<const std::byte> file, std::string_view name,
-                                                               std::map<std::string, std::string>* unsupported = nullptr);
+  static Result<std::map<std::string, TensorView>> ParseHeader(
+      std::span<const std::byte> file, std::string_view name,
+      std::map<std::string, std::string>* unsupported = nullptr);
 
   // NotFound when there is no such tensor; Unimplemented when its dtype is not one of ours.
   Result<TensorView> Find(const std::string& name) const;

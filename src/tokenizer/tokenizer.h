@@ -20,14 +20,15 @@ struct EncodedToken {
 // Immutable after loading; thread-safe.
 class Tokenizer {
  public:
-  // `tokenizer_json` is the file's text. Unimplemented names a component this engine does not do (docs/formats/tokenizer.md
-  // lists what it does); InvalidArgument/Corruption name what is wrong. `where` begins every message.
+  // `tokenizer_json` is the file's text. Unimplemented names a component this engine does not do
+  // (docs/formats/tokenizer.md lists what it does); InvalidArgument/Corruption name what is wrong. `where` begins every
+  // message.
   static Result<std::shared_ptr<const Tokenizer>> FromJson(std::string_view tokenizer_json, std::string_view where);
   virtual ~Tokenizer() = default;
 
-  // With parse_special, special and other added tokens that occur literally in the text become their ids; without it they
-  // are plain text, as text from users and documents must be. Invalid UTF-8 is InvalidArgument naming the byte.
-  // No BOS or other template token is ever added here.
+  // With parse_special, special and other added tokens that occur literally in the text become their ids; without it
+  // they are plain text, as text from users and documents must be. Invalid UTF-8 is InvalidArgument naming the byte. No
+  // BOS or other template token is ever added here.
   virtual Result<std::vector<int32_t>> Encode(std::string_view text, bool parse_special) const = 0;
   virtual Result<std::vector<EncodedToken>> EncodeWithOffsets(std::string_view text, bool parse_special) const = 0;
 
@@ -36,7 +37,7 @@ class Tokenizer {
   virtual std::string TokenBytes(int32_t id, bool keep_special = false) const = 0;
   std::string Decode(const std::vector<int32_t>& ids, bool keep_special = false) const;
 
-  virtual int vocab_size() const = 0;  // largest id + 1
+  virtual int vocab_size() const = 0;                                     // largest id + 1
   virtual std::optional<int32_t> IdOf(std::string_view token) const = 0;  // special and added tokens by content
   virtual bool IsSpecial(int32_t id) const = 0;
   // Splits text at literal special tokens: alternating pieces in order. Used to cut a rendered template.
