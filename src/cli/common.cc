@@ -170,7 +170,7 @@ json::object AnswerJson(const rag::GroundedAnswer& grounded, const std::string& 
                    {"usage", rag::UsageJson(a.usage)},
                    {"timings", rag::TimingsJson(a.timings)},
                    {"citations", rag::CitationsJson(grounded.citations)}};
-  if (logprobs) out["logprobs"] = rag::LogprobsJson(a.tokens);
+  if (size_t offset = 0; logprobs) out["logprobs"] = rag::CompletionLogprobs(a.tokens, &offset);
   return out;
 }
 

@@ -17,6 +17,7 @@
 #include "base/str.h"
 #include "engine/executor.h"
 #include "engine/generation.h"
+#include "kernels/ops.h"
 #include "model/weights.h"
 #include "prompt/chat_format.h"
 #include "prompt/labels.h"
@@ -119,6 +120,7 @@ class EngineImpl final : public Engine {
 
  private:
   Status Load(const EngineOptions& options) {
+    SW_RETURN_IF_ERROR(ops::SelectIsa(""));  // a wrong SPANWISE_ISA is said here, not met in the first step
     if (options.step_tokens < 1)
       return InvalidArgument(StrFormat("step_tokens is {}, expected at least 1", options.step_tokens));
     if (options.threads < 0 || options.threads > 1024)

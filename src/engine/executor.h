@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
-#include "kv/context.h"
+#include "kv/run.h"
 #include "kv/span_store.h"
 #include "model/transformer.h"
 #include "prompt/plan.h"

@@ -5,7 +5,7 @@
 #include <numeric>
 #include <random>
 
-#include "kv/context.h"
+#include "kv/run.h"
 #include "kv/span_store.h"
 
 namespace spanwise {

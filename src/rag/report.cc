@@ -52,21 +52,25 @@ std::string TokenJsonText(std::string_view bytes) {
   return text;
 }
 
-json::object LogprobsJson(const std::vector<TokenReport>& tokens) {
-  json::array texts, logprobs, tops, offsets;
-  size_t offset = 0;
+json::object CompletionLogprobs(std::span<const TokenReport> tokens, size_t* offset) {
+  json::array texts, logprobs, top, offsets;
   for (const TokenReport& token : tokens) {
-    texts.push_back(json::string(TokenJsonText(token.token)));
-    logprobs.push_back(token.logprob ? json::value(*token.logprob) : json::value(nullptr));
-    json::object top;
-    for (const TokenAlternative& a : token.alternatives) top[TokenJsonText(a.token)] = a.logprob;
-    tops.push_back(token.logprob ? json::value(std::move(top)) : json::value(nullptr));
-    offsets.push_back(offset);
-    offset += token.token.size();
+    texts.emplace_back(TokenJsonText(token.token));
+    logprobs.push_back(token.logprob ? json::value(double{*token.logprob}) : json::value(nullptr));
+    offsets.emplace_back(*offset);
+    for (const char c : token.token) *offset += (static_cast<unsigned char>(c) & 0xC0) != 0x80 ? 1 : 0;
+    if (token.alternatives.empty()) {
+      top.push_back(nullptr);
+      continue;
+    }
+    json::object alternatives;  // of two tokens that look alike the more probable one stays
+    for (const TokenAlternative& a : token.alternatives)
+      alternatives.emplace(TokenJsonText(a.token), double{a.logprob});
+    top.push_back(std::move(alternatives));
   }
   return {{"tokens", std::move(texts)},
           {"token_logprobs", std::move(logprobs)},
-          {"top_logprobs", std::move(tops)},
+          {"top_logprobs", std::move(top)},
           {"text_offset", std::move(offsets)}};
 }
 

@@ -126,7 +126,7 @@ class Api::Run : public std::enable_shared_from_this<Run> {
   std::optional<json::object> Logprobs(std::span<const TokenReport> tokens) {
     n_reported_ += tokens.size();
     if (!logprobs_) return {};
-    return setup_.chat ? ChatLogprobs(tokens) : CompletionLogprobs(tokens, &text_offset_);
+    return setup_.chat ? ChatLogprobs(tokens) : rag::CompletionLogprobs(tokens, &text_offset_);
   }
 
   void OnText(const std::string& text, const std::vector<TokenReport>& tokens) {

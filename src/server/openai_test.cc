@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "rag/report.h"
 #include "server/response.h"
 
 namespace spanwise::server {
@@ -259,7 +260,7 @@ TEST(Response, CompletionLogprobsCountCharacters) {
       {.id = 3, .token = "\xbc", .logprob = -0.2f, .alternatives = {}},
       {.id = 4, .token = "n", .logprob = -0.3f, .alternatives = {}}};
   size_t offset = 0;
-  const json::object out = CompletionLogprobs(tokens, &offset);
+  const json::object out = rag::CompletionLogprobs(tokens, &offset);
   EXPECT_EQ(out.at("text_offset"), (json::array{0, 2, 3, 3}));
   EXPECT_EQ(offset, 4u);
   EXPECT_TRUE(out.at("token_logprobs").at(0).is_null());

@@ -92,28 +92,6 @@ json::object ChatLogprobs(std::span<const TokenReport> tokens) {
   return {{"content", std::move(content)}, {"refusal", nullptr}};
 }
 
-json::object CompletionLogprobs(std::span<const TokenReport> tokens, size_t* offset) {
-  json::array texts, logprobs, top, offsets;
-  for (const TokenReport& token : tokens) {
-    texts.emplace_back(rag::TokenJsonText(token.token));
-    logprobs.push_back(LogprobJson(token.logprob));
-    offsets.emplace_back(*offset);
-    for (const char c : token.token) *offset += (static_cast<unsigned char>(c) & 0xC0) != 0x80 ? 1 : 0;
-    if (token.alternatives.empty()) {
-      top.push_back(nullptr);
-      continue;
-    }
-    json::object alternatives;  // of two tokens that look alike the more probable one stays
-    for (const TokenAlternative& a : token.alternatives)
-      alternatives.emplace(rag::TokenJsonText(a.token), double{a.logprob});
-    top.push_back(std::move(alternatives));
-  }
-  return {{"tokens", std::move(texts)},
-          {"token_logprobs", std::move(logprobs)},
-          {"top_logprobs", std::move(top)},
-          {"text_offset", std::move(offsets)}};
-}
-
 json::object ChatResponse(const Envelope& envelope, const rag::GroundedAnswer& grounded, bool logprobs) {
   const Answer& answer = grounded.answer;
   json::object out = ChunkHead(envelope, "chat.completion");
@@ -139,7 +117,7 @@ json::object CompletionResponse(const Envelope& envelope, const std::vector<Answ
     const Answer& answer = answers[i];
     size_t offset = 0;
     json::value logprobs_json = nullptr;
-    if (logprobs) logprobs_json = CompletionLogprobs(answer.tokens, &offset);
+    if (logprobs) logprobs_json = rag::CompletionLogprobs(answer.tokens, &offset);
     choices.push_back(json::object{{"index", i},
                                    {"text", ReplaceInvalidUtf8(answer.text)},
                                    {"logprobs", std::move(logprobs_json)},

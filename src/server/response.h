@@ -33,9 +33,6 @@ json::object SpanwiseJson(const Answer& answer);
 
 // {"content": [{"token", "logprob", "bytes", "top_logprobs"}]}
 json::object ChatLogprobs(std::span<const TokenReport> tokens);
-// {"tokens", "token_logprobs", "top_logprobs", "text_offset"}. text_offset counts characters from *offset, which moves
-// on.
-json::object CompletionLogprobs(std::span<const TokenReport> tokens, size_t* offset);
 
 json::object ChatResponse(const Envelope& envelope, const rag::GroundedAnswer& grounded, bool logprobs);
 json::object CompletionResponse(const Envelope& envelope, const std::vector<Answer>& answers, bool logprobs);

@@ -1,4 +1,4 @@
-#include "kv/context.h"
+#include "kv/run.h"
 
 #include <algorithm>
 #include <cstring>
@@ -77,17 +77,6 @@ SpanKey Run::Seal(SpanStore& store) {
   // The half-full end is offered too; it stays this run's to continue, in rows that the span does not cover.
   const auto rest = tokens.subspan(static_cast<size_t>(n_sealed_), static_cast<size_t>(n_ready_ - n_sealed_));
   return store.Publish(sealed_parent_, rest, block_at(n_sealed_))->key;
-}
-
-std::vector<KvRun> Context::View(int tail_tokens) const {
-  std::vector<KvRun> runs;
-  for (size_t i = 0; i < placements_.size(); ++i) {
-    const Placement& p = placements_[i];
-    const bool tail = i + 1 == placements_.size();
-    if (!tail && p.run->n_ready() == 0) continue;
-    runs.push_back(p.run->View(p.base, tail ? tail_tokens : p.run->n_ready()));
-  }
-  return runs;
 }
 
 }  // namespace spanwise

@@ -1,4 +1,4 @@
-// A context: the list of placed runs that a sequence attends, the last of which grows.
+// A run: tokens encoded one after another, of which a beginning may come from the store and the end may grow.
 #pragma once
 
 #include <cstdint>
@@ -56,27 +56,6 @@ class Run {
   std::vector<std::shared_ptr<KvBlock>> own_;       // the blocks after those
   std::vector<const std::byte*> blocks_;            // all, in order
   std::vector<std::byte*> writable_;                // the same; nullptr for reused spans
-};
-
-// The placed runs of one sequence. Runs may be shared between contexts; only the last may grow, by its owner.
-struct Placement {
-  std::shared_ptr<Run> run;
-  int base = 0;
-};
-
-class Context {
- public:
-  void Place(std::shared_ptr<Run> run, int base) { placements_.push_back({std::move(run), base}); }
-
-  const std::vector<Placement>& placements() const { return placements_; }
-  Run& tail() { return *placements_.back().run; }
-  int tail_base() const { return placements_.back().base; }
-
-  // Every run's ready tokens, and of the last run the first `tail_tokens`: what a row of the tail may read.
-  std::vector<KvRun> View(int tail_tokens) const;
-
- private:
-  std::vector<Placement> placements_;
 };
 
 }  // namespace spanwise
