@@ -37,11 +37,11 @@ Status Inspect(Options o) {
       .n_layers = c.n_layers, .n_kv_heads = c.n_kv_heads, .head_dim = c.head_dim, .dtype = DType::kBf16};
   const size_t kv_bytes = kv.BlockBytes() / kKvBlockTokens;
   json::array tensors, memory;
-  for (const auto& [name, t] : weights->files().tensors()) {
+  for (const StoredTensor& t : weights->source().Tensors()) {
     json::array shape;
     for (const int64_t d : t.shape) shape.push_back(d);
     tensors.push_back(
-        json::object{{"name", name}, {"dtype", json::string(DTypeName(t.dtype))}, {"shape", std::move(shape)}});
+        json::object{{"name", t.name}, {"dtype", json::string(WeightTypeName(t.type))}, {"shape", std::move(shape)}});
   }
   for (int tokens = 1024; tokens <= c.max_positions; tokens *= 2)
     memory.push_back(json::object{{"context_tokens", tokens},

@@ -1,26 +1,13 @@
 #include "model/weights.h"
 
+#include <algorithm>
 #include <cstring>
+#include <functional>
 
-#include "base/file.h"
 #include "base/str.h"
 
 namespace spanwise {
 namespace {
-
-std::vector<float> Widen(const TensorView& tensor) {
-  std::vector<float> out(static_cast<size_t>(tensor.n_elements()));
-  for (size_t i = 0; i < out.size(); ++i) {
-    if (tensor.dtype == DType::kF32) {
-      std::memcpy(&out[i], tensor.data + 4 * i, 4);
-    } else {
-      uint16_t half;
-      std::memcpy(&half, tensor.data + 2 * i, 2);
-      out[i] = tensor.dtype == DType::kBf16 ? Bf16ToFloat(half) : F16ToFloat(half);
-    }
-  }
-  return out;
-}
 
 std::string ShapeText(const std::vector<int64_t>& shape) { return StrFormat("[{}]", fmt::join(shape, ", ")); }
 
@@ -28,18 +15,12 @@ std::string ShapeText(const std::vector<int64_t>& shape) { return StrFormat("[{}
 
 class ModelWeights::Loader {
  public:
-  Loader(ModelWeights& model, std::string folder, std::optional<DType> dtype, ThreadPool& pool)
-      : m_(model), folder_(std::move(folder)), dtype_(dtype), pool_(pool) {}
+  Loader(ModelWeights& model, std::string path, std::optional<DType> dtype, ThreadPool& pool)
+      : m_(model), path_(std::move(path)), dtype_(dtype), pool_(pool) {}
 
   Status Load() {
-    const std::string config_path = folder_ + "/config.json", generation_path = folder_ + "/generation_config.json";
-    SW_ASSIGN_OR_RETURN(const std::string config, ReadFile(config_path, kMaxConfigBytes));
-    std::string generation;
-    if (FileExists(generation_path)) {
-      SW_ASSIGN_OR_RETURN(generation, ReadFile(generation_path, kMaxConfigBytes));
-    }
-    SW_ASSIGN_OR_RETURN(m_.config_, ParseModelConfig(config, generation, config_path));
-    SW_ASSIGN_OR_RETURN(m_.files_, SafetensorsModel::Open(folder_));
+    SW_ASSIGN_OR_RETURN(m_.source_, WeightSource::Open(path_));
+    m_.config_ = m_.source_->config();
 
     const ModelConfig& c = m_.config_;
     const int q_dim = c.n_heads * c.head_dim, kv_dim = c.n_kv_heads * c.head_dim;
@@ -68,44 +49,69 @@ class ModelWeights::Loader {
       SW_RETURN_IF_ERROR(LinearLayer(at + "mlp.up_proj", c.ffn_dim, c.hidden_dim, c.mlp_bias, &w.up));
       SW_RETURN_IF_ERROR(LinearLayer(at + "mlp.down_proj", c.hidden_dim, c.ffn_dim, c.mlp_bias, &w.down));
     }
-    Digest(config);
+    Digest();
     return Status::Ok();
   }
 
  private:
-  static constexpr size_t kMaxConfigBytes = size_t{16} << 20;
-
-  Result<TensorView> Find(const std::string& name, std::vector<int64_t> shape) {
-    auto tensor = m_.files_->Find(name);
-    if (!tensor.ok()) return tensor.status().WithContext(folder_);
+  Result<StoredTensor> Find(const std::string& name, std::vector<int64_t> shape) {
+    auto tensor = m_.source_->Find(name);
+    if (!tensor.ok()) return tensor.status().WithContext(path_);
     if (tensor->shape != shape)
-      return Corruption(StrFormat("{}: tensor {} has shape {}, config.json asks for {}", folder_, name,
+      return Corruption(StrFormat("{}: tensor {} has shape {}, the configuration asks for {}", path_, tensor->name,
                                   ShapeText(tensor->shape), ShapeText(shape)));
-    m_.n_parameters_ += static_cast<size_t>(tensor->n_elements());
-    m_.n_bytes_ += tensor->n_bytes();
+    m_.n_parameters_ += tensor->n_elements();
     return tensor;
   }
 
   Status Matrix(const std::string& name, int n_out, int n_in, WeightMatrix* out) {
-    SW_ASSIGN_OR_RETURN(const TensorView tensor, Find(name, {n_out, n_in}));
-    *out = {tensor.data, tensor.dtype, n_out, n_in};
-    if (tensor.dtype == DType::kF32 && dtype_ == DType::kBf16) {
-      std::vector<uint16_t>& rounded = m_.converted_.emplace_back(static_cast<size_t>(tensor.n_elements()));
-      pool_.ParallelFor(static_cast<size_t>(n_out), [&](size_t row) {
-        for (size_t i = row * static_cast<size_t>(n_in); i < (row + 1) * static_cast<size_t>(n_in); ++i) {
-          float value;
-          std::memcpy(&value, tensor.data + 4 * i, 4);
-          rounded[i] = FloatToBf16(value);
-        }
-      });
-      *out = {reinterpret_cast<const std::byte*>(rounded.data()), DType::kBf16, n_out, n_in};
+    SW_ASSIGN_OR_RETURN(const StoredTensor tensor, Find(name, {n_out, n_in}));
+    const std::optional<DType> plain = PlainDType(tensor.type);
+    const bool round = plain == DType::kF32 && dtype_ == DType::kBf16;
+    if (plain && !round && tensor.interleaved_heads == 0) {
+      *out = {tensor.data, *plain, n_out, n_in};
+    } else if (plain && !round && *plain != DType::kF32) {
+      *out = {Reorder(tensor), *plain, n_out, n_in};
+    } else if (plain ? round : dtype_ != DType::kF32) {
+      *out = {Convert(tensor, m_.converted_, FloatToBf16), DType::kBf16, n_out, n_in};
+    } else {
+      *out = {Convert(tensor, m_.widened_, std::identity()), DType::kF32, n_out, n_in};
     }
+    m_.n_bytes_ += tensor.n_elements() * DTypeBytes(out->dtype);
+    widened_blocks_ |= !plain && out->dtype == DType::kF32;
     return Status::Ok();
   }
 
+  // A copy of 16-bit rows in the order of the model.
+  const std::byte* Reorder(const StoredTensor& tensor) {
+    std::vector<uint16_t>& copy = m_.converted_.emplace_back(tensor.n_elements());
+    const size_t n_in = static_cast<size_t>(tensor.shape[1]);
+    pool_.ParallelFor(static_cast<size_t>(tensor.shape[0]), [&](size_t row) {
+      std::memcpy(&copy[row * n_in], tensor.data + 2 * n_in * tensor.StoredRow(row), 2 * n_in);
+    });
+    return reinterpret_cast<const std::byte*>(copy.data());
+  }
+
+  // A copy, added to `copies`, of the rows in the order of the model: widened to float32 and passed through `element`.
+  template <typename Element, typename Function>
+  const std::byte* Convert(const StoredTensor& tensor, std::deque<std::vector<Element>>& copies, Function element) {
+    std::vector<Element>& copy = copies.emplace_back(tensor.n_elements());
+    const size_t n_in = static_cast<size_t>(tensor.shape[1]), row_bytes = WeightBytes(tensor.type, n_in);
+    pool_.ParallelFor(static_cast<size_t>(tensor.shape[0]), [&](size_t row) {
+      std::vector<float> wide(n_in);
+      Widen(tensor.type, tensor.data + row_bytes * tensor.StoredRow(row), n_in, wide.data());
+      std::transform(wide.begin(), wide.end(), copy.begin() + static_cast<ptrdiff_t>(row * n_in), element);
+    });
+    return reinterpret_cast<const std::byte*>(copy.data());
+  }
+
   Status Vector(const std::string& name, int n, std::vector<float>* out) {
-    SW_ASSIGN_OR_RETURN(const TensorView tensor, Find(name, {n}));
-    *out = Widen(tensor);
+    SW_ASSIGN_OR_RETURN(const StoredTensor tensor, Find(name, {n}));
+    std::vector<float> wide(static_cast<size_t>(n));
+    Widen(tensor.type, tensor.data, wide.size(), wide.data());
+    out->resize(wide.size());
+    for (size_t i = 0; i < wide.size(); ++i) (*out)[i] = wide[tensor.StoredRow(i)];
+    m_.n_bytes_ += wide.size() * sizeof(float);
     return Status::Ok();
   }
 
@@ -114,32 +120,35 @@ class ModelWeights::Loader {
     return bias ? Vector(name + ".bias", n_out, &out->bias) : Status::Ok();
   }
 
-  void Digest(std::string_view config) {
-    const auto& tensors = m_.files_->tensors();
-    std::vector<std::pair<std::string, TensorView>> list(tensors.begin(), tensors.end());
-    std::vector<Hash256> hashes(list.size());
-    pool_.ParallelFor(list.size(), [&](size_t i) {
-      const TensorView& t = list[i].second;
+  void Digest() {
+    const std::vector<StoredTensor> tensors = m_.source_->Tensors();
+    std::vector<Hash256> hashes(tensors.size());
+    pool_.ParallelFor(tensors.size(), [&](size_t i) {
+      const StoredTensor& t = tensors[i];
       Hasher hasher;
-      hasher.Field(list[i].first).Field(DTypeName(t.dtype)).Field(ShapeText(t.shape));
+      hasher.Field(t.name).Field(WeightTypeName(t.type)).Field(ShapeText(t.shape));
       hashes[i] = hasher.Field(std::string_view(reinterpret_cast<const char*>(t.data), t.n_bytes())).Finish();
     });
     Hasher all;
-    all.Field(config).Field(m_.embedding_.dtype == DType::kBf16 && dtype_ == DType::kBf16 ? "bf16" : "stored");
+    all.Field(m_.source_->ConfigBytes());
+    all.Field(m_.embedding_.dtype == DType::kBf16 && dtype_ == DType::kBf16 ? "bf16"
+              : widened_blocks_                                             ? "f32"
+                                                                            : "stored");
     for (const Hash256& hash : hashes) all.Field(hash);
     m_.digest_ = all.Finish();
   }
 
   ModelWeights& m_;
-  std::string folder_;
+  std::string path_;
   std::optional<DType> dtype_;
   ThreadPool& pool_;
+  bool widened_blocks_ = false;
 };
 
-Result<std::shared_ptr<const ModelWeights>> ModelWeights::Load(const std::string& folder, std::optional<DType> dtype,
+Result<std::shared_ptr<const ModelWeights>> ModelWeights::Load(const std::string& path, std::optional<DType> dtype,
                                                                ThreadPool& pool) {
   auto model = std::make_shared<ModelWeights>();
-  SW_RETURN_IF_ERROR(Loader(*model, folder, dtype, pool).Load());
+  SW_RETURN_IF_ERROR(Loader(*model, path, dtype, pool).Load());
   return std::shared_ptr<const ModelWeights>(std::move(model));
 }
 

@@ -10,7 +10,7 @@
 #include "base/hash.h"
 #include "base/thread_pool.h"
 #include "formats/model_config.h"
-#include "formats/safetensors.h"
+#include "formats/weight_source.h"
 #include "kernels/ops.h"
 #include "spanwise/status.h"
 
@@ -29,14 +29,15 @@ struct LayerWeights {
   Linear gate, up, down;
 };
 
-// Matrices stay in the memory-mapped files unless the asked dtype makes them smaller (float32 to bf16: one converted
-// copy). Immutable after loading; thread-safe.
+// Matrices stay in the memory-mapped files unless they must be converted: float32 when bf16 is asked for, block types,
+// and rows that a file keeps in another order get one copy. Immutable after loading; thread-safe.
 class ModelWeights {
  public:
-  // `folder` holds config.json and safetensors. With dtype bf16, float32 matrices are rounded; 16-bit ones are used as
-  // they are with any dtype, since widening them is exact.
+  // `path` is a folder with config.json and safetensors, or a GGUF file. With dtype bf16, float32 matrices are rounded;
+  // 16-bit ones are used as they are with any dtype, since widening them is exact. Block types become float32 with
+  // dtype f32, else bf16.
   // NotFound, Corruption, InvalidArgument or Unimplemented name the file, tensor or field.
-  static Result<std::shared_ptr<const ModelWeights>> Load(const std::string& folder, std::optional<DType> dtype,
+  static Result<std::shared_ptr<const ModelWeights>> Load(const std::string& path, std::optional<DType> dtype,
                                                           ThreadPool& pool);
 
   // Random bf16 weights of a Llama shape, in memory: for measuring speed. No biases, no QK-norm.
@@ -50,19 +51,20 @@ class ModelWeights {
   // SHA-256 over the configuration and every tensor's name, dtype, shape and bytes: part of every span's address.
   const Hash256& digest() const { return digest_; }
   size_t n_parameters() const { return n_parameters_; }
-  size_t n_bytes() const { return n_bytes_; }
+  size_t n_bytes() const { return n_bytes_; }  // in memory, mapped files included
   DType matrix_dtype() const { return embedding_.dtype; }
   // REQUIRES: loaded from files.
-  const SafetensorsModel& files() const { return *files_; }
+  const WeightSource& source() const { return *source_; }
 
  private:
   class Loader;
   ModelConfig config_;
-  std::shared_ptr<const SafetensorsModel> files_;
+  std::unique_ptr<const WeightSource> source_;
   WeightMatrix embedding_, head_;
   std::vector<float> final_norm_;
   std::vector<LayerWeights> layers_;
   std::deque<std::vector<uint16_t>> converted_;
+  std::deque<std::vector<float>> widened_;
   Hash256 digest_;
   size_t n_parameters_ = 0, n_bytes_ = 0;
 };

@@ -1,0 +1,67 @@
+#include "formats/weight_source.h"
+
+#include "base/file.h"
+#include "formats/safetensors.h"
+
+namespace spanwise {
+namespace {
+
+constexpr size_t kMaxConfigBytes = size_t{16} << 20;
+
+StoredTensor FromView(const std::string& name, const TensorView& view) {
+  return {.name = name, .data = view.data, .type = StoredAs(view.dtype), .shape = view.shape, .interleaved_heads = 0};
+}
+
+class SafetensorsSource final : public WeightSource {
+ public:
+  static Result<std::unique_ptr<const WeightSource>> Open(const std::string& folder) {
+    auto source = std::make_unique<SafetensorsSource>();
+    const std::string path = folder + "/config.json", generation_path = folder + "/generation_config.json";
+    SW_ASSIGN_OR_RETURN(source->config_bytes_, ReadFile(path, kMaxConfigBytes));
+    std::string generation;
+    if (FileExists(generation_path)) {
+      SW_ASSIGN_OR_RETURN(generation, ReadFile(generation_path, kMaxConfigBytes));
+    }
+    SW_ASSIGN_OR_RETURN(source->config_, ParseModelConfig(source->config_bytes_, generation, path));
+    SW_ASSIGN_OR_RETURN(source->files_, SafetensorsModel::Open(folder));
+    return std::unique_ptr<const WeightSource>(std::move(source));
+  }
+
+  Result<StoredTensor> Find(const std::string& name) const override {
+    SW_ASSIGN_OR_RETURN(const TensorView view, files_->Find(name));
+    return FromView(name, view);
+  }
+
+  std::vector<StoredTensor> Tensors() const override {
+    std::vector<StoredTensor> all;
+    for (const auto& [name, view] : files_->tensors()) all.push_back(FromView(name, view));
+    return all;
+  }
+
+  std::string ConfigBytes() const override { return config_bytes_; }
+
+ private:
+  std::string config_bytes_;
+  std::shared_ptr<const SafetensorsModel> files_;
+};
+
+}  // namespace
+
+size_t StoredTensor::n_elements() const {
+  size_t n = 1;
+  for (const int64_t d : shape) n *= static_cast<size_t>(d);
+  return n;
+}
+
+size_t StoredTensor::StoredRow(size_t row) const {
+  if (interleaved_heads == 0) return row;
+  const size_t head_rows = static_cast<size_t>(shape[0]) / static_cast<size_t>(interleaved_heads);
+  const size_t begin = row / head_rows * head_rows, within = row - begin, half = head_rows / 2;
+  return begin + (within < half ? 2 * within : 2 * (within - half) + 1);
+}
+
+Result<std::unique_ptr<const WeightSource>> WeightSource::Open(const std::string& path) {
+  return SafetensorsSource::Open(path);
+}
+
+}  // namespace spanwise
