@@ -31,13 +31,22 @@ LLAMA = BASE | {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "e
 MISTRAL = BASE | {"architectures": ["MistralForCausalLM"], "model_type": "mistral", "eos_token_id": 2}
 QWEN2 = BASE | {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "rms_norm_eps": 1e-6}
 QWEN3 = BASE | {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "rms_norm_eps": 1e-6}
+GEMMA = {k: v for k, v in BASE.items() if k != "hidden_act"} | {
+    "hidden_activation": "gelu_pytorch_tanh", "head_dim": 24, "query_pre_attn_scalar": 20, "sliding_window": 32,
+    "num_hidden_layers": 4, "hidden_size": 48, "intermediate_size": 64, "num_attention_heads": 3, "num_key_value_heads": 1,
+    "rms_norm_eps": 1e-6, "tie_word_embeddings": True, "eos_token_id": 1}
+PHI3 = BASE | {"architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "eos_token_id": 2, "pad_token_id": 0,
+               "original_max_position_embeddings": MAX_POSITIONS}
+QWEN3_MOE = BASE | {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "hidden_size": 48, "head_dim": 16,
+                    "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "decoder_sparse_step": 1}
 
 
 def yarn(**more):
     return {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64} | more
 
 
-# config: config.json as published models write it. stored: dtype of the weights' file. eos: generation_config.json's.
+# config: config.json as published models write it. seed: of weights and prompts, such that no token of a mixture stands so
+# near the border between two experts that rounding to bfloat16 sends it to the other. stored: dtype of the weights' file. eos: generation_config.json's.
 MODELS = {
     "llama2": dict(config=LLAMA | {"hidden_size": 48, "intermediate_size": 80, "num_attention_heads": 3,
                                    "num_key_value_heads": 3}, stored="float32"),
@@ -68,23 +77,70 @@ MODELS = {
         "head_dim": 16, "attention_bias": True, "rope_theta": None, "rope_parameters": yarn(rope_theta=1000000.0),
         "use_sliding_window": True, "sliding_window": 40, "max_window_layers": 1,
         "layer_types": ["full_attention", "sliding_attention"]}, stored="bfloat16"),
+    "gemma2": dict(config=GEMMA | {"architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2",
+                                   "attn_logit_softcapping": 5.0, "final_logit_softcapping": 6.0}, stored="bfloat16"),
+    "gemma3": dict(config=GEMMA | {"architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text",
+                                   "rope_theta": 1000000.0, "rope_local_base_freq": 10000.0, "sliding_window_pattern": 3,
+                                   "rope_scaling": {"rope_type": "linear", "factor": 8.0}}, stored="bfloat16"),
+    "phi3": dict(config=PHI3 | {"sliding_window": 40}, stored="bfloat16"),
+    # Phi-4-mini's ways: a part of each head turns, and the longrope factors of the original length.
+    "phi4_mini": dict(config=PHI3 | {"partial_rotary_factor": 0.75, "tie_word_embeddings": True,
+                                     "original_max_position_embeddings": 384, "rope_scaling": {
+        "type": "longrope", "short_factor": [1.0, 1.05, 1.2, 1.5, 2.0, 3.0], "long_factor": [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]}},
+        stored="bfloat16"),
+    "olmo2": dict(config=BASE | {"architectures": ["Olmo2ForCausalLM"], "model_type": "olmo2", "rope_theta": 500000.0,
+                                 "rms_norm_eps": 1e-6, "eos_token_id": 5}, stored="bfloat16"),
+    "smollm3": dict(config=BASE | {"architectures": ["SmolLM3ForCausalLM"], "model_type": "smollm3", "num_hidden_layers": 4,
+                                   "hidden_size": 48, "num_attention_heads": 3, "num_key_value_heads": 1, "eos_token_id": 3,
+                                   "rope_theta": 5000000.0, "tie_word_embeddings": True, "no_rope_layer_interval": 2,
+                                   "pad_token_id": 0}, stored="bfloat16"),
+    "granite": dict(config=BASE | {"architectures": ["GraniteForCausalLM"], "model_type": "granite", "attention_bias": True,
+                                   "embedding_multiplier": 2.5, "residual_multiplier": 0.8, "attention_multiplier": 0.3,
+                                   "logits_scaling": 2.0, "tie_word_embeddings": True, "eos_token_id": 0}, stored="bfloat16"),
+    "qwen3_moe": dict(config=QWEN3_MOE | {"norm_topk_prob": True, "mlp_only_layers": [], "eos_token_id": 11}, stored="bfloat16"),
+    "qwen3_moe_mixed": dict(config=QWEN3_MOE | {"norm_topk_prob": False, "mlp_only_layers": [1], "num_hidden_layers": 3,
+                                                "hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 1},
+                            stored="bfloat16", seed=2000),
+    "mixtral": dict(config=BASE | {"architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "hidden_size": 48,
+                                   "intermediate_size": 64, "num_attention_heads": 3, "num_key_value_heads": 1,
+                                   "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None,
+                                   "eos_token_id": 2}, stored="bfloat16"),
 }
 
 
 def draw(name, shape, config, generator):
     """Random weights of one tensor, scaled by what it does."""
     noise = torch.randn(shape, generator=generator, dtype=torch.float64)
-    if name.endswith("norm.weight"):
-        return 1 + 0.2 * noise
+    gemma = config["model_type"].startswith("gemma")
+    if name.endswith("norm.weight"):                # Gemma stores gains less 1, and multiplies embeddings by sqrt(hidden)
+        return 0.2 * noise + (1 if not gemma else 2 if "post_" in name else 0)
     if name.endswith(".bias"):
         return 0.3 * noise
     # Tied embeddings also make the logits; layers outweigh them there, or every token would predict itself.
     tied = config.get("tie_word_embeddings")
     if "embed_tokens" in name:
-        return noise * (0.5 if tied else 1.0)
+        return noise * (0.25 if gemma else 0.5 if tied else 1.0)
     layer_gain = 2.0 if tied else 1.0
-    gain = {"o_proj": layer_gain, "down_proj": layer_gain, "lm_head": 4.0}.get(name.split(".")[-2], 1.0)
+    gain = {"o_proj": layer_gain, "down_proj": layer_gain, "w2": layer_gain, "lm_head": 4.0}.get(name.split(".")[-2], 1.0)
+    if name.endswith((".mlp.gate.weight", "moe.gate.weight")):  # a router: experts chosen with a clear lead
+        gain = 3.0
     return noise * gain / math.sqrt(shape[1])
+
+
+def published(model, config):
+    """{name: shape} of the tensors as published files have them: transformers keeps the experts of a layer in one."""
+    mixtral = config["model_type"] == "mixtral"
+    for name, p in model.named_parameters():
+        if mixtral:
+            name = name.replace(".mlp.", ".block_sparse_moe.")
+        if not name.endswith(("experts.gate_up_proj", "experts.down_proj")):
+            yield name, p.shape
+            continue
+        stem, last = name.rsplit(".", 1)
+        both = last == "gate_up_proj"
+        for e in range(p.shape[0]):
+            for part in ("w1", "w3") if both and mixtral else ("gate_proj", "up_proj") if both else ("w2",) if mixtral else ("down_proj",):
+                yield f"{stem}.{e}.{part}.weight", (p.shape[1] // (2 if both else 1), p.shape[2])
 
 
 def write_model(folder, config, eos, stored, shard_bytes, seed):
@@ -100,8 +156,8 @@ def write_model(folder, config, eos, stored, shard_bytes, seed):
         empty = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
     generator = torch.Generator().manual_seed(seed)
     tied = config.get("tie_word_embeddings")
-    tensors = {name: draw(name, p.shape, config, generator).to(getattr(torch, stored))
-               for name, p in empty.named_parameters() if not (tied and name == "lm_head.weight")}
+    tensors = {name: draw(name, shape, config, generator).to(getattr(torch, stored))
+               for name, shape in published(empty, config) if not (tied and name == "lm_head.weight")}
     if not shard_bytes:
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
         return
@@ -122,7 +178,7 @@ def write_model(folder, config, eos, stored, shard_bytes, seed):
 
 
 def load(folder, dtype):
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager", experts_implementation="eager")
     return model.eval()
 
 
@@ -205,8 +261,9 @@ def main(argv):
         if len(argv) > 2 and name not in argv[2:]:
             continue
         folder = Path(argv[1], name)
-        write_model(folder, spec["config"], spec.get("eos"), spec["stored"], spec.get("shard_bytes"), seed=1000 + i)
-        write_vectors(folder, seed=1000 + i)
+        seed = spec.get("seed", 1000 + i)
+        write_model(folder, spec["config"], spec.get("eos"), spec["stored"], spec.get("shard_bytes"), seed)
+        write_vectors(folder, seed)
 
 
 if __name__ == "__main__":

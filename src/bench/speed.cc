@@ -111,7 +111,13 @@ Result<ModelConfig> ParseShape(const std::string& shape) {
   c.head_dim = c.hidden_dim / c.n_heads;
   c.vocab_size = shape == "8b" ? 128256 : 32000;
   c.max_positions = 131072;
-  c.windows.assign(static_cast<size_t>(c.n_layers), 0);
+  c.rotary_dim = c.head_dim;
+  c.attention_scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim));
+  c.ropes = {RopeConfig{}};
+  const auto n_layers = static_cast<size_t>(c.n_layers);
+  c.windows.assign(n_layers, 0);
+  c.layer_ropes.assign(n_layers, 0);
+  c.layer_experts.assign(n_layers, false);
   return c;
 }
 

@@ -23,6 +23,8 @@ std::string_view ScalingName(RopeConfig::Scaling scaling) {
       return "llama3";
     case RopeConfig::Scaling::kYarn:
       return "yarn";
+    case RopeConfig::Scaling::kDivided:
+      return "divided";
   }
   return "?";
 }
@@ -59,8 +61,8 @@ Status Inspect(Options o) {
                    {"head_dim", c.head_dim},
                    {"vocabulary", c.vocab_size},
                    {"context_tokens", c.max_positions},
-                   {"rope_theta", c.rope.theta},
-                   {"rope_scaling", json::string(ScalingName(c.rope.scaling))},
+                   {"rope_theta", c.ropes[0].theta},
+                   {"rope_scaling", json::string(ScalingName(c.ropes[0].scaling))},
                    {"kv_bytes_per_token", kv_bytes},
                    {"compose", json::array{"exact", "set"}},
                    {"memory", std::move(memory)},

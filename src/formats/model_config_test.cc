@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "base/json.h"
 #include "base/str.h"
 
@@ -53,12 +55,12 @@ TEST(ModelConfig, Llama) {
   EXPECT_EQ(c.head_dim, 8);
   EXPECT_EQ(c.n_kv_heads, 2);
   EXPECT_FLOAT_EQ(c.norm_eps, 1e-5f);
-  EXPECT_FALSE(c.tie_embeddings || c.qkv_bias || c.output_bias || c.mlp_bias || c.qk_norm);
+  EXPECT_FALSE(c.tie_embeddings || c.qkv_bias || c.output_bias || c.mlp_bias || c.qk_norm != QkNorm::kNone);
   EXPECT_THAT(c.windows, ElementsAre(0, 0, 0, 0));
-  EXPECT_EQ(c.rope.scaling, RopeConfig::Scaling::kLlama3);
-  EXPECT_EQ(c.rope.theta, 500000.0);
-  EXPECT_EQ(c.rope.factor, 8.0);
-  EXPECT_EQ(c.rope.original_max_positions, 8192);
+  EXPECT_EQ(c.ropes[0].scaling, RopeConfig::Scaling::kLlama3);
+  EXPECT_EQ(c.ropes[0].theta, 500000.0);
+  EXPECT_EQ(c.ropes[0].factor, 8.0);
+  EXPECT_EQ(c.ropes[0].original_max_positions, 8192);
   EXPECT_THAT(c.eos_ids, ElementsAre(2, 3));
   EXPECT_EQ(c.bos_id, 1);
   EXPECT_EQ(c.stored_dtype, DType::kBf16);
@@ -69,7 +71,7 @@ TEST(ModelConfig, DefaultsOfTheFamilies) {
       Parse(Config("llama", {{"num_key_value_heads", "-"}, {"rms_norm_eps", "-"}, {"hidden_act", "-"}})).value();
   EXPECT_EQ(llama.n_kv_heads, 8);
   EXPECT_FLOAT_EQ(llama.norm_eps, 1e-6f);
-  EXPECT_EQ(llama.rope.theta, 10000.0);
+  EXPECT_EQ(llama.ropes[0].theta, 10000.0);
   EXPECT_TRUE(llama.eos_ids.empty());
   EXPECT_EQ(llama.bos_id, std::nullopt);
   EXPECT_EQ(Parse(Config("mistral", {{"num_key_value_heads", "-"}})).value().n_kv_heads, 8);
@@ -85,9 +87,9 @@ TEST(ModelConfig, BiasesAndNormsOfTheFamilies) {
   EXPECT_TRUE(llama.qkv_bias && llama.output_bias && llama.mlp_bias && llama.tie_embeddings);
   const auto qwen2 = Parse(Config("qwen2")).value();
   EXPECT_TRUE(qwen2.qkv_bias);
-  EXPECT_FALSE(qwen2.output_bias || qwen2.mlp_bias || qwen2.qk_norm);
+  EXPECT_FALSE(qwen2.output_bias || qwen2.mlp_bias || qwen2.qk_norm != QkNorm::kNone);
   const auto qwen3 = Parse(Config("qwen3")).value();
-  EXPECT_TRUE(qwen3.qk_norm);
+  EXPECT_EQ(qwen3.qk_norm, QkNorm::kHead);
   EXPECT_FALSE(qwen3.qkv_bias || qwen3.output_bias);
 }
 
@@ -115,10 +117,11 @@ TEST(ModelConfig, SlidingWindows) {
 }
 
 TEST(ModelConfig, SpellingsOfRope) {
-  EXPECT_EQ(Parse(Config("llama", {{"rope_scaling", "null"}})).value().rope.scaling, RopeConfig::Scaling::kNone);
-  EXPECT_EQ(Parse(Config("llama", {{"rope_scaling", R"({"type":"linear","factor":2})"}})).value().rope.factor, 2.0);
-  const auto v5 =
-      Parse(Config("llama", {{"rope_parameters", R"({"rope_theta":1000000.0,"rope_type":"default"})"}})).value().rope;
+  EXPECT_EQ(Parse(Config("llama", {{"rope_scaling", "null"}})).value().ropes[0].scaling, RopeConfig::Scaling::kNone);
+  EXPECT_EQ(Parse(Config("llama", {{"rope_scaling", R"({"type":"linear","factor":2})"}})).value().ropes[0].factor, 2.0);
+  const auto v5 = Parse(Config("llama", {{"rope_parameters", R"({"rope_theta":1000000.0,"rope_type":"default"})"}}))
+                      .value()
+                      .ropes[0];
   EXPECT_EQ(v5.theta, 1000000.0);
   EXPECT_EQ(v5.scaling, RopeConfig::Scaling::kNone);
   const auto yarn =
@@ -128,7 +131,7 @@ TEST(ModelConfig, SpellingsOfRope) {
               {{"rope_scaling",
                 R"({"type":"yarn","factor":4.0,"original_max_position_embeddings":128,"beta_fast":16,"mscale":0.7,"mscale_all_dim":1.0,"truncate":false})"}}))
           .value()
-          .rope;
+          .ropes[0];
   EXPECT_EQ(yarn.scaling, RopeConfig::Scaling::kYarn);
   EXPECT_EQ(yarn.original_max_positions, 128);
   EXPECT_EQ(yarn.beta_fast, 16.0);
@@ -139,11 +142,13 @@ TEST(ModelConfig, SpellingsOfRope) {
   // Without a factor YaRN stretches to the stated maximum; without an original maximum that is the stated one.
   EXPECT_EQ(Parse(Config("llama", {{"rope_scaling", R"({"rope_type":"yarn","original_max_position_embeddings":128})"}}))
                 .value()
-                .rope.factor,
+                .ropes[0]
+                .factor,
             4.0);
   EXPECT_EQ(Parse(Config("llama", {{"rope_scaling", R"({"rope_type":"yarn","factor":2})"}}))
                 .value()
-                .rope.original_max_positions,
+                .ropes[0]
+                .original_max_positions,
             512);
 }
 
@@ -156,6 +161,74 @@ TEST(ModelConfig, GenerationConfigDecidesTheEndTokens) {
   EXPECT_FALSE(Parse(Config("llama"), "{").ok());
 }
 
+TEST(ModelConfig, GemmaFamilies) {
+  const ModelConfig two = Parse(Config("gemma2", {{"head_dim", "8"}, {"sliding_window", "16"}})).value();
+  EXPECT_TRUE(two.tie_embeddings && two.norm_adds_one);
+  EXPECT_EQ(two.activation, Activation::kGeluTanh);
+  EXPECT_EQ(two.embedding_scale, 8);
+  EXPECT_EQ(two.attention_scale, 1.0f / 16);
+  EXPECT_EQ(two.attention_softcap, 50);
+  EXPECT_EQ(two.logit_softcap, 30);
+  EXPECT_THAT(two.windows, ElementsAre(16, 0, 16, 0));
+  EXPECT_EQ(Parse(Config("gemma2", {{"final_logit_softcapping", "null"}})).value().logit_softcap, 0);
+
+  const ModelConfig three = Parse(Config("gemma3_text", {{"num_hidden_layers", "6"},
+                                                         {"rope_scaling", R"({"rope_type":"linear","factor":8})"},
+                                                         {"rope_local_base_freq", "5000"}}))
+                                .value();
+  EXPECT_EQ(three.qk_norm, QkNorm::kHead);
+  EXPECT_EQ(three.attention_softcap, 0);
+  EXPECT_THAT(three.windows, ElementsAre(4096, 4096, 4096, 4096, 4096, 0));
+  EXPECT_THAT(three.layer_ropes, ElementsAre(1, 1, 1, 1, 1, 0));
+  ASSERT_EQ(three.ropes.size(), 2u);
+  EXPECT_EQ(three.ropes[0].theta, 1e6);
+  EXPECT_EQ(three.ropes[0].factor, 8);
+  EXPECT_EQ(three.ropes[1].theta, 5000);
+  EXPECT_EQ(three.ropes[1].scaling, RopeConfig::Scaling::kNone);
+
+  const std::string inner = Config("gemma3_text", {{"sliding_window", "7"}});
+  const ModelConfig whole =
+      Parse(R"({"model_type":"gemma3","eos_token_id":[1,106],"text_config":)" + inner + "}").value();
+  EXPECT_EQ(whole.tensor_prefix, "language_model.");
+  EXPECT_THAT(whole.windows, Each(7));
+  EXPECT_THAT(whole.eos_ids, ElementsAre(1, 106));
+}
+
+TEST(ModelConfig, PhiRotatesAPartAndStopsWhereItsFactorsChange) {
+  const ModelConfig c =
+      Parse(Config("phi3", {{"partial_rotary_factor", "0.75"},
+                            {"head_dim", "16"},
+                            {"original_max_position_embeddings", "128"},
+                            {"sliding_window", "64"},
+                            {"rope_scaling", R"({"type":"longrope","short_factor":[1,1,2,2,3,3],"long_factor":[9]})"}}))
+          .value();
+  EXPECT_EQ(c.rotary_dim, 12);
+  EXPECT_THAT(c.ropes[0].divisors, ElementsAre(1, 1, 2, 2, 3, 3));
+  EXPECT_NEAR(c.ropes[0].attention_factor.value(), std::sqrt(1 + std::log(4.0) / std::log(128.0)), 1e-12);
+  EXPECT_EQ(c.max_positions, 128);
+  EXPECT_THAT(c.note, HasSubstr("128 of 512 positions"));
+  EXPECT_EQ(c.names.fused_qkv, "self_attn.qkv_proj");
+  EXPECT_THAT(c.windows, Each(64));
+}
+
+TEST(ModelConfig, LayersWithoutPositionsAndLayersWithExperts) {
+  EXPECT_THAT(Parse(Config("smollm3")).value().layer_ropes, ElementsAre(0, 0, 0, ModelConfig::kNoRope));
+  EXPECT_THAT(Parse(Config("smollm3", {{"no_rope_layers", "[0,1,1,0]"}})).value().layer_ropes,
+              ElementsAre(ModelConfig::kNoRope, 0, 0, ModelConfig::kNoRope));
+  const ModelConfig qwen = Parse(Config("qwen3_moe", {{"decoder_sparse_step", "2"},
+                                                      {"mlp_only_layers", "[3]"},
+                                                      {"num_experts", "16"},
+                                                      {"moe_intermediate_size", "24"},
+                                                      {"norm_topk_prob", "true"}}))
+                               .value();
+  EXPECT_THAT(qwen.layer_experts, ElementsAre(false, true, false, false));
+  EXPECT_EQ(qwen.experts.n_experts, 16);
+  EXPECT_EQ(qwen.experts.n_active, 8);
+  EXPECT_EQ(qwen.experts.ffn_dim, 24);
+  EXPECT_TRUE(qwen.experts.normalise);
+  EXPECT_EQ(Parse(Config("mixtral", {{"num_local_experts", "4"}})).value().experts.n_active, 2);
+}
+
 TEST(ModelConfig, NamesFieldValueAndExpectation) {
   struct Case {
     std::string config, message;
@@ -166,7 +239,7 @@ TEST(ModelConfig, NamesFieldValueAndExpectation) {
       {"", "JSON ends too early"},
       {"[]", "holds an array, expected an object"},
       {"{}", "'model_type' is missing"},
-      {Config("gpt2"), "'model_type' is \"gpt2\", expected llama, mistral, qwen2 or qwen3", unimplemented},
+      {Config("gpt2"), "'model_type' is \"gpt2\", expected one of gemma2,", unimplemented},
       {Config("llama", {{"hidden_act", "\"gelu\""}}), "'hidden_act' is \"gelu\"", unimplemented},
       {Config("llama", {{"quantization_config", "{}"}}), "'quantization_config' is set", unimplemented},
       {Config("llama", {{"hidden_size", "-"}}), "'hidden_size' is missing, expected an integer from 1 to 1048576"},
@@ -190,7 +263,20 @@ TEST(ModelConfig, NamesFieldValueAndExpectation) {
       {Config("llama", {{"partial_rotary_factor", "0.5"}}), "'partial_rotary_factor' is 0.5", unimplemented},
       {Config("llama", {{"rope_scaling", R"({"rope_type":"dynamic","factor":2})"}}),
        "'rope_scaling': 'rope_type' is \"dynamic\"", unimplemented},
-      {Config("llama", {{"rope_scaling", R"({"type":"longrope"})"}}), "\"longrope\"", unimplemented},
+      {Config("llama", {{"rope_scaling", R"({"type":"longrope"})"}}), "'short_factor' is missing"},
+      {Config("phi3", {{"rope_scaling", R"({"type":"longrope","short_factor":[1,2]})"}}),
+       "'short_factor' has 2 members, expected 4"},
+      {Config("phi3", {{"rope_scaling", R"({"type":"su","short_factor":[1,2,0,4]})"}}), "'short_factor' is \"0\""},
+      {Config("phi3", {{"partial_rotary_factor", "0.4"}}), "'partial_rotary_factor' leaves 3 dimensions"},
+      {Config("gemma2", {{"hidden_activation", "\"relu\""}}), "'hidden_activation' is \"relu\"", unimplemented},
+      {Config("gemma3_text", {{"use_bidirectional_attention", "true"}}), "'use_bidirectional_attention'",
+       unimplemented},
+      {Config("gemma3"), "'text_config' is missing"},
+      {Config("granite", {{"logits_scaling", "0"}}), "'logits_scaling' is 0"},
+      {Config("smollm3", {{"no_rope_layers", "[1]"}}), "'no_rope_layers' has 1 members, expected 4"},
+      {Config("smollm3", {{"no_rope_layers", "[1,0,2,1]"}}), "'no_rope_layers' is \"2\""},
+      {Config("mixtral", {{"num_experts_per_tok", "9"}}), "'num_experts_per_tok' is 9"},
+      {Config("qwen3_moe", {{"mlp_only_layers", "[4]"}}), "'mlp_only_layers' is \"4\", expected layers from 0 to 3"},
       {Config("llama", {{"rope_scaling", R"({"type":"linear"})"}}), "'factor' is missing"},
       {Config("llama", {{"rope_scaling", R"({"type":"linear","factor":0.5})"}}), "'factor' is 0.5"},
       {Config("llama", {{"rope_scaling", R"({"type":"llama3","factor":2,"low_freq_factor":4,"high_freq_factor":4})"}}),

@@ -15,17 +15,18 @@ namespace {
 struct Path {
   decltype(&MatMul) mat_mul;
   decltype(&RmsNorm) rms_norm;
-  decltype(&SwiGlu) swi_glu;
+  decltype(&GatedUnit) gated_unit;
   decltype(&Add) add;
+  decltype(&ScaleAndCap) scale_and_cap;
   decltype(&EmbedRows) embed_rows;
   decltype(&StoreKv) store_kv;
   decltype(&SpanAttention) span_attention;
 };
 
-constexpr Path kRef = {ref::MatMul,    ref::RmsNorm, ref::SwiGlu,       ref::Add,
-                       ref::EmbedRows, ref::StoreKv, ref::SpanAttention};
-constexpr Path kCpu = {cpu::MatMul,    cpu::RmsNorm, cpu::SwiGlu,       cpu::Add,
-                       cpu::EmbedRows, cpu::StoreKv, cpu::SpanAttention};
+constexpr Path kRef = {ref::MatMul,      ref::RmsNorm,   ref::GatedUnit, ref::Add,
+                       ref::ScaleAndCap, ref::EmbedRows, ref::StoreKv,   ref::SpanAttention};
+constexpr Path kCpu = {cpu::MatMul,      cpu::RmsNorm,   cpu::GatedUnit, cpu::Add,
+                       cpu::ScaleAndCap, cpu::EmbedRows, cpu::StoreKv,   cpu::SpanAttention};
 
 // Both set by SelectIsa alone; null until then.
 std::atomic<const Path*> chosen_path = nullptr;
@@ -86,11 +87,16 @@ void RmsNorm(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, int
   Current().rms_norm(pool, x, x_stride, n_rows, dim, gain, eps, y, y_stride);
 }
 
-void SwiGlu(ThreadPool& pool, const float* gate, const float* up, int n_rows, int dim, float* out) {
-  Current().swi_glu(pool, gate, up, n_rows, dim, out);
+void GatedUnit(ThreadPool& pool, Activation activation, const float* gate, const float* up, int n_rows, int dim,
+               float* out) {
+  Current().gated_unit(pool, activation, gate, up, n_rows, dim, out);
 }
 
-void Add(ThreadPool& pool, float* x, const float* y, int64_t n) { Current().add(pool, x, y, n); }
+void Add(ThreadPool& pool, float* x, const float* y, float scale, int64_t n) { Current().add(pool, x, y, scale, n); }
+
+void ScaleAndCap(ThreadPool& pool, float* x, float scale, float cap, int64_t n) {
+  Current().scale_and_cap(pool, x, scale, cap, n);
+}
 
 void EmbedRows(ThreadPool& pool, const WeightMatrix& w, const int32_t* ids, int n_rows, float* out) {
   Current().embed_rows(pool, w, ids, n_rows, out);

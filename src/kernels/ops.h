@@ -20,6 +20,7 @@
 #include "base/thread_pool.h"
 #include "kernels/kv_view.h"
 #include "spanwise/status.h"
+#include "tensor/activation.h"
 #include "tensor/dtype.h"
 
 namespace spanwise {
@@ -70,8 +71,9 @@ struct AttentionShape {
   int n_heads = 0;
   KvGeometry kv;  // n_heads is a multiple of kv.n_kv_heads
   int layer = 0;
-  float scale = 0;  // multiplies q . k, usually 1 / sqrt(head_dim)
-  int window = 0;   // sliding window in tokens, 0 for none
+  float scale = 0;    // multiplies q . k, usually 1 / sqrt(head_dim)
+  int window = 0;     // sliding window in tokens, 0 for none
+  float softcap = 0;  // c: scaled scores become c tanh(score / c); 0 for none
 };
 
 namespace ops {
@@ -86,11 +88,15 @@ void MatMul(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, cons
 void RmsNorm(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, int dim, WeightVector gain, float eps,
              float* y, int64_t y_stride);
 
-// out[r, i] = silu(gate[r, i]) * up[r, i]; [n_rows, dim] dense; out may be gate.
-void SwiGlu(ThreadPool& pool, const float* gate, const float* up, int n_rows, int dim, float* out);
+// out[r, i] = activation(gate[r, i]) * up[r, i]; [n_rows, dim] dense; out may be gate.
+void GatedUnit(ThreadPool& pool, Activation activation, const float* gate, const float* up, int n_rows, int dim,
+               float* out);
 
-// x[r, i] += y[r, i]; n floats.
-void Add(ThreadPool& pool, float* x, const float* y, int64_t n);
+// x[i] += y[i] * scale, one rounding; n floats.
+void Add(ThreadPool& pool, float* x, const float* y, float scale, int64_t n);
+
+// x[i] = x[i] * scale, then cap * tanh(x[i] / cap) unless cap is 0; n floats.
+void ScaleAndCap(ThreadPool& pool, float* x, float scale, float cap, int64_t n);
 
 // out[r] = w[ids[r]] widened to float32; [n_rows, w.n_in]. REQUIRES: 0 <= ids[r] < w.n_out.
 void EmbedRows(ThreadPool& pool, const WeightMatrix& w, const int32_t* ids, int n_rows, float* out);

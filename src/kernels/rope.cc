@@ -15,9 +15,9 @@ Rotation::Rotation(int head_dim, std::vector<double> inverse_frequencies, double
 void Rotation::Fill(std::span<const int32_t> positions, float* cos, float* sin) const {
   for (const int32_t position : positions) {
     for (const double frequency : inverse_frequencies_) {
-      const double angle = position * frequency;
-      *cos++ = static_cast<float>(std::cos(angle) * attention_scale_);
-      *sin++ = static_cast<float>(std::sin(angle) * attention_scale_);
+      const double angle = position * frequency, scale = frequency == 0 ? 1 : attention_scale_;
+      *cos++ = static_cast<float>(std::cos(angle) * scale);
+      *sin++ = static_cast<float>(std::sin(angle) * scale);
     }
   }
 }

@@ -8,8 +8,9 @@
 namespace spanwise {
 
 // Rotates pair (i, i + head_dim / 2) at position p by the angle p * inverse_frequencies[i]. attention_scale multiplies
-// cosine and sine alike (YaRN's magnitude factor). Angles are reduced in double, so a table is good to float32's
-// precision at every int32 position, negative ones included. Immutable, thread-safe.
+// cosine and sine alike (YaRN's magnitude factor), except where the frequency is 0 and nothing turns. Angles are
+// reduced in double, so a table is good to float32's precision at every int32 position, negative ones included.
+// Immutable, thread-safe.
 class Rotation {
  public:
   // REQUIRES: inverse_frequencies.size() == head_dim / 2, head_dim even.

@@ -38,9 +38,9 @@ std::shared_ptr<const ModelWeights> ModelWeights::Random(const ModelConfig& conf
     w.k.weight = matrix(kv_dim, c.hidden_dim);
     w.v.weight = matrix(kv_dim, c.hidden_dim);
     w.output.weight = matrix(c.hidden_dim, q_dim);
-    w.gate.weight = matrix(c.ffn_dim, c.hidden_dim);
-    w.up.weight = matrix(c.ffn_dim, c.hidden_dim);
-    w.down.weight = matrix(c.hidden_dim, c.ffn_dim);
+    w.ffn.gate.weight = matrix(c.ffn_dim, c.hidden_dim);
+    w.ffn.up.weight = matrix(c.ffn_dim, c.hidden_dim);
+    w.ffn.down.weight = matrix(c.hidden_dim, c.ffn_dim);
   }
   m.digest_ = Hasher().Field("random").Field(static_cast<uint64_t>(m.n_parameters_)).Finish();
   return model;

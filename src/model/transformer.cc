@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
+#include <numeric>
 
 #include "base/check.h"
 #include "model/rope_frequencies.h"
@@ -10,13 +12,38 @@
 namespace spanwise {
 namespace {
 
-Rotation MakeRotation(const ModelConfig& c) {
-  RopeFrequencies f = MakeRopeFrequencies(c.rope, c.head_dim, c.max_positions);
-  return Rotation(c.head_dim, std::move(f.inverse), f.attention_scale);
+std::vector<Rotation> MakeRotations(const ModelConfig& c) {
+  std::vector<Rotation> rotations;
+  for (const RopeConfig& rope : c.ropes) {
+    RopeFrequencies f = MakeRopeFrequencies(rope, c.rotary_dim, c.head_dim, c.max_positions);
+    rotations.emplace_back(c.head_dim, std::move(f.inverse), f.attention_scale);
+  }
+  if (std::ranges::find(c.layer_ropes, ModelConfig::kNoRope) != c.layer_ropes.end())
+    rotations.emplace_back(c.head_dim, std::vector<double>(static_cast<size_t>(c.head_dim / 2), 0.0));
+  return rotations;
 }
 
 void Grow(std::vector<float>& v, size_t n) {
   if (v.size() < n) v.resize(n);
+}
+
+// The experts with the highest scores, of equals the first ones, in ascending order, with their share of the softmax.
+std::vector<std::pair<int, float>> ChooseExperts(std::span<const float> scores, int n_active, bool normalise) {
+  const double max = *std::ranges::max_element(scores);
+  double sum = 0;
+  for (const float score : scores) sum += std::exp(score - max);
+  std::vector<int> order(scores.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::stable_sort(order, std::greater(), [&](int i) { return scores[static_cast<size_t>(i)]; });
+  order.resize(static_cast<size_t>(n_active));
+  std::ranges::sort(order);
+  double active = 0;
+  for (const int i : order) active += std::exp(scores[static_cast<size_t>(i)] - max);
+  std::vector<std::pair<int, float>> chosen;
+  for (const int i : order)
+    chosen.emplace_back(
+        i, static_cast<float>(std::exp(scores[static_cast<size_t>(i)] - max) / (normalise ? active : sum)));
+  return chosen;
 }
 
 }  // namespace
@@ -32,8 +59,10 @@ struct Transformer::Rows {
     int first_row;  // in the batch
     int first;      // index in the run of its first row
     std::vector<int32_t> positions;
-    std::map<int, Angles> by_base;         // tables of the queries; the last run's base also rotates the keys
-    std::vector<RotationTable> rotations;  // one for each run
+    // For every rotation of the model: tables of the queries by base (the last run's base also rotates the keys), and
+    // one of them for each run.
+    std::vector<std::map<int, Angles>> by_base;
+    std::vector<std::vector<RotationTable>> tables;
   };
   std::vector<Sequence> sequences;
   int n_rows = 0;
@@ -45,8 +74,12 @@ Transformer::Transformer(std::shared_ptr<const ModelWeights> weights, DType kv_d
           .n_kv_heads = config().n_kv_heads,
           .head_dim = config().head_dim,
           .dtype = kv_dtype},
-      rotation_(MakeRotation(config())),
-      pool_(pool) {}
+      rotations_(MakeRotations(config())),
+      layer_rotation_(config().layer_ropes),
+      pool_(pool) {
+  for (int& rotation : layer_rotation_)
+    if (rotation == ModelConfig::kNoRope) rotation = static_cast<int>(rotations_.size()) - 1;
+}
 
 std::span<const float> Transformer::Forward(std::span<const ForwardSequence> sequences) {
   const ModelConfig& c = config();
@@ -60,24 +93,24 @@ std::span<const float> Transformer::Forward(std::span<const ForwardSequence> seq
     SW_DCHECK(!in.tokens.empty() && !in.runs.empty());
     const KvRun& tail = in.runs.back();
     const int n = static_cast<int>(in.tokens.size());
-    Rows::Sequence& s = rows.sequences.emplace_back(Rows::Sequence{.in = &in,
-                                                                   .first_row = rows.n_rows,
-                                                                   .first = tail.n_tokens - n,
-                                                                   .positions = {},
-                                                                   .by_base = {},
-                                                                   .rotations = {}});
+    Rows::Sequence& s = rows.sequences.emplace_back(Rows::Sequence{
+        .in = &in, .first_row = rows.n_rows, .first = tail.n_tokens - n, .positions = {}, .by_base = {}, .tables = {}});
     for (int r = 0; r < n; ++r) s.positions.push_back(tail.base + s.first + r);
-    for (const KvRun& run : in.runs) {
-      const auto [it, fresh] = s.by_base.try_emplace(run.base);
-      if (fresh) {
-        std::vector<int32_t> distances(s.positions);
-        for (int32_t& p : distances) p -= run.base;
-        const size_t size = distances.size() * static_cast<size_t>(c.head_dim / 2);
-        it->second.cos.resize(size);
-        it->second.sin.resize(size);
-        rotation_.Fill(distances, it->second.cos.data(), it->second.sin.data());
+    s.by_base.resize(rotations_.size());
+    s.tables.resize(rotations_.size());
+    for (size_t k = 0; k < rotations_.size(); ++k) {
+      for (const KvRun& run : in.runs) {
+        const auto [it, fresh] = s.by_base[k].try_emplace(run.base);
+        if (fresh) {
+          std::vector<int32_t> distances(s.positions);
+          for (int32_t& p : distances) p -= run.base;
+          const size_t size = distances.size() * static_cast<size_t>(c.head_dim / 2);
+          it->second.cos.resize(size);
+          it->second.sin.resize(size);
+          rotations_[k].Fill(distances, it->second.cos.data(), it->second.sin.data());
+        }
+        s.tables[k].push_back(it->second.table());
       }
-      s.rotations.push_back(it->second.table());
     }
     ids.insert(ids.end(), in.tokens.begin(), in.tokens.end());
     for (const int r : in.logit_rows) logit_rows.push_back(rows.n_rows + r);
@@ -88,17 +121,31 @@ std::span<const float> Transformer::Forward(std::span<const ForwardSequence> seq
   const size_t q_dim = static_cast<size_t>(c.n_heads * c.head_dim),
                kv_dim = static_cast<size_t>(c.n_kv_heads * c.head_dim);
   Grow(hidden_, n_rows * hidden_dim);
-  Grow(normed_, n_rows * std::max(hidden_dim, q_dim));
+  Grow(normed_, n_rows * hidden_dim);
+  Grow(made_, n_rows * hidden_dim);
   Grow(qkv_, n_rows * (q_dim + 2 * kv_dim));
   Grow(attended_, n_rows * q_dim);
-  Grow(gate_, n_rows * static_cast<size_t>(c.ffn_dim));
-  Grow(up_, n_rows * static_cast<size_t>(c.ffn_dim));
 
   ops::EmbedRows(pool_, weights_->embedding(), ids.data(), rows.n_rows, hidden_.data());
+  if (c.embedding_scale != 1)
+    ops::ScaleAndCap(pool_, hidden_.data(), c.embedding_scale, 0, int64_t{rows.n_rows} * c.hidden_dim);
+  const auto normed = [&](const std::vector<float>& gain) -> const float* {
+    if (gain.empty()) return hidden_.data();
+    ops::RmsNorm(pool_, hidden_.data(), c.hidden_dim, rows.n_rows, c.hidden_dim, gain, c.norm_eps, normed_.data(),
+                 c.hidden_dim);
+    return normed_.data();
+  };
   for (int layer = 0; layer < c.n_layers; ++layer) {
     const LayerWeights& w = weights_->layers()[static_cast<size_t>(layer)];
-    Attention(layer, w, rows);
-    FeedForward(w, rows.n_rows);
+    Attention(layer, w, normed(w.attention_norm), rows);
+    AddToResidual(w.attention_post_norm, rows.n_rows);
+    const float* in = normed(w.ffn_norm);
+    if (w.experts.empty()) {
+      FeedForward(w.ffn, in, rows.n_rows, made_.data());
+    } else {
+      Experts(w, in, rows.n_rows);
+    }
+    AddToResidual(w.ffn_post_norm, rows.n_rows);
   }
 
   const size_t n_logits = logit_rows.size();
@@ -110,69 +157,108 @@ std::span<const float> Transformer::Forward(std::span<const ForwardSequence> seq
   Grow(logits_, n_logits * static_cast<size_t>(c.vocab_size));
   ops::MatMul(pool_, normed_.data(), c.hidden_dim, static_cast<int>(n_logits), weights_->head(), {}, logits_.data(),
               c.vocab_size);
+  if (c.logit_scale != 1 || c.logit_softcap != 0)
+    ops::ScaleAndCap(pool_, logits_.data(), c.logit_scale, c.logit_softcap,
+                     static_cast<int64_t>(n_logits) * c.vocab_size);
   return {logits_.data(), n_logits * static_cast<size_t>(c.vocab_size)};
 }
 
-void Transformer::Attention(int layer, const LayerWeights& w, const Rows& rows) {
+void Transformer::Attention(int layer, const LayerWeights& w, const float* in, const Rows& rows) {
   const ModelConfig& c = config();
   const int q_dim = c.n_heads * c.head_dim, kv_dim = c.n_kv_heads * c.head_dim, stride = q_dim + 2 * kv_dim;
   float *q = qkv_.data(), *k = q + q_dim, *v = k + kv_dim;
-
-  ops::RmsNorm(pool_, hidden_.data(), c.hidden_dim, rows.n_rows, c.hidden_dim, w.attention_norm, c.norm_eps,
-               normed_.data(), c.hidden_dim);
   const auto project = [&](const Linear& l, float* out) {
-    ops::MatMul(pool_, normed_.data(), c.hidden_dim, rows.n_rows, l.weight, l.bias, out, stride);
+    ops::MatMul(pool_, in, c.hidden_dim, rows.n_rows, l.weight, l.bias, out, stride);
   };
   project(w.q, q);
   project(w.k, k);
   project(w.v, v);
-  if (c.qk_norm) {
-    const auto norm_heads = [&](float* x, int n_heads, const std::vector<float>& gain) {
-      for (int h = 0; h < n_heads; ++h)
-        ops::RmsNorm(pool_, x + h * c.head_dim, stride, rows.n_rows, c.head_dim, gain, c.norm_eps, x + h * c.head_dim,
-                     stride);
+  if (c.qk_norm != QkNorm::kNone) {
+    // Over each head, or over all of them as if they were one.
+    const auto norm = [&](float* x, int width, const std::vector<float>& gain) {
+      const int dim = static_cast<int>(gain.size());
+      for (int at = 0; at < width; at += dim)
+        ops::RmsNorm(pool_, x + at, stride, rows.n_rows, dim, gain, c.norm_eps, x + at, stride);
     };
-    norm_heads(q, c.n_heads, w.q_norm);
-    norm_heads(k, c.n_kv_heads, w.k_norm);
+    norm(q, q_dim, w.q_norm);
+    norm(k, kv_dim, w.k_norm);
   }
 
+  const auto rotation = static_cast<size_t>(layer_rotation_[static_cast<size_t>(layer)]);
   std::vector<AttentionSequence> attention;
   attention.reserve(rows.sequences.size());
   for (const Rows::Sequence& s : rows.sequences) {
     const ptrdiff_t at = s.first_row;
     const int n = static_cast<int>(s.positions.size());
     // A key turns by its index in the run, which is its position's distance from the run's own base.
-    ops::StoreKv(pool_, kv_, layer, k + at * stride, v + at * stride, stride, n, s.rotations.back(), s.in->tail_blocks,
-                 s.first);
+    ops::StoreKv(pool_, kv_, layer, k + at * stride, v + at * stride, stride, n, s.tables[rotation].back(),
+                 s.in->tail_blocks, s.first);
     attention.push_back({.q = q + at * stride,
                          .out = attended_.data() + at * q_dim,
                          .q_stride = stride,
                          .n_rows = n,
                          .positions = s.positions.data(),
                          .runs = s.in->runs,
-                         .rotations = s.rotations});
+                         .rotations = s.tables[rotation]});
   }
   const AttentionShape shape{.n_heads = c.n_heads,
                              .kv = kv_,
                              .layer = layer,
-                             .scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim)),
-                             .window = c.windows[static_cast<size_t>(layer)]};
+                             .scale = c.attention_scale,
+                             .window = c.windows[static_cast<size_t>(layer)],
+                             .softcap = c.attention_softcap};
   ops::SpanAttention(pool_, shape, attention);
 
-  ops::MatMul(pool_, attended_.data(), q_dim, rows.n_rows, w.output.weight, w.output.bias, normed_.data(),
-              c.hidden_dim);
-  ops::Add(pool_, hidden_.data(), normed_.data(), int64_t{rows.n_rows} * c.hidden_dim);
+  ops::MatMul(pool_, attended_.data(), q_dim, rows.n_rows, w.output.weight, w.output.bias, made_.data(), c.hidden_dim);
 }
 
-void Transformer::FeedForward(const LayerWeights& w, int n_rows) {
+void Transformer::AddToResidual(const std::vector<float>& post_norm, int n_rows) {
   const ModelConfig& c = config();
-  ops::RmsNorm(pool_, hidden_.data(), c.hidden_dim, n_rows, c.hidden_dim, w.ffn_norm, c.norm_eps, normed_.data(),
-               c.hidden_dim);
-  ops::MatMul(pool_, normed_.data(), c.hidden_dim, n_rows, w.gate.weight, w.gate.bias, gate_.data(), c.ffn_dim);
-  ops::MatMul(pool_, normed_.data(), c.hidden_dim, n_rows, w.up.weight, w.up.bias, up_.data(), c.ffn_dim);
-  ops::SwiGlu(pool_, gate_.data(), up_.data(), n_rows, c.ffn_dim, gate_.data());
-  ops::MatMul(pool_, gate_.data(), c.ffn_dim, n_rows, w.down.weight, w.down.bias, normed_.data(), c.hidden_dim);
-  ops::Add(pool_, hidden_.data(), normed_.data(), int64_t{n_rows} * c.hidden_dim);
+  if (!post_norm.empty())
+    ops::RmsNorm(pool_, made_.data(), c.hidden_dim, n_rows, c.hidden_dim, post_norm, c.norm_eps, made_.data(),
+                 c.hidden_dim);
+  ops::Add(pool_, hidden_.data(), made_.data(), c.residual_scale, int64_t{n_rows} * c.hidden_dim);
+}
+
+void Transformer::FeedForward(const FeedForwardWeights& w, const float* in, int n_rows, float* out) {
+  const ModelConfig& c = config();
+  const int ffn_dim = w.gate.weight.n_out;
+  Grow(gate_, static_cast<size_t>(n_rows) * static_cast<size_t>(ffn_dim));
+  Grow(up_, gate_.size());
+  ops::MatMul(pool_, in, c.hidden_dim, n_rows, w.gate.weight, w.gate.bias, gate_.data(), ffn_dim);
+  ops::MatMul(pool_, in, c.hidden_dim, n_rows, w.up.weight, w.up.bias, up_.data(), ffn_dim);
+  ops::GatedUnit(pool_, c.activation, gate_.data(), up_.data(), n_rows, ffn_dim, gate_.data());
+  ops::MatMul(pool_, gate_.data(), ffn_dim, n_rows, w.down.weight, w.down.bias, out, c.hidden_dim);
+}
+
+void Transformer::Experts(const LayerWeights& w, const float* in, int n_rows) {
+  const ModelConfig& c = config();
+  const ExpertConfig& e = c.experts;
+  const auto hidden_dim = static_cast<size_t>(c.hidden_dim), n_experts = static_cast<size_t>(e.n_experts);
+  Grow(routed_, static_cast<size_t>(n_rows) * n_experts);
+  ops::MatMul(pool_, in, c.hidden_dim, n_rows, w.router.weight, w.router.bias, routed_.data(), e.n_experts);
+
+  // Which rows each expert gets, and with what weight.
+  std::vector<std::vector<std::pair<int, float>>> rows(n_experts);
+  for (int r = 0; r < n_rows; ++r) {
+    const std::span<const float> scores(routed_.data() + static_cast<size_t>(r) * n_experts, n_experts);
+    for (const auto& [expert, weight] : ChooseExperts(scores, e.n_active, e.normalise))
+      rows[static_cast<size_t>(expert)].emplace_back(r, weight);
+  }
+
+  // A row sums its experts in their order, so that it does not matter what else is in the batch.
+  std::fill_n(made_.begin(), static_cast<size_t>(n_rows) * hidden_dim, 0.0f);
+  for (size_t i = 0; i < n_experts; ++i) {
+    if (rows[i].empty()) continue;
+    Grow(expert_in_, rows[i].size() * hidden_dim);
+    Grow(expert_out_, rows[i].size() * hidden_dim);
+    for (size_t k = 0; k < rows[i].size(); ++k)
+      std::copy_n(in + static_cast<size_t>(rows[i][k].first) * hidden_dim, hidden_dim, &expert_in_[k * hidden_dim]);
+    FeedForward(w.experts[i], expert_in_.data(), static_cast<int>(rows[i].size()), expert_out_.data());
+    for (size_t k = 0; k < rows[i].size(); ++k)
+      ops::Add(pool_, &made_[static_cast<size_t>(rows[i][k].first) * hidden_dim], &expert_out_[k * hidden_dim],
+               rows[i][k].second, c.hidden_dim);
+  }
 }
 
 }  // namespace spanwise

@@ -38,15 +38,23 @@ class Transformer {
 
  private:
   struct Rows;  // where each sequence's rows stand, and their rotations
-  void Attention(int layer, const LayerWeights& w, const Rows& rows);
-  void FeedForward(const LayerWeights& w, int n_rows);
+  // Each leaves what its block makes of the rows `in` in made_.
+  void Attention(int layer, const LayerWeights& w, const float* in, const Rows& rows);
+  void Experts(const LayerWeights& w, const float* in, int n_rows);
+  void FeedForward(const FeedForwardWeights& w, const float* in, int n_rows, float* out);
+  // hidden_ += residual_scale * made_, normed before if the model has a norm there.
+  void AddToResidual(const std::vector<float>& post_norm, int n_rows);
 
   std::shared_ptr<const ModelWeights> weights_;
   KvGeometry kv_;
-  Rotation rotation_;
+  std::vector<Rotation>
+      rotations_;  // the different ones of the layers; the last one, if any layer needs it, never turns
+  std::vector<int> layer_rotation_;  // [n_layers] index into rotations_
   ThreadPool& pool_;
-  // Activations, grown as needed: residual stream, normalised rows, q|k|v, attention output, feed-forward, logits.
-  std::vector<float> hidden_, normed_, qkv_, attended_, gate_, up_, logits_;
+  // Activations, grown as needed: residual stream, normalised rows, what a block made of them, q|k|v, attention output,
+  // feed-forward, logits; rows of one expert, and what it made of them.
+  std::vector<float> hidden_, normed_, made_, qkv_, attended_, gate_, up_, logits_;
+  std::vector<float> routed_, expert_in_, expert_out_;
 };
 
 }  // namespace spanwise

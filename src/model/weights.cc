@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "base/str.h"
+#include "model/rope_frequencies.h"
 
 namespace spanwise {
 namespace {
@@ -23,101 +24,176 @@ class ModelWeights::Loader {
     m_.config_ = m_.source_->config();
 
     const ModelConfig& c = m_.config_;
-    const int q_dim = c.n_heads * c.head_dim, kv_dim = c.n_kv_heads * c.head_dim;
-    SW_RETURN_IF_ERROR(Matrix("model.embed_tokens.weight", c.vocab_size, c.hidden_dim, &m_.embedding_));
+    SW_RETURN_IF_ERROR(Matrix("model.embed_tokens.weight", {c.vocab_size}, c.hidden_dim, &m_.embedding_));
     if (c.tie_embeddings) {
       m_.head_ = m_.embedding_;
     } else {
-      SW_RETURN_IF_ERROR(Matrix("lm_head.weight", c.vocab_size, c.hidden_dim, &m_.head_));
+      SW_RETURN_IF_ERROR(Matrix("lm_head.weight", {c.vocab_size}, c.hidden_dim, &m_.head_));
     }
-    SW_RETURN_IF_ERROR(Vector("model.norm.weight", c.hidden_dim, &m_.final_norm_));
+    SW_RETURN_IF_ERROR(Norm("model.norm", c.hidden_dim, &m_.final_norm_));
+    if (c.rotary_dim < c.head_dim) head_order_ = HeadOrder(c.rotary_dim, c.head_dim);
     m_.layers_.resize(static_cast<size_t>(c.n_layers));
-    for (int i = 0; i < c.n_layers; ++i) {
-      LayerWeights& w = m_.layers_[static_cast<size_t>(i)];
+    for (size_t i = 0; i < m_.layers_.size(); ++i) {
       const std::string at = StrFormat("model.layers.{}.", i);
-      SW_RETURN_IF_ERROR(Vector(at + "input_layernorm.weight", c.hidden_dim, &w.attention_norm));
-      SW_RETURN_IF_ERROR(Vector(at + "post_attention_layernorm.weight", c.hidden_dim, &w.ffn_norm));
-      SW_RETURN_IF_ERROR(LinearLayer(at + "self_attn.q_proj", q_dim, c.hidden_dim, c.qkv_bias, &w.q));
-      SW_RETURN_IF_ERROR(LinearLayer(at + "self_attn.k_proj", kv_dim, c.hidden_dim, c.qkv_bias, &w.k));
-      SW_RETURN_IF_ERROR(LinearLayer(at + "self_attn.v_proj", kv_dim, c.hidden_dim, c.qkv_bias, &w.v));
-      SW_RETURN_IF_ERROR(LinearLayer(at + "self_attn.o_proj", c.hidden_dim, q_dim, c.output_bias, &w.output));
-      if (c.qk_norm) {
-        SW_RETURN_IF_ERROR(Vector(at + "self_attn.q_norm.weight", c.head_dim, &w.q_norm));
-        SW_RETURN_IF_ERROR(Vector(at + "self_attn.k_norm.weight", c.head_dim, &w.k_norm));
+      LayerWeights& w = m_.layers_[i];
+      SW_RETURN_IF_ERROR(Attention(at, &w));
+      SW_RETURN_IF_ERROR(c.layer_experts[i] ? Experts(at, &w) : FeedForward(at, &w.ffn));
+      for (const auto& [name, gain] : {std::pair{&c.names.attention_norm, &w.attention_norm},
+                                       {&c.names.attention_post_norm, &w.attention_post_norm},
+                                       {&c.names.ffn_norm, &w.ffn_norm},
+                                       {&c.names.ffn_post_norm, &w.ffn_post_norm}}) {
+        if (name->empty()) continue;
+        SW_RETURN_IF_ERROR(Norm(at + *name, c.hidden_dim, gain));
       }
-      SW_RETURN_IF_ERROR(LinearLayer(at + "mlp.gate_proj", c.ffn_dim, c.hidden_dim, c.mlp_bias, &w.gate));
-      SW_RETURN_IF_ERROR(LinearLayer(at + "mlp.up_proj", c.ffn_dim, c.hidden_dim, c.mlp_bias, &w.up));
-      SW_RETURN_IF_ERROR(LinearLayer(at + "mlp.down_proj", c.hidden_dim, c.ffn_dim, c.mlp_bias, &w.down));
     }
     Digest();
     return Status::Ok();
   }
 
  private:
-  Result<StoredTensor> Find(const std::string& name, std::vector<int64_t> shape) {
-    auto tensor = m_.source_->Find(name);
+  // Some of a tensor's rows: all n of them, or a part where a file keeps several matrices one below the other. With
+  // `heads`, the rows of each head are taken in head_order_.
+  struct Rows {
+    int n;
+    int first = 0;
+    int of = 0;  // rows of the whole tensor, 0 for n
+    bool heads = false;
+  };
+
+  Status Attention(const std::string& at, LayerWeights* w) {
+    const ModelConfig& c = m_.config_;
+    const int q_dim = c.n_heads * c.head_dim, kv_dim = c.n_kv_heads * c.head_dim, all = q_dim + 2 * kv_dim;
+    const bool turned = !head_order_.empty();
+    if (!c.names.fused_qkv.empty()) {
+      const std::string name = at + c.names.fused_qkv;
+      SW_RETURN_IF_ERROR(LinearLayer(name, {q_dim, 0, all, turned}, c.hidden_dim, c.qkv_bias, &w->q));
+      SW_RETURN_IF_ERROR(LinearLayer(name, {kv_dim, q_dim, all, turned}, c.hidden_dim, c.qkv_bias, &w->k));
+      SW_RETURN_IF_ERROR(LinearLayer(name, {kv_dim, q_dim + kv_dim, all}, c.hidden_dim, c.qkv_bias, &w->v));
+    } else {
+      SW_RETURN_IF_ERROR(LinearLayer(at + "self_attn.q_proj", {q_dim, 0, 0, turned}, c.hidden_dim, c.qkv_bias, &w->q));
+      SW_RETURN_IF_ERROR(LinearLayer(at + "self_attn.k_proj", {kv_dim, 0, 0, turned}, c.hidden_dim, c.qkv_bias, &w->k));
+      SW_RETURN_IF_ERROR(LinearLayer(at + "self_attn.v_proj", {kv_dim}, c.hidden_dim, c.qkv_bias, &w->v));
+    }
+    SW_RETURN_IF_ERROR(LinearLayer(at + "self_attn.o_proj", {c.hidden_dim}, q_dim, c.output_bias, &w->output));
+    if (c.qk_norm == QkNorm::kNone) return Status::Ok();
+    if (turned) return Unimplemented(StrFormat("{}: QK-norm together with partly rotated heads is not done", path_));
+    const bool width = c.qk_norm == QkNorm::kWidth;
+    SW_RETURN_IF_ERROR(Norm(at + "self_attn.q_norm", width ? q_dim : c.head_dim, &w->q_norm));
+    return Norm(at + "self_attn.k_norm", width ? kv_dim : c.head_dim, &w->k_norm);
+  }
+
+  Status FeedForward(const std::string& at, FeedForwardWeights* w) {
+    const ModelConfig& c = m_.config_;
+    if (!c.names.fused_gate_up.empty()) {
+      const std::string name = at + c.names.fused_gate_up;
+      SW_RETURN_IF_ERROR(LinearLayer(name, {c.ffn_dim, 0, 2 * c.ffn_dim}, c.hidden_dim, c.mlp_bias, &w->gate));
+      SW_RETURN_IF_ERROR(LinearLayer(name, {c.ffn_dim, c.ffn_dim, 2 * c.ffn_dim}, c.hidden_dim, c.mlp_bias, &w->up));
+    } else {
+      SW_RETURN_IF_ERROR(LinearLayer(at + "mlp.gate_proj", {c.ffn_dim}, c.hidden_dim, c.mlp_bias, &w->gate));
+      SW_RETURN_IF_ERROR(LinearLayer(at + "mlp.up_proj", {c.ffn_dim}, c.hidden_dim, c.mlp_bias, &w->up));
+    }
+    return LinearLayer(at + "mlp.down_proj", {c.hidden_dim}, c.ffn_dim, c.mlp_bias, &w->down);
+  }
+
+  Status Experts(const std::string& at, LayerWeights* w) {
+    const ModelConfig& c = m_.config_;
+    const ExpertConfig& e = c.experts;
+    SW_RETURN_IF_ERROR(LinearLayer(at + c.names.router, {e.n_experts}, c.hidden_dim, false, &w->router));
+    for (int i = 0; i < e.n_experts; ++i) {
+      FeedForwardWeights& expert = w->experts.emplace_back();
+      const auto name = [&](const std::string& pattern) { return at + fmt::format(fmt::runtime(pattern), i); };
+      SW_RETURN_IF_ERROR(LinearLayer(name(c.names.expert_gate), {e.ffn_dim}, c.hidden_dim, false, &expert.gate));
+      SW_RETURN_IF_ERROR(LinearLayer(name(c.names.expert_up), {e.ffn_dim}, c.hidden_dim, false, &expert.up));
+      SW_RETURN_IF_ERROR(LinearLayer(name(c.names.expert_down), {c.hidden_dim}, e.ffn_dim, false, &expert.down));
+    }
+    return Status::Ok();
+  }
+
+  Result<StoredTensor> Find(const std::string& name, const Rows& rows, std::vector<int64_t> row_shape) {
+    auto tensor = m_.source_->Find(m_.config_.tensor_prefix + name);
     if (!tensor.ok()) return tensor.status().WithContext(path_);
+    std::vector<int64_t> shape = {rows.of > 0 ? rows.of : rows.n};
+    shape.insert(shape.end(), row_shape.begin(), row_shape.end());
     if (tensor->shape != shape)
       return Corruption(StrFormat("{}: tensor {} has shape {}, the configuration asks for {}", path_, tensor->name,
                                   ShapeText(tensor->shape), ShapeText(shape)));
-    m_.n_parameters_ += tensor->n_elements();
+    m_.n_parameters_ += tensor->n_elements() / static_cast<size_t>(shape[0]) * static_cast<size_t>(rows.n);
     return tensor;
   }
 
-  Status Matrix(const std::string& name, int n_out, int n_in, WeightMatrix* out) {
-    SW_ASSIGN_OR_RETURN(const StoredTensor tensor, Find(name, {n_out, n_in}));
+  // Where row `row` of the matrix stands in the file.
+  size_t StoredRow(const StoredTensor& tensor, const Rows& rows, size_t row) const {
+    if (rows.heads) {
+      const size_t dim = head_order_.size();
+      row = row / dim * dim + static_cast<size_t>(head_order_[row % dim]);
+    }
+    return tensor.StoredRow(static_cast<size_t>(rows.first) + row);
+  }
+
+  Status Matrix(const std::string& name, const Rows& rows, int n_in, WeightMatrix* out) {
+    SW_ASSIGN_OR_RETURN(const StoredTensor tensor, Find(name, rows, {n_in}));
     const std::optional<DType> plain = PlainDType(tensor.type);
     const bool round = plain == DType::kF32 && dtype_ == DType::kBf16;
-    if (plain && !round && tensor.interleaved_heads == 0) {
-      *out = {tensor.data, *plain, n_out, n_in};
+    if (plain && !round && tensor.interleaved_heads == 0 && !rows.heads) {
+      const size_t before = static_cast<size_t>(rows.first) * static_cast<size_t>(n_in);
+      *out = {tensor.data + WeightBytes(tensor.type, before), *plain, rows.n, n_in};
     } else if (plain && !round && *plain != DType::kF32) {
-      *out = {Reorder(tensor), *plain, n_out, n_in};
+      *out = {Reorder(tensor, rows), *plain, rows.n, n_in};
     } else if (plain ? round : dtype_ != DType::kF32) {
-      *out = {Convert(tensor, m_.converted_, FloatToBf16), DType::kBf16, n_out, n_in};
+      *out = {Convert(tensor, rows, m_.converted_, FloatToBf16), DType::kBf16, rows.n, n_in};
     } else {
-      *out = {Convert(tensor, m_.widened_, std::identity()), DType::kF32, n_out, n_in};
+      *out = {Convert(tensor, rows, m_.widened_, std::identity()), DType::kF32, rows.n, n_in};
     }
-    m_.n_bytes_ += tensor.n_elements() * DTypeBytes(out->dtype);
+    m_.n_bytes_ += static_cast<size_t>(rows.n) * static_cast<size_t>(n_in) * DTypeBytes(out->dtype);
     widened_blocks_ |= !plain && out->dtype == DType::kF32;
     return Status::Ok();
   }
 
   // A copy of 16-bit rows in the order of the model.
-  const std::byte* Reorder(const StoredTensor& tensor) {
-    std::vector<uint16_t>& copy = m_.converted_.emplace_back(tensor.n_elements());
-    const size_t n_in = static_cast<size_t>(tensor.shape[1]);
-    pool_.ParallelFor(static_cast<size_t>(tensor.shape[0]), [&](size_t row) {
-      std::memcpy(&copy[row * n_in], tensor.data + 2 * n_in * tensor.StoredRow(row), 2 * n_in);
+  const std::byte* Reorder(const StoredTensor& tensor, const Rows& rows) {
+    const size_t n_in = static_cast<size_t>(tensor.shape[1]), n_rows = static_cast<size_t>(rows.n);
+    std::vector<uint16_t>& copy = m_.converted_.emplace_back(n_rows * n_in);
+    pool_.ParallelFor(n_rows, [&](size_t row) {
+      std::memcpy(&copy[row * n_in], tensor.data + 2 * n_in * StoredRow(tensor, rows, row), 2 * n_in);
     });
     return reinterpret_cast<const std::byte*>(copy.data());
   }
 
   // A copy, added to `copies`, of the rows in the order of the model: widened to float32 and passed through `element`.
   template <typename Element, typename Function>
-  const std::byte* Convert(const StoredTensor& tensor, std::deque<std::vector<Element>>& copies, Function element) {
-    std::vector<Element>& copy = copies.emplace_back(tensor.n_elements());
-    const size_t n_in = static_cast<size_t>(tensor.shape[1]), row_bytes = WeightBytes(tensor.type, n_in);
-    pool_.ParallelFor(static_cast<size_t>(tensor.shape[0]), [&](size_t row) {
+  const std::byte* Convert(const StoredTensor& tensor, const Rows& rows, std::deque<std::vector<Element>>& copies,
+                           Function element) {
+    const size_t n_in = static_cast<size_t>(tensor.shape[1]), n_rows = static_cast<size_t>(rows.n);
+    const size_t row_bytes = WeightBytes(tensor.type, n_in);
+    std::vector<Element>& copy = copies.emplace_back(n_rows * n_in);
+    pool_.ParallelFor(n_rows, [&](size_t row) {
       std::vector<float> wide(n_in);
-      Widen(tensor.type, tensor.data + row_bytes * tensor.StoredRow(row), n_in, wide.data());
+      Widen(tensor.type, tensor.data + row_bytes * StoredRow(tensor, rows, row), n_in, wide.data());
       std::transform(wide.begin(), wide.end(), copy.begin() + static_cast<ptrdiff_t>(row * n_in), element);
     });
     return reinterpret_cast<const std::byte*>(copy.data());
   }
 
-  Status Vector(const std::string& name, int n, std::vector<float>* out) {
-    SW_ASSIGN_OR_RETURN(const StoredTensor tensor, Find(name, {n}));
-    std::vector<float> wide(static_cast<size_t>(n));
+  Status Vector(const std::string& name, const Rows& rows, std::vector<float>* out) {
+    SW_ASSIGN_OR_RETURN(const StoredTensor tensor, Find(name, rows, {}));
+    std::vector<float> wide(tensor.n_elements());
     Widen(tensor.type, tensor.data, wide.size(), wide.data());
-    out->resize(wide.size());
-    for (size_t i = 0; i < wide.size(); ++i) (*out)[i] = wide[tensor.StoredRow(i)];
-    m_.n_bytes_ += wide.size() * sizeof(float);
+    out->resize(static_cast<size_t>(rows.n));
+    for (size_t i = 0; i < out->size(); ++i) (*out)[i] = wide[StoredRow(tensor, rows, i)];
+    m_.n_bytes_ += out->size() * sizeof(float);
     return Status::Ok();
   }
 
-  Status LinearLayer(const std::string& name, int n_out, int n_in, bool bias, Linear* out) {
-    SW_RETURN_IF_ERROR(Matrix(name + ".weight", n_out, n_in, &out->weight));
-    return bias ? Vector(name + ".bias", n_out, &out->bias) : Status::Ok();
+  Status Norm(const std::string& name, int n, std::vector<float>* gain) {
+    SW_RETURN_IF_ERROR(Vector(name + ".weight", {n}, gain));
+    if (m_.config_.norm_adds_one)
+      for (float& value : *gain) value += 1;
+    return Status::Ok();
+  }
+
+  Status LinearLayer(const std::string& name, const Rows& rows, int n_in, bool bias, Linear* out) {
+    SW_RETURN_IF_ERROR(Matrix(name + ".weight", rows, n_in, &out->weight));
+    return bias ? Vector(name + ".bias", rows, &out->bias) : Status::Ok();
   }
 
   void Digest() {
@@ -142,6 +218,7 @@ class ModelWeights::Loader {
   std::string path_;
   std::optional<DType> dtype_;
   ThreadPool& pool_;
+  std::vector<int> head_order_;  // of a head's dimensions, empty when they stay as stored
   bool widened_blocks_ = false;
 };
 

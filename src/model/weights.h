@@ -22,11 +22,19 @@ struct Linear {
   std::vector<float> bias;
 };
 
-struct LayerWeights {
-  std::vector<float> attention_norm, ffn_norm;  // [hidden_dim]
-  Linear q, k, v, output;
-  std::vector<float> q_norm, k_norm;  // [head_dim], empty without QK-norm
+// down (activation(gate x) * up x)
+struct FeedForwardWeights {
   Linear gate, up, down;
+};
+
+// Norm gains are [hidden_dim], or empty where the model has no such norm.
+struct LayerWeights {
+  std::vector<float> attention_norm, attention_post_norm, ffn_norm, ffn_post_norm;
+  Linear q, k, v, output;
+  std::vector<float> q_norm, k_norm;  // [head_dim] or [n_heads * head_dim], empty without QK-norm
+  FeedForwardWeights ffn;             // of a layer without experts
+  Linear router;                      // [n_experts, hidden_dim]
+  std::vector<FeedForwardWeights> experts;
 };
 
 // Matrices stay in the memory-mapped files unless they must be converted: float32 when bf16 is asked for, block types,

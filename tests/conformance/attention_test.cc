@@ -86,7 +86,8 @@ TEST_P(AttentionTest, AgreesWithReference) {
         const int window = std::vector<int>{0, 0, 5, 64, 100}[++seed % 5];
         SCOPED_TRACE(::testing::Message()
                      << DTypeName(dtype) << " " << head_dim << " group " << group << " window " << window);
-        const AttentionShape shape = MakeShape(2 * group, 2, head_dim, dtype, window);
+        AttentionShape shape = MakeShape(2 * group, 2, head_dim, dtype, window);
+        shape.softcap = seed % 2 == 0 ? 0.0f : 1.5f;
         std::vector<OwnedKv> kept;
         std::vector<KvRun> runs;
         const auto add_run = [&](int n_tokens, int base) {
@@ -208,6 +209,7 @@ std::vector<double> Dense(const AttentionShape& shape, const Tokens& rows, int f
   problem.n_kv_heads = shape.kv.n_kv_heads;
   problem.head_dim = shape.kv.head_dim;
   problem.scale = static_cast<double>(shape.scale);
+  problem.softcap = static_cast<double>(shape.softcap);
   const Rotation rotation = PlainRotation(shape.kv.head_dim);
   problem.inverse_frequencies = rotation.inverse_frequencies();
   problem.q = rows.q;
@@ -229,7 +231,8 @@ TEST_P(AttentionTest, RebasedRunsEqualAbsolutePositions) {
   for (const int base : {0, 1, 64, 1000, 99'873}) {
     for (const int window : {0, 90}) {
       SCOPED_TRACE(::testing::Message() << "base " << base << " window " << window);
-      const AttentionShape shape = MakeShape(4, 2, 64, DType::kF32, window);
+      AttentionShape shape = MakeShape(4, 2, 64, DType::kF32, window);
+      shape.softcap = window == 0 ? 0.0f : 2.0f;
       const Tokens prefix(shape, 30, 1), doc(shape, 150, 4), tail(shape, 17, 7);
       OwnedKv kept[] = {{shape.kv, prefix.n}, {shape.kv, doc.n}, {shape.kv, tail.n}};
       Store(pool, shape, prefix, 0, prefix.n, 0, &kept[0]);
@@ -286,7 +289,8 @@ TEST_P(AttentionTest, LargeScoresStayFinite) {
 TEST_P(AttentionTest, UnseenKeysAndValuesLeaveNoTrace) {
   ThreadPool pool(2);
   for (const int window : {0, 9}) {
-    const AttentionShape shape = MakeShape(4, 2, 32, DType::kF32, window);
+    AttentionShape shape = MakeShape(4, 2, 32, DType::kF32, window);
+    shape.softcap = window == 0 ? 0.0f : 2.0f;
     const int n = 100;
     Tokens tokens(shape, n, 3);
     OwnedKv clean(shape.kv, n), spoilt(shape.kv, n);

@@ -37,44 +37,71 @@ TEST_P(ElementwiseTest, RmsNorm) {
   }
 }
 
-TEST_P(ElementwiseTest, SwiGlu) {
+TEST_P(ElementwiseTest, GatedUnit) {
   ThreadPool pool(2);
-  for (const int dim : kWidths) {
-    SCOPED_TRACE(dim);
-    const int n_rows = 11;
-    auto gate = RandomFloats(static_cast<size_t>(n_rows * dim), 1, 8);
-    const auto up = RandomFloats(gate.size(), 2);
-    std::vector<float> out(gate.size()), expected(gate.size());
-    ops::SwiGlu(pool, gate.data(), up.data(), n_rows, dim, out.data());
-    ref::SwiGlu(pool, gate.data(), up.data(), n_rows, dim, expected.data());
-    ExpectClose(out, expected, 2e-6);
-    // Row by row and in place.
-    for (int r = 0; r < n_rows; ++r) {
-      ops::SwiGlu(pool, gate.data() + r * dim, up.data() + r * dim, 1, dim, gate.data() + r * dim);
+  for (const Activation activation : {Activation::kSilu, Activation::kGeluTanh}) {
+    for (const int dim : kWidths) {
+      SCOPED_TRACE(dim);
+      const int n_rows = 11;
+      // GELU cancels towards minus infinity, where only its distance from zero means anything.
+      const float width = activation == Activation::kSilu ? 8 : 2;
+      auto gate = RandomFloats(static_cast<size_t>(n_rows * dim), 1, width);
+      const auto up = RandomFloats(gate.size(), 2);
+      std::vector<float> out(gate.size()), expected(gate.size());
+      ops::GatedUnit(pool, activation, gate.data(), up.data(), n_rows, dim, out.data());
+      ref::GatedUnit(pool, activation, gate.data(), up.data(), n_rows, dim, expected.data());
+      if (activation == Activation::kSilu) {
+        ExpectClose(out, expected, 2e-6);
+      } else {
+        for (size_t i = 0; i < out.size(); ++i) ASSERT_NEAR(out[i], expected[i], 1e-6 * std::abs(up[i])) << gate[i];
+      }
+      // Row by row and in place.
+      for (int r = 0; r < n_rows; ++r)
+        ops::GatedUnit(pool, activation, gate.data() + r * dim, up.data() + r * dim, 1, dim, gate.data() + r * dim);
+      ASSERT_TRUE(SameBits(gate, out));
     }
-    ASSERT_TRUE(SameBits(gate, out));
   }
 }
 
-TEST_P(ElementwiseTest, SwiGluFarFromZero) {
+TEST_P(ElementwiseTest, GatedUnitFarFromZero) {
   ThreadPool pool(1);
   const std::vector<float> gate = {0, -0.0f, 80, 90, 1000, 3e38f, -50, -1000, -3e38f, 1e-30f, -1e-30f}, up(11, 1.0f);
-  std::vector<float> out(11), expected(11);
-  ops::SwiGlu(pool, gate.data(), up.data(), 1, 11, out.data());
-  ref::SwiGlu(pool, gate.data(), up.data(), 1, 11, expected.data());
-  for (size_t i = 0; i < gate.size(); ++i) {
-    EXPECT_NEAR(out[i], expected[i], 1e-6 * std::abs(expected[i]) + 1e-35) << gate[i];
+  for (const Activation activation : {Activation::kSilu, Activation::kGeluTanh}) {
+    std::vector<float> out(11), expected(11);
+    ops::GatedUnit(pool, activation, gate.data(), up.data(), 1, 11, out.data());
+    ref::GatedUnit(pool, activation, gate.data(), up.data(), 1, 11, expected.data());
+    for (size_t i = 0; i < gate.size(); ++i)
+      EXPECT_NEAR(out[i], expected[i], 1e-6 * std::abs(expected[i]) + 1e-35) << gate[i];
   }
 }
 
 TEST_P(ElementwiseTest, Add) {
   ThreadPool pool(2);
-  for (const int n : {1, 3, 17, 1000, 300000}) {
-    const auto y = RandomFloats(static_cast<size_t>(n), 1);
-    auto x = RandomFloats(static_cast<size_t>(n), 2), expected = x;
-    ops::Add(pool, x.data(), y.data(), n);
-    ref::Add(pool, expected.data(), y.data(), n);
-    ASSERT_TRUE(SameBits(x, expected)) << n;
+  for (const float scale : {1.0f, 0.22f}) {
+    for (const int n : {1, 3, 17, 1000, 300000}) {
+      const auto y = RandomFloats(static_cast<size_t>(n), 1);
+      auto x = RandomFloats(static_cast<size_t>(n), 2), expected = x;
+      ops::Add(pool, x.data(), y.data(), scale, n);
+      ref::Add(pool, expected.data(), y.data(), scale, n);
+      if (GetParam() == "portable" && scale != 1) {  // without a fused multiply-add there are two roundings
+        for (size_t i = 0; i < x.size(); ++i) ASSERT_NEAR(x[i], expected[i], 1e-6) << n;
+      } else {
+        ASSERT_TRUE(SameBits(x, expected)) << n;
+      }
+    }
+  }
+}
+
+TEST_P(ElementwiseTest, ScaleAndCap) {
+  ThreadPool pool(2);
+  for (const float cap : {0.0f, 30.0f}) {
+    for (const int n : {1, 3, 17, 1000, 300000}) {
+      auto x = RandomFloats(static_cast<size_t>(n), 2, 100), expected = x;
+      if (n > 4) x[1] = expected[1] = 1e30f, x[2] = expected[2] = -1e30f, x[3] = expected[3] = 0;
+      ops::ScaleAndCap(pool, x.data(), 0.7f, cap, n);
+      ref::ScaleAndCap(pool, expected.data(), 0.7f, cap, n);
+      ExpectClose(x, expected, 1e-6);
+    }
   }
 }
 

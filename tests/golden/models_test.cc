@@ -287,7 +287,8 @@ TEST_P(GoldenModel, AgreesOverSeveralRuns) {
 INSTANTIATE_TEST_SUITE_P(Families, GoldenModel,
                          testing::Values("llama2", "llama3", "llama_bias", "llama_linear", "llama_mqa", "yarn",
                                          "yarn_factor", "yarn_mscale", "mistral", "mistral_nemo", "qwen2", "qwen25",
-                                         "qwen3", "qwen3_v5"),
+                                         "qwen3", "qwen3_v5", "gemma2", "gemma3", "phi3", "phi4_mini", "olmo2",
+                                         "smollm3", "granite", "qwen3_moe", "qwen3_moe_mixed", "mixtral"),
                          [](const auto& model) { return std::string(model.param); });
 
 }  // namespace

@@ -84,7 +84,7 @@ HWY_INLINE void Scale(float* o, int n, float factor) {  // n: a multiple of 16
 // Turns the scores of keys [begin, end) of a block into weights relative to the new running maximum, zero outside, and
 // scales what the state holds to that maximum. kWhole: all keys of the block are seen, which saves the masks.
 template <bool kWhole>
-void SoftmaxBlock(float* scores, int begin, int end, int padded_dim, SoftmaxState* state, float* o) {
+void SoftmaxBlock(float* scores, int begin, int end, float softcap, int padded_dim, SoftmaxState* state, float* o) {
   constexpr int kVecs = kKvBlockTokens / kLanes;
   const DF d;
   const VF lo = hn::Set(d, static_cast<float>(begin)), hi = hn::Set(d, static_cast<float>(end));
@@ -96,6 +96,7 @@ void SoftmaxBlock(float* scores, int begin, int end, int padded_dim, SoftmaxStat
   VF max = hn::Set(d, -std::numeric_limits<float>::infinity());
   for (int j = 0; j < kVecs; ++j) {
     v[j] = hn::LoadU(d, scores + j * kLanes);
+    if (softcap != 0) v[j] = hn::Mul(hn::Set(d, softcap), hn::Tanh(d, hn::Mul(v[j], hn::Set(d, 1 / softcap))));
     max = hn::Max(max, kWhole ? v[j] : hn::IfThenElse(visible(j), v[j], max));
   }
   const float new_max = HWY_MAX(state->max, hn::GetLane(hn::MaxOfLanes(d, max)));
@@ -221,7 +222,8 @@ void AttendBlock(const AttentionTask& task, const KvRun& run, int block, const A
       for (int i = r * group; i < end * group; ++i) {
         const bool whole = keys.begin == 0 && keys.end == kKvBlockTokens;
         (whole ? SoftmaxBlock<true> : SoftmaxBlock<false>)(s.scores + i * kKvBlockTokens, keys.begin, keys.end,
-                                                           padded_dim, s.run_state + i, s.run_o + i * padded_dim);
+                                                           shape.softcap, padded_dim, s.run_state + i,
+                                                           s.run_o + i * padded_dim);
       }
       MultiplyPanels<Start::kContinue, kQueryTile>({.a = s.scores + r * group * kKvBlockTokens + keys.begin,
                                                     .a_stride = kKvBlockTokens,

@@ -11,8 +11,9 @@ namespace spanwise::cpu {
 
 decltype(ops::MatMul) MatMul;
 decltype(ops::RmsNorm) RmsNorm;
-decltype(ops::SwiGlu) SwiGlu;
+decltype(ops::GatedUnit) GatedUnit;
 decltype(ops::Add) Add;
+decltype(ops::ScaleAndCap) ScaleAndCap;
 decltype(ops::EmbedRows) EmbedRows;
 decltype(ops::StoreKv) StoreKv;
 decltype(ops::SpanAttention) SpanAttention;

@@ -72,6 +72,18 @@ void RmsNormRow(const float* x, int dim, const float* gain, float eps, float* y)
       dim, y, [&](VF v, VF g) HWY_ATTR { return hn::Mul(hn::Mul(v, inverse), g); }, x, gain);
 }
 
+void GeluRange(const float* gate, const float* up, int64_t n, float* out) {
+  const DF d;
+  const VF half = hn::Set(d, 0.5f), root = hn::Set(d, 0.7978845608028654f), cubic = hn::Set(d, 0.044715f);
+  StoreEach(
+      n, out,
+      [&](VF g, VF u) HWY_ATTR {
+        const VF inner = hn::Mul(root, hn::MulAdd(hn::Mul(cubic, hn::Mul(g, g)), g, g));
+        return hn::Mul(hn::Mul(hn::Mul(g, half), hn::Add(hn::Set(d, 1.0f), hn::Tanh(d, inner))), u);
+      },
+      gate, up);
+}
+
 void SwiGluRange(const float* gate, const float* up, int64_t n, float* out) {
   const DF d;
   const VF one = hn::Set(d, 1.0f);
@@ -84,9 +96,22 @@ void SwiGluRange(const float* gate, const float* up, int64_t n, float* out) {
   StoreEach(n, out, swiglu, gate, up);
 }
 
-void AddRange(float* x, const float* y, int64_t n) {
+void AddRange(float* x, const float* y, float scale, int64_t n) {
+  const VF by = hn::Set(DF(), scale);
   StoreEach(
-      n, x, [](VF a, VF b) HWY_ATTR { return hn::Add(a, b); }, x, y);
+      n, x, [&](VF a, VF b) HWY_ATTR { return hn::MulAdd(b, by, a); }, x, y);
+}
+
+void ScaleAndCapRange(float* x, float scale, float cap, int64_t n) {
+  const DF d;
+  const VF by = hn::Set(d, scale), limit = hn::Set(d, cap), inverse = hn::Set(d, cap == 0 ? 0 : 1 / cap);
+  StoreEach(
+      n, x,
+      [&](VF a, VF) HWY_ATTR {
+        const VF scaled = hn::Mul(a, by);
+        return cap == 0 ? scaled : hn::Mul(limit, hn::Tanh(d, hn::Mul(scaled, inverse)));
+      },
+      x, x);
 }
 
 void EmbedRow(const WeightMatrix& w, int id, float* out) {
@@ -137,7 +162,9 @@ namespace spanwise::cpu {
 
 HWY_EXPORT(RmsNormRow);
 HWY_EXPORT(SwiGluRange);
+HWY_EXPORT(GeluRange);
 HWY_EXPORT(AddRange);
+HWY_EXPORT(ScaleAndCapRange);
 HWY_EXPORT(EmbedRow);
 HWY_EXPORT(StoreKvRow);
 
@@ -152,18 +179,26 @@ void RmsNorm(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, int
   });
 }
 
-void SwiGlu(ThreadPool& pool, const float* gate, const float* up, int n_rows, int dim, float* out) {
-  const auto range = HWY_DYNAMIC_DISPATCH(SwiGluRange);
+void GatedUnit(ThreadPool& pool, Activation activation, const float* gate, const float* up, int n_rows, int dim,
+               float* out) {
+  const auto range =
+      activation == Activation::kSilu ? HWY_DYNAMIC_DISPATCH(SwiGluRange) : HWY_DYNAMIC_DISPATCH(GeluRange);
   const size_t n = static_cast<size_t>(n_rows) * static_cast<size_t>(dim);
   ForRanges(pool, n, 16, [&](size_t begin, size_t end) {
     range(gate + begin, up + begin, static_cast<int64_t>(end - begin), out + begin);
   });
 }
 
-void Add(ThreadPool& pool, float* x, const float* y, int64_t n) {
+void Add(ThreadPool& pool, float* x, const float* y, float scale, int64_t n) {
   const auto range = HWY_DYNAMIC_DISPATCH(AddRange);
   ForRanges(pool, static_cast<size_t>(n), 4,
-            [&](size_t begin, size_t end) { range(x + begin, y + begin, static_cast<int64_t>(end - begin)); });
+            [&](size_t begin, size_t end) { range(x + begin, y + begin, scale, static_cast<int64_t>(end - begin)); });
+}
+
+void ScaleAndCap(ThreadPool& pool, float* x, float scale, float cap, int64_t n) {
+  const auto range = HWY_DYNAMIC_DISPATCH(ScaleAndCapRange);
+  ForRanges(pool, static_cast<size_t>(n), 8,
+            [&](size_t begin, size_t end) { range(x + begin, scale, cap, static_cast<int64_t>(end - begin)); });
 }
 
 void EmbedRows(ThreadPool& pool, const WeightMatrix& w, const int32_t* ids, int n_rows, float* out) {

@@ -48,7 +48,9 @@ State AttendRun(const AttentionShape& shape, const KvRun& run, int kv_head, cons
     for (int i = 0; i < dim; ++i) {
       score += q[static_cast<size_t>(i)] * element(shape.kv.KeyOffset(shape.layer, kv_head), token, i);
     }
-    scores.push_back(score * static_cast<double>(shape.scale));
+    score *= static_cast<double>(shape.scale);
+    const double cap = shape.softcap;
+    scores.push_back(cap == 0 ? score : cap * std::tanh(score / cap));
     state.max = std::max(state.max, scores.back());
   }
   for (int token = begin; token < end; ++token) {

@@ -1,4 +1,5 @@
 #include <cmath>
+#include <numbers>
 
 #include "base/check.h"
 #include "kernels/element.h"
@@ -34,17 +35,28 @@ void RmsNorm(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, int
   });
 }
 
-void SwiGlu(ThreadPool& pool, const float* gate, const float* up, int n_rows, int dim, float* out) {
+void GatedUnit(ThreadPool& pool, Activation activation, const float* gate, const float* up, int n_rows, int dim,
+               float* out) {
   pool.ParallelFor(static_cast<size_t>(n_rows), [&](size_t row) {
     for (int64_t i = static_cast<int64_t>(row) * dim; i < static_cast<int64_t>(row + 1) * dim; ++i) {
       const double g = gate[i];
-      out[i] = static_cast<float>(g / (1 + std::exp(-g)) * up[i]);
+      const double active = activation == Activation::kSilu
+                                ? g / (1 + std::exp(-g))
+                                : g * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (g + 0.044715 * g * g * g))) / 2;
+      out[i] = static_cast<float>(active * up[i]);
     }
   });
 }
 
-void Add(ThreadPool&, float* x, const float* y, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) x[i] += y[i];
+void Add(ThreadPool&, float* x, const float* y, float scale, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) x[i] = std::fma(y[i], scale, x[i]);
+}
+
+void ScaleAndCap(ThreadPool&, float* x, float scale, float cap, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    const double scaled = static_cast<double>(x[i]) * scale;
+    x[i] = static_cast<float>(cap == 0 ? scaled : cap * std::tanh(scaled / cap));
+  }
 }
 
 void EmbedRows(ThreadPool&, const WeightMatrix& w, const int32_t* ids, int n_rows, float* out) {

@@ -42,6 +42,7 @@ std::vector<double> MaskedDenseAttention(const MaskedDenseProblem& p) {
         scores[j] = 0;
         for (size_t i = 0; i < dim; ++i) scores[j] += q[i] * keys[j * n_kv_heads + kv_head][i];
         scores[j] *= p.scale;
+        if (p.softcap != 0) scores[j] = p.softcap * std::tanh(scores[j] / p.softcap);
         max = std::max(max, scores[j]);
       }
       double sum = 0;

@@ -12,6 +12,7 @@ struct MaskedDenseProblem {
   int n_queries = 0, n_keys = 0;
   int n_heads = 0, n_kv_heads = 0, head_dim = 0;
   double scale = 0;
+  double softcap = 0;                           // 0: none
   std::span<const double> inverse_frequencies;  // [head_dim / 2]
   std::span<const float> q;                     // [n_queries, n_heads, head_dim], not rotated
   std::span<const float> k, v;                  // [n_keys, n_kv_heads, head_dim], not rotated

@@ -8,8 +8,9 @@ namespace spanwise::ref {
 
 decltype(ops::MatMul) MatMul;
 decltype(ops::RmsNorm) RmsNorm;
-decltype(ops::SwiGlu) SwiGlu;
+decltype(ops::GatedUnit) GatedUnit;
 decltype(ops::Add) Add;
+decltype(ops::ScaleAndCap) ScaleAndCap;
 decltype(ops::EmbedRows) EmbedRows;
 decltype(ops::StoreKv) StoreKv;
 decltype(ops::SpanAttention) SpanAttention;
