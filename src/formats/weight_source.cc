@@ -1,6 +1,10 @@
 #include "formats/weight_source.h"
 
+#include <filesystem>
+#include <system_error>
+
 #include "base/file.h"
+#include "formats/gguf_source.h"
 #include "formats/safetensors.h"
 
 namespace spanwise {
@@ -61,6 +65,8 @@ size_t StoredTensor::StoredRow(size_t row) const {
 }
 
 Result<std::unique_ptr<const WeightSource>> WeightSource::Open(const std::string& path) {
+  std::error_code ignored;
+  if (path.ends_with(".gguf") && !std::filesystem::is_directory(path, ignored)) return OpenGgufSource(path);
   return SafetensorsSource::Open(path);
 }
 

@@ -1,0 +1,130 @@
+#include "formats/gguf_source.h"
+
+#include <map>
+#include <string_view>
+
+#include "base/str.h"
+#include "formats/gguf.h"
+#include "formats/gguf_config.h"
+
+namespace spanwise {
+namespace {
+
+// Where a tensor of the model stands.
+struct Place {
+  std::string name;  // in the file
+  int expert = -1;   // of a tensor that holds all experts of a layer
+  int n_experts = 0;
+  int interleaved_heads = 0;
+};
+
+class GgufSource final : public WeightSource {
+ public:
+  static Result<std::unique_ptr<const WeightSource>> Open(const std::string& path) {
+    auto source = std::make_unique<GgufSource>();
+    SW_ASSIGN_OR_RETURN(source->file_, GgufFile::Open(path));
+    SW_ASSIGN_OR_RETURN(source->config_, ReadGgufConfig(*source->file_));
+    source->NameTensors();
+    return std::unique_ptr<const WeightSource>(std::move(source));
+  }
+
+  Result<StoredTensor> Find(const std::string& name) const override {
+    const auto place = places_.find(name);
+    if (place == places_.end())
+      return NotFound(StrFormat("{}: GGUF files have no tensor for {}", file_->name(), Quoted(name)));
+    const Place& p = place->second;
+    const auto found = file_->tensors().find(p.name);
+    if (found == file_->tensors().end())
+      return NotFound(StrFormat("{}: there is no tensor {}", file_->name(), Quoted(p.name)));
+    const GgufTensor& tensor = found->second;
+    if (!tensor.type)
+      return Unimplemented(
+          StrFormat("{}: tensor {} is stored as {}, expected F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q5_K or Q6_K",
+                    file_->name(), Quoted(p.name), tensor.stored_type));
+    StoredTensor stored{.name = p.name,
+                        .data = tensor.data,
+                        .type = *tensor.type,
+                        .shape = tensor.shape,
+                        .interleaved_heads = p.interleaved_heads};
+    if (p.expert < 0) return stored;
+    if (stored.shape.size() != 3 || stored.shape[0] != p.n_experts)
+      return Corruption(StrFormat("{}: tensor {} has the shape [{}], expected {} matrices", file_->name(),
+                                  Quoted(p.name), fmt::join(stored.shape, ", "), p.n_experts));
+    stored.shape.erase(stored.shape.begin());
+    stored.data += static_cast<size_t>(p.expert) * stored.n_bytes();
+    return stored;
+  }
+
+  std::vector<StoredTensor> Tensors() const override {
+    std::vector<StoredTensor> all;
+    for (const auto& [name, tensor] : file_->tensors())
+      if (tensor.type)
+        all.push_back(
+            {.name = name, .data = tensor.data, .type = *tensor.type, .shape = tensor.shape, .interleaved_heads = 0});
+    return all;
+  }
+
+  // The keys of the architecture; names, licences and tokens change no arithmetic.
+  std::string ConfigBytes() const override {
+    const std::string architecture = *file_->GetString("general.architecture").value();
+    std::string bytes = "gguf " + architecture + '\n';
+    for (const auto& [key, value] : file_->metadata())
+      if (key.starts_with(architecture + '.')) {
+        bytes += StrFormat("{} {} {} {} ", key, GgufTypeName(value.type), value.is_array, value.bytes.size());
+        bytes.append(reinterpret_cast<const char*>(value.bytes.data()), value.bytes.size());
+      }
+    return bytes;
+  }
+
+ private:
+  void Add(const std::string& name, const std::string& stored, int interleaved_heads = 0) {
+    for (const char* part : {".weight", ".bias"})
+      places_[name + part] = {.name = stored + part, .interleaved_heads = interleaved_heads};
+  }
+
+  // Every name that the model's layers may ask for; whether the tensor is there is seen when it is asked for.
+  void NameTensors() {
+    const ModelConfig& c = config_;
+    const LayerNames& n = c.names;
+    const bool interleaved = FindGgufArchitecture(*file_->GetString("general.architecture").value())->interleaved;
+    Add("model.embed_tokens", "token_embd");
+    Add("lm_head", "output");
+    Add("model.norm", "output_norm");
+    for (int i = 0; i < c.n_layers; ++i) {
+      const std::string at = StrFormat("model.layers.{}.", i), in = StrFormat("blk.{}.", i);
+      for (const auto& [name, stored] : {std::pair{&n.attention_norm, "attn_norm"},
+                                         {&n.attention_post_norm, "post_attention_norm"},
+                                         {&n.ffn_norm, "ffn_norm"},
+                                         {&n.ffn_post_norm, "post_ffw_norm"},
+                                         {&n.fused_qkv, "attn_qkv"},
+                                         {&n.fused_gate_up, "ffn_up"},
+                                         {&n.router, "ffn_gate_inp"}})
+        if (!name->empty()) Add(at + *name, in + stored);
+      Add(at + "self_attn.q_proj", in + "attn_q", interleaved ? c.n_heads : 0);
+      Add(at + "self_attn.k_proj", in + "attn_k", interleaved ? c.n_kv_heads : 0);
+      for (const auto& [name, stored] : {std::pair{"self_attn.v_proj", "attn_v"},
+                                         {"self_attn.o_proj", "attn_output"},
+                                         {"self_attn.q_norm", "attn_q_norm"},
+                                         {"self_attn.k_norm", "attn_k_norm"},
+                                         {"mlp.gate_proj", "ffn_gate"},
+                                         {"mlp.up_proj", "ffn_up"},
+                                         {"mlp.down_proj", "ffn_down"}})
+        Add(at + name, in + stored);
+      for (int e = 0; e < c.experts.n_experts; ++e)
+        for (const auto& [pattern, stored] : {std::pair{&n.expert_gate, "ffn_gate_exps"},
+                                              {&n.expert_up, "ffn_up_exps"},
+                                              {&n.expert_down, "ffn_down_exps"}})
+          places_[at + fmt::format(fmt::runtime(*pattern), e) + ".weight"] = {
+              .name = in + stored + ".weight", .expert = e, .n_experts = c.experts.n_experts};
+    }
+  }
+
+  std::shared_ptr<const GgufFile> file_;
+  std::map<std::string, Place> places_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<const WeightSource>> OpenGgufSource(const std::string& path) { return GgufSource::Open(path); }
+
+}  // namespace spanwise
