@@ -112,7 +112,8 @@ bool IsNumber(GgufType type) { return IsInt(type) || type == GgufType::kFloat32 
 size_t FixedBytes(GgufType type) { return kValueTypes[static_cast<size_t>(type)].bytes; }
 
 std::string KindOf(const GgufValue& value) {
-  if (!value.is_array) return StrFormat("a {}", GgufTypeName(value.type));
+  const std::string_view name = GgufTypeName(value.type);
+  if (!value.is_array) return StrFormat("{} {}", name.starts_with('i') ? "an" : "a", name);
   return StrFormat("an array of {} {}", value.count, GgufTypeName(value.type));
 }
 
