@@ -105,13 +105,14 @@ def separate(values, heads):
 
 
 def byte_vocabulary():
-    """256 byte-level tokens, of which some give way to control tokens."""
+    """256 byte-level tokens, of which some give way to control tokens and one to a merge of two."""
     letters = [*range(33, 127), *range(161, 173), *range(174, 256)]
     extra = iter(range(256, 512))
     tokens = [chr(b) if b in letters else chr(next(extra)) for b in range(256)]
     types = [int(gguf.TokenType.NORMAL)] * 256
     for i, text in {1: "<|begin_of_text|>", 3: "<|end_of_text|>", 7: "<|eom_id|>", 9: "<|eot_id|>"}.items():
         tokens[i], types[i] = text, int(gguf.TokenType.CONTROL)
+    tokens[2] = "ab"
     return tokens, types
 
 
@@ -187,7 +188,7 @@ class LlamaCpp:
         if not self.model:
             raise RuntimeError(f"llama.cpp does not load {path}")
         params = llama_cpp.llama_context_default_params()
-        params.n_ctx, params.n_batch, params.n_threads, params.n_threads_batch = 512, 512, 1, 1
+        params.n_ctx, params.n_batch, params.n_threads, params.n_threads_batch = 256, 256, 1, 1
         params.type_k = params.type_v = int(T.F32)
         params.flash_attn_type = 0
         self.context = llama_cpp.llama_init_from_model(self.model, params)
@@ -218,13 +219,18 @@ def greedy(logits_of, prompt):
     return ids[len(prompt):], margin, [first, logits_of(ids)]
 
 
-@torch.no_grad()
-def vectors(name, paths, config, weights, seed):
+def model_of(name, config, weights):
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), attn_implementation="eager").eval().float()
     missing, unexpected = model.load_state_dict(weights, strict=False)
     if unexpected or [m for m in missing if m != "lm_head.weight" or not config.get("tie_word_embeddings")]:
         raise RuntimeError(f"{name}: missing {missing}, unexpected {unexpected}")
     model.tie_weights()
+    return model
+
+
+@torch.no_grad()
+def vectors(name, paths, config, model, seed):
+    """What transformers and llama.cpp compute: the entry of vectors.json, and rows of logits."""
 
     def reference(ids):
         return model(torch.tensor([ids]), use_cache=False).logits[0, -1]
@@ -296,31 +302,51 @@ def write_blocks(path, seed):
     path.write_text(json.dumps(out, indent=1) + "\n")
 
 
+def prepare():
+    """One thread and no chatter; the result must stay alive."""
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    quiet = llama_cpp.llama_log_callback(lambda *_: None)
+    llama_cpp.llama_log_set(quiet, None)
+    return quiet
+
+
+def write_vectors(out, models):
+    """vectors.json and logits.f32. models: name -> function that gives source, entry and rows."""
+    index = {"gguf": importlib.metadata.version("gguf"), "llama_cpp_python": llama_cpp.__version__,
+             "transformers": transformers.__version__}
+    entries, rows = [], []
+    for name, make in models.items():
+        source, info, logits = make()
+        info = {"source": source, "first_value": sum(map(len, rows))} | info
+        entries.append(f"{json.dumps(name)}: {json.dumps(info)}")
+        rows.append(logits.reshape(-1))
+    (out / "logits.f32").write_bytes(np.concatenate(rows).tobytes())
+    text = ",\n ".join(entries)
+    (out / "vectors.json").write_text(json.dumps(index)[:-1] + ', "models": {\n ' + text + "\n}}\n")
+
+
+def make(name, spec, models, out, seed):
+    config, weights = wide_model() if spec["model"] is None else read_model(models / spec["model"])
+    for old in out.glob(f"{name}*.gguf"):
+        old.unlink()
+    widened = write_file(out / f"{name}.gguf", config, weights, spec["types"], spec.get("vocabulary", False),
+                         spec.get("split", 0))
+    paths = sorted(out.glob(f"{name}*.gguf"))
+    return spec["model"], *vectors(name, paths, config, model_of(name, config, widened), seed)
+
+
 def main(argv):
     if len(argv) != 3:
         sys.exit(__doc__)
-    torch.set_num_threads(1)
-    transformers.logging.set_verbosity_error()
-    quiet = llama_cpp.llama_log_callback(lambda *_: None)
-    llama_cpp.llama_log_set(quiet, None)
+    quiet = prepare()
     models, out = Path(argv[1]), Path(argv[2])
     out.mkdir(parents=True, exist_ok=True)
-    index = {"gguf": importlib.metadata.version("gguf"), "llama_cpp_python": llama_cpp.__version__,
-             "transformers": transformers.__version__, "models": {}}
-    rows = []
-    for i, (name, spec) in enumerate(FILES.items()):
-        config, weights = wide_model() if spec["model"] is None else read_model(models / spec["model"])
-        for old in out.glob(f"{name}*.gguf"):
-            old.unlink()
-        widened = write_file(out / f"{name}.gguf", config, weights, spec["types"], spec.get("vocabulary", False),
-                             spec.get("split", 0))
-        info, logits = vectors(name, sorted(out.glob(f"{name}*.gguf")), config, widened, seed=2000 + i)
-        index["models"][name] = {"source": spec["model"], "first_value": sum(map(len, rows))} | info
-        rows.append(logits.reshape(-1))
-    (out / "logits.f32").write_bytes(np.concatenate(rows).tobytes())
-    text = ",\n ".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in index.pop("models").items())
-    (out / "vectors.json").write_text(json.dumps(index)[:-1] + ', "models": {\n ' + text + "\n}}\n")
+    write_vectors(out, {name: (lambda i=i, name=name, spec=spec: make(name, spec, models, out, 2000 + i))
+                        for i, (name, spec) in enumerate(FILES.items())})
     write_blocks(out / "blocks.json", seed=4000)
+    del quiet
 
 
 if __name__ == "__main__":

@@ -27,10 +27,10 @@ std::string Path(const std::string& name) {
   return std::string(root ? root : ".") + "/tests/golden/" + name;
 }
 
-json::value ReadJson(const std::string& name) { return ParseJson(ReadFile(Path(name)).value(), name).value(); }
+json::value ReadJson(const std::string& path) { return ParseJson(ReadFile(path).value(), path).value(); }
 
-std::unique_ptr<Transformer> Load(const std::string& name, DType dtype, ThreadPool& pool) {
-  const auto weights = ModelWeights::Load(Path(name), dtype, pool);
+std::unique_ptr<Transformer> Load(const std::string& path, DType dtype, ThreadPool& pool) {
+  const auto weights = ModelWeights::Load(path, dtype, pool);
   if (!weights.ok()) {
     ADD_FAILURE() << weights.status().message();
     return nullptr;
@@ -68,72 +68,101 @@ double Error(std::span<const float> found, std::span<const float> expected) {
   return std::isfinite(worst) ? worst / largest : HUGE_VAL;
 }
 
-class GgufModel : public testing::TestWithParam<const char*> {
- protected:
-  struct Prompt {
-    std::vector<int32_t> ids, continuation;
-    json::array llama_cpp_top;       // after the prompt and after all
-    std::vector<float> expected[2];  // logits of transformers there
-  };
-
-  void SetUp() override {
-    const json::value root = ReadJson("gguf/vectors.json");
-    const json::value& model = root.at("models").at(GetParam());
-    const auto vocab = model.at("vocab_size").to_number<size_t>();
-    auto at = model.at("first_value").to_number<size_t>() * sizeof(float);
-    const std::string bytes = ReadFile(Path("gguf/logits.f32")).value();
-    for (const json::value& p : model.at("prompts").as_array()) {
-      Prompt& prompt = prompts_.emplace_back();
-      prompt.ids = json::value_to<std::vector<int32_t>>(p.at("ids"));
-      prompt.continuation = json::value_to<std::vector<int32_t>>(p.at("continuation"));
-      prompt.llama_cpp_top = p.at("llama_cpp_top").as_array();
-      for (std::vector<float>& logits : prompt.expected) {
-        logits.resize(vocab);
-        ASSERT_LE(at + vocab * sizeof(float), bytes.size());
-        std::memcpy(logits.data(), bytes.data() + at, vocab * sizeof(float));
-        at += vocab * sizeof(float);
-      }
-    }
-    file_ = "gguf/" + std::string(model.at("files").as_array().back().as_string());  // any part opens all
-  }
-
-  ThreadPool pool_{2};
-  std::string file_;
-  std::vector<Prompt> prompts_;
+struct Prompt {
+  std::vector<int32_t> ids, continuation;
+  json::array llama_cpp_top;       // after the prompt and after all
+  std::vector<float> expected[2];  // logits of transformers there
 };
 
-TEST_P(GgufModel, AgreesWithTransformersOverTheSameWeights) {
-  for (const auto& [dtype, tolerance] : {std::pair{DType::kF32, 1e-4}, std::pair{DType::kBf16, 2e-2}}) {
-    const auto model = Load(file_, dtype, pool_);
-    ASSERT_TRUE(model);
-    for (const Prompt& p : prompts_) {
-      std::vector<int32_t> ids = p.ids;
-      EXPECT_LT(Error(Logits(*model, ids), p.expected[0]), tolerance) << ids.size();
-      ids.insert(ids.end(), p.continuation.begin(), p.continuation.end());
-      EXPECT_LT(Error(Logits(*model, ids), p.expected[1]), tolerance) << ids.size();
+struct Vectors {
+  std::string file;  // one of the model's parts: any opens all
+  std::vector<Prompt> prompts;
+};
+
+Vectors ReadVectors(const std::string& folder, const std::string& name) {
+  Vectors vectors;
+  const json::value root = ReadJson(folder + "/vectors.json");
+  const json::value& model = root.at("models").at(name);
+  const auto vocab = model.at("vocab_size").to_number<size_t>();
+  auto at = model.at("first_value").to_number<size_t>() * sizeof(float);
+  const std::string bytes = ReadFile(folder + "/logits.f32").value();
+  for (const json::value& p : model.at("prompts").as_array()) {
+    Prompt& prompt = vectors.prompts.emplace_back();
+    prompt.ids = json::value_to<std::vector<int32_t>>(p.at("ids"));
+    prompt.continuation = json::value_to<std::vector<int32_t>>(p.at("continuation"));
+    prompt.llama_cpp_top = p.at("llama_cpp_top").as_array();
+    for (std::vector<float>& logits : prompt.expected) {
+      logits.resize(vocab);
+      EXPECT_LE(at + vocab * sizeof(float), bytes.size());
+      std::memcpy(logits.data(), bytes.data() + at, vocab * sizeof(float));
+      at += vocab * sizeof(float);
+    }
+  }
+  vectors.file = folder + "/" + std::string(model.at("files").as_array().back().as_string());
+  return vectors;
+}
+
+// Logits of transformers over the same weights, widened.
+void ExpectTransformersLogits(const Vectors& vectors, DType dtype, double tolerance, ThreadPool& pool) {
+  const auto model = Load(vectors.file, dtype, pool);
+  ASSERT_TRUE(model);
+  for (const Prompt& p : vectors.prompts) {
+    std::vector<int32_t> ids = p.ids;
+    EXPECT_LT(Error(Logits(*model, ids), p.expected[0]), tolerance) << ids.size();
+    ids.insert(ids.end(), p.continuation.begin(), p.continuation.end());
+    EXPECT_LT(Error(Logits(*model, ids), p.expected[1]), tolerance) << ids.size();
+  }
+}
+
+// The same greedy tokens, and its best logits as far as it rounds activations.
+void ExpectLlamaCppTokens(const Vectors& vectors, DType dtype, ThreadPool& pool) {
+  const auto model = Load(vectors.file, dtype, pool);
+  ASSERT_TRUE(model);
+  for (const Prompt& p : vectors.prompts) {
+    std::vector<int32_t> ids = p.ids;
+    for (const int32_t expected : p.continuation) {
+      const std::vector<float> logits = Logits(*model, ids);
+      ASSERT_EQ(Best(logits), expected) << DTypeName(dtype) << " after " << ids.size();
+      ids.push_back(expected);
+    }
+    for (const size_t at : {0, 1}) {
+      const std::vector<float> logits =
+          Logits(*model, at == 0 ? std::span<const int32_t>(p.ids) : std::span<const int32_t>(ids));
+      const double largest = std::abs(p.llama_cpp_top[at].at(0).at(1).to_number<double>());
+      for (const json::value& pair : p.llama_cpp_top[at].as_array())
+        EXPECT_NEAR(logits[pair.at(0).to_number<size_t>()], pair.at(1).to_number<double>(), 4e-2 * largest);
     }
   }
 }
 
+class GgufModel : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override { vectors_ = ReadVectors(Path("gguf"), GetParam()); }
+  ThreadPool pool_{2};
+  Vectors vectors_;
+};
+
+TEST_P(GgufModel, AgreesWithTransformersOverTheSameWeights) {
+  ExpectTransformersLogits(vectors_, DType::kF32, 1e-4, pool_);
+  ExpectTransformersLogits(vectors_, DType::kBf16, 2e-2, pool_);
+}
+
 TEST_P(GgufModel, ContinuesAsLlamaCpp) {
-  for (const DType dtype : {DType::kF32, DType::kBf16}) {
-    const auto model = Load(file_, dtype, pool_);
-    ASSERT_TRUE(model);
-    for (const Prompt& p : prompts_) {
-      std::vector<int32_t> ids = p.ids;
-      for (const int32_t expected : p.continuation) {
-        const std::vector<float> logits = Logits(*model, ids);
-        ASSERT_EQ(Best(logits), expected) << DTypeName(dtype) << " after " << ids.size();
-        ids.push_back(expected);
-      }
-      for (const size_t at : {0, 1}) {
-        const std::vector<float> logits =
-            Logits(*model, at == 0 ? std::span<const int32_t>(p.ids) : std::span<const int32_t>(ids));
-        const double largest = std::abs(p.llama_cpp_top[at].at(0).at(1).to_number<double>());
-        for (const json::value& pair : p.llama_cpp_top[at].as_array())
-          EXPECT_NEAR(logits[pair.at(0).to_number<size_t>()], pair.at(1).to_number<double>(), 4e-2 * largest);
-      }
-    }
+  ExpectLlamaCppTokens(vectors_, DType::kF32, pool_);
+  ExpectLlamaCppTokens(vectors_, DType::kBf16, pool_);
+}
+
+// What python/oracles/gguf_families.py wrote, where SPANWISE_GGUF_VECTORS names the folder.
+TEST(Gguf, AgreesOverEveryFamily) {
+  const char* folder = std::getenv("SPANWISE_GGUF_VECTORS");
+  if (!folder) GTEST_SKIP() << "SPANWISE_GGUF_VECTORS is not set";
+  ThreadPool pool{2};
+  const json::value root = ReadJson(std::string(folder) + "/vectors.json");
+  for (const auto& model : root.at("models").as_object()) {
+    SCOPED_TRACE(std::string(model.key()));
+    const Vectors vectors = ReadVectors(folder, model.key());
+    ExpectTransformersLogits(vectors, DType::kF32, 1e-4, pool);
+    ExpectLlamaCppTokens(vectors, DType::kF32, pool);
   }
 }
 
@@ -162,7 +191,7 @@ TEST(Gguf, EqualsTheSafetensorsModel) {
     EXPECT_TRUE(same(a.v.weight, b.v.weight));
     EXPECT_EQ(a.attention_norm, b.attention_norm);
   }
-  const json::value root = ReadJson("models/llama3/vectors.json");
+  const json::value root = ReadJson(Path("models/llama3/vectors.json"));
   Transformer a(ours, DType::kF32, pool), b(theirs, DType::kF32, pool);
   for (const json::value& p : root.at("prompts").as_array()) {
     const auto ids = json::value_to<std::vector<int32_t>>(p.at("ids"));
@@ -171,9 +200,9 @@ TEST(Gguf, EqualsTheSafetensorsModel) {
 }
 
 TEST(Gguf, WidensBlocksToTheBit) {
+  const json::value root = ReadJson(Path("gguf/blocks.json"));
   for (const WeightType type :
        {WeightType::kQ8_0, WeightType::kQ4_0, WeightType::kQ4K, WeightType::kQ5K, WeightType::kQ6K}) {
-    const json::value root = ReadJson("gguf/blocks.json");
     const json::value& vectors = root.at(std::string(WeightTypeName(type)));
     const std::string hex(vectors.at("blocks").as_string());
     std::vector<std::byte> blocks(hex.size() / 2);
