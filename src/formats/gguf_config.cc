@@ -152,11 +152,9 @@ class Reader {
     if (!window) return Status::Ok();
     root_["sliding_window"] = *window > 0 ? json::value(*window) : json::value();
     if (*window > 0 && root_["model_type"] == "llama") root_["model_type"] = "mistral";
-    const std::string key = Key("attention.sliding_window_pattern");
-    const auto pattern = file_.metadata().find(key);
-    if (pattern == file_.metadata().end() || pattern->second.is_array) return Status::Ok();
-    SW_ASSIGN_OR_RETURN(const auto period, file_.GetInt(key, 1, kMaxCount));
-    root_["sliding_window_pattern"] = *period;
+    // Every n-th layer has none. Newer files may list the layers instead, which GetInt refuses.
+    SW_ASSIGN_OR_RETURN(const auto period, file_.GetInt(Key("attention.sliding_window_pattern"), 1, kMaxCount));
+    if (period) root_["sliding_window_pattern"] = *period;
     return Status::Ok();
   }
 

@@ -1,7 +1,11 @@
 #include "formats/gguf_source.h"
 
+#include <charconv>
 #include <map>
+#include <optional>
 #include <string_view>
+#include <system_error>
+#include <utility>
 
 #include "base/str.h"
 #include "formats/gguf.h"
@@ -30,9 +34,9 @@ class GgufSource final : public WeightSource {
 
   Result<StoredTensor> Find(const std::string& name) const override {
     const auto place = places_.find(name);
-    if (place == places_.end())
-      return NotFound(StrFormat("{}: GGUF files have no tensor for {}", file_->name(), Quoted(name)));
-    const Place& p = place->second;
+    const auto known = place != places_.end() ? std::optional(place->second) : ExpertPlace(name);
+    if (!known) return NotFound(StrFormat("{}: GGUF files have no tensor for {}", file_->name(), Quoted(name)));
+    const Place& p = *known;
     const auto found = file_->tensors().find(p.name);
     if (found == file_->tensors().end())
       return NotFound(StrFormat("{}: there is no tensor {}", file_->name(), Quoted(p.name)));
@@ -110,13 +114,41 @@ class GgufSource final : public WeightSource {
                                          {"mlp.up_proj", "ffn_up"},
                                          {"mlp.down_proj", "ffn_down"}})
         Add(at + name, in + stored);
-      for (int e = 0; e < c.experts.n_experts; ++e)
-        for (const auto& [pattern, stored] : {std::pair{&n.expert_gate, "ffn_gate_exps"},
-                                              {&n.expert_up, "ffn_up_exps"},
-                                              {&n.expert_down, "ffn_down_exps"}})
-          places_[at + fmt::format(fmt::runtime(*pattern), e) + ".weight"] = {
-              .name = in + stored + ".weight", .expert = e, .n_experts = c.experts.n_experts};
     }
+  }
+
+  // Experts are found by their pattern rather than listed: layers times experts may be millions in a small file.
+  std::optional<Place> ExpertPlace(std::string_view name) const {
+    const auto take = [&](std::string_view text) {
+      const bool starts = name.starts_with(text);
+      if (starts) name.remove_prefix(text.size());
+      return starts;
+    };
+    const auto number = [&](int limit) -> std::optional<int> {
+      int value = 0;
+      const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), value);
+      if (error != std::errc() || value < 0 || value >= limit) return std::nullopt;
+      name.remove_prefix(static_cast<size_t>(end - name.data()));
+      return value;
+    };
+    if (!take("model.layers.")) return std::nullopt;
+    const auto layer = number(config_.n_layers);
+    if (!layer || !take(".")) return std::nullopt;
+    const std::string_view in_layer = name;
+    const LayerNames& n = config_.names;
+    for (const auto& [pattern, stored] : {std::pair{&n.expert_gate, "ffn_gate_exps"},
+                                          {&n.expert_up, "ffn_up_exps"},
+                                          {&n.expert_down, "ffn_down_exps"}}) {
+      name = in_layer;
+      const size_t hole = pattern->find("{}");
+      if (hole == std::string::npos || !take(pattern->substr(0, hole))) continue;
+      const auto expert = number(config_.experts.n_experts);
+      if (expert && name == pattern->substr(hole + 2) + ".weight")
+        return Place{.name = StrFormat("blk.{}.{}.weight", *layer, stored),
+                     .expert = *expert,
+                     .n_experts = config_.experts.n_experts};
+    }
+    return std::nullopt;
   }
 
   std::shared_ptr<const GgufFile> file_;

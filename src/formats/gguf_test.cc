@@ -582,6 +582,11 @@ TEST(GgufSource, CutsExpertsOutOfTheirTensor) {
   EXPECT_EQ(first, 2 * 96);
   EXPECT_THAT(source->Find("model.layers.1.block_sparse_moe.experts.0.w3.weight").status().message(),
               HasSubstr("expected 4 matrices"));
+  for (const char* absent :
+       {"model.layers.1.block_sparse_moe.experts.4.w1.weight", "model.layers.2.block_sparse_moe.experts.0.w1.weight",
+        "model.layers.1.block_sparse_moe.experts.-1.w1.weight", "model.layers.1.block_sparse_moe.experts.0.w1.bias",
+        "model.layers.1.", "model.layers."})
+    EXPECT_EQ(source->Find(absent).status().code(), StatusCode::kNotFound) << absent;
 }
 
 }  // namespace
