@@ -2,34 +2,30 @@
 
 #include <algorithm>
 
-#include "tokenizer/normalize.h"
+#include "tokenizer/unicode.h"
 
 namespace spanwise {
 namespace {
 
-// The characters of Unicode's White_Space, in UTF-8.
-constexpr std::string_view kSpaces[] = {" ",      "\t",     "\n",     "\v",     "\f",     "\r",     "\u0085",
-                                        "\u00a0", "\u1680", "\u2000", "\u2001", "\u2002", "\u2003", "\u2004",
-                                        "\u2005", "\u2006", "\u2007", "\u2008", "\u2009", "\u200a", "\u2028",
-                                        "\u2029", "\u202f", "\u205f", "\u3000"};
-
 size_t SpaceAtStart(std::string_view text) {
-  for (const std::string_view space : kSpaces)
-    if (text.starts_with(space)) return space.size();
-  return 0;
+  if (text.empty()) return 0;
+  const Character c = CharacterAt(text, 0);
+  return IsWhiteSpace(c.code) ? c.length : 0;
 }
 
-size_t SpaceAtEnd(std::string_view text) {
-  for (const std::string_view space : kSpaces)
-    if (text.ends_with(space)) return space.size();
-  return 0;
+size_t SpaceAtEnd(std::string_view text) { return text.empty() ? 0 : SpaceAtStart(text.substr(LastCharacter(text))); }
+
+bool StandsAlone(std::string_view text, size_t begin, size_t end) {
+  const auto word_at = [&](size_t at) { return IsWordCharacter(CharacterAt(text, at).code); };
+  return (begin == 0 || !word_at(LastCharacter(text.substr(0, begin)))) && (end == text.size() || !word_at(end));
 }
 
 }  // namespace
 
-AddedTokenMatcher::AddedTokenMatcher(const std::vector<AddedToken>& tokens, bool nfc) {
+AddedTokenMatcher::AddedTokenMatcher(const std::vector<AddedToken>& tokens) {
   for (const AddedToken& token : tokens)
-    entries_.push_back({nfc ? NfcOf(token.content) : token.content, token.id, token.lstrip, token.rstrip});
+    if (!token.content.empty())
+      entries_.push_back({token.content, token.id, token.lstrip, token.rstrip, token.single_word});
   std::sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) { return a.content < b.content; });
   for (const Entry& entry : entries_) may_begin_[static_cast<uint8_t>(entry.content.front())] = true;
 }
@@ -55,6 +51,10 @@ std::optional<AddedTokenMatcher::Match> AddedTokenMatcher::Next(std::string_view
     if (!may_begin_[static_cast<uint8_t>(text[at])]) continue;
     const Entry* entry = LongestAt(text.substr(at));
     if (!entry) continue;
+    if (entry->single_word && !StandsAlone(text, at, at + entry->content.size())) {
+      at += entry->content.size() - 1;
+      continue;
+    }
     Match match{at, at + entry->content.size(), entry->id};
     if (entry->lstrip)
       while (const size_t n = SpaceAtEnd(text.substr(from, match.begin - from))) match.begin -= n;

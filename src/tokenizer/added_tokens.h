@@ -16,14 +16,15 @@ struct AddedToken {
   bool special = false;
   bool lstrip = false, rstrip = false;  // the match also takes the white space on that side
   bool normalized = false;              // looked for in the normalised text
+  bool single_word = false;             // not next to a word character
 };
 
-// Finds added tokens in a text: of matches at one place the longest. Immutable, thread-safe.
+// Finds added tokens in a text: of several at one place the longest. Immutable, thread-safe.
 class AddedTokenMatcher {
  public:
   AddedTokenMatcher() = default;
-  // Keeps the content (its NFC form where `nfc`) and ids of `tokens`, none with empty content.
-  AddedTokenMatcher(const std::vector<AddedToken>& tokens, bool nfc);
+  // Those with empty content are never found.
+  explicit AddedTokenMatcher(const std::vector<AddedToken>& tokens);
 
   struct Match {
     size_t begin = 0, end = 0;  // with the stripped white space
@@ -37,7 +38,7 @@ class AddedTokenMatcher {
   struct Entry {
     std::string content;
     int32_t id;
-    bool lstrip, rstrip;
+    bool lstrip, rstrip, single_word;
   };
   const Entry* LongestAt(std::string_view text) const;
 

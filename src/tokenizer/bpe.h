@@ -1,4 +1,4 @@
-// Byte-pair merges over bytes.
+// Byte-pair merges over symbols.
 #pragma once
 
 #include <cstddef>
@@ -13,10 +13,11 @@ class MergeTable {
  public:
   struct Merge {
     int32_t left = 0, right = 0, result = 0;
+    uint32_t rank = 0;  // the smallest goes first
   };
   static constexpr uint32_t kNoRank = UINT32_MAX;
 
-  // merges[i] has rank i; of two with the same pair the later one counts. REQUIRES: merges.size() < kNoRank, ids >= 0.
+  // Of two merges with the same pair the later one counts. REQUIRES: ranks below kNoRank, ids >= 0.
   void Build(const std::vector<Merge>& merges);
 
   struct Found {
@@ -49,15 +50,20 @@ class MergeTable {
   uint64_t seed_ = 0;
 };
 
+struct Symbol {
+  int32_t id = 0;
+  uint32_t bytes = 0;  // of the word
+};
+
 // Merges the symbols in place: again and again the pair of lowest rank, of equals the leftmost. O(n log n) in the
 // number of symbols; the working memory is kept between calls. Thread-compatible.
 class Merger {
  public:
-  void Run(const MergeTable& table, std::vector<int32_t>* symbols);
+  void Run(const MergeTable& table, std::vector<Symbol>* symbols);
 
  private:
-  void RunShort(const MergeTable& table, std::vector<int32_t>* symbols);
-  void RunLong(const MergeTable& table, std::vector<int32_t>* symbols);
+  void RunShort(const MergeTable& table, std::vector<Symbol>* symbols);
+  void RunLong(const MergeTable& table, std::vector<Symbol>* symbols);
 
   struct Node {
     int32_t previous = -1, next = -1;

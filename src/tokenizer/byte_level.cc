@@ -46,6 +46,20 @@ std::optional<std::string> BytesOfSymbols(std::string_view symbols) {
   return bytes;
 }
 
+std::optional<char> ByteOfToken(std::string_view token) {
+  if (token.size() != 6 || !token.starts_with("<0x") || token.back() != '>') return std::nullopt;
+  unsigned value = 0;
+  for (const char digit : token.substr(3, 2)) {
+    const bool decimal = digit >= '0' && digit <= '9';
+    const char lower = static_cast<char>(digit | 0x20);
+    if (!decimal && (lower < 'a' || lower > 'f')) return std::nullopt;
+    value = value * 16 + static_cast<unsigned>(decimal ? digit - '0' : lower - 'a' + 10);
+  }
+  return static_cast<char>(value);
+}
+
+std::string TokenOfByte(uint8_t byte) { return StrFormat("<0x{:02X}>", byte); }
+
 std::string SymbolsOfBytes(std::string_view bytes) {
   std::string symbols;
   for (const char c : bytes) AppendUtf8(&symbols, kAlphabet.symbol_of[static_cast<uint8_t>(c)]);

@@ -179,6 +179,22 @@ std::string ErrorText(int code) {
   return reinterpret_cast<const char*>(text.data());
 }
 
+// The bytes that a match may begin with. PCRE2 finds that out only for expressions that are not anchored.
+std::array<bool, 256> FirstBytes(std::string_view translated, uint32_t options, pcre2_compile_context* context) {
+  std::array<bool, 256> all;
+  all.fill(true);
+  int error = 0;
+  PCRE2_SIZE offset = 0;
+  pcre2_code* const code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(), options,
+                                         &error, &offset, context);
+  if (!code) return all;
+  const uint8_t* bits = nullptr;  // null where it is not known, or an empty match is possible
+  if (pcre2_pattern_info(code, PCRE2_INFO_FIRSTBITMAP, &bits) == 0 && bits)
+    for (size_t byte = 0; byte < all.size(); ++byte) all[byte] = bits[byte / 8] >> (byte % 8) & 1;
+  pcre2_code_free(code);
+  return all;
+}
+
 }  // namespace
 
 Result<std::shared_ptr<const Regex>> Regex::Compile(std::string_view pattern) {
@@ -203,6 +219,7 @@ Result<std::shared_ptr<const Regex>> Regex::Compile(std::string_view pattern) {
     return InvalidArgument(
         StrFormat("regular expression {}: {} (byte {} of its PCRE2 form)", Quoted(pattern), ErrorText(error), offset));
   std::shared_ptr<Regex> regex(new Regex);
+  regex->may_begin_ = FirstBytes(translated, kOptions & ~uint32_t{PCRE2_ANCHORED}, context.get());
   regex->pattern_ = pattern;
   regex->code_ = code;
   regex->jit_ = pcre2_jit_compile(code, PCRE2_JIT_COMPLETE) == 0;
@@ -239,6 +256,14 @@ RegexMatcher::RegexMatcher(std::shared_ptr<const Regex> regex)
 
 RegexMatcher::~RegexMatcher() = default;
 RegexMatcher::RegexMatcher(RegexMatcher&&) noexcept = default;
+
+size_t RegexRun::MatcherOf(const std::shared_ptr<const Regex>& regex) {
+  for (const auto& [known, matcher] : known_)
+    if (known == regex.get()) return matcher;
+  matchers_.emplace_back(regex);
+  known_.emplace_back(regex.get(), matchers_.size() - 1);
+  return matchers_.size() - 1;
+}
 
 Result<std::optional<size_t>> RegexMatcher::MatchAt(std::string_view subject, size_t begin, RegexBudget* budget) {
   const auto* code = static_cast<const pcre2_code*>(regex_->code_);

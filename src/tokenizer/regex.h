@@ -1,11 +1,14 @@
 // The regular expressions of tokenizer.json (Oniguruma's Ruby syntax), run by PCRE2 with bounded work.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "spanwise/status.h"
 
@@ -22,11 +25,14 @@ class Regex {
   Regex& operator=(const Regex&) = delete;
 
   const std::string& pattern() const { return pattern_; }
+  // Whether a match can begin with this byte; if not, trying is a waste of time.
+  bool MayBeginWith(char byte) const { return may_begin_[static_cast<uint8_t>(byte)]; }
 
  private:
   friend class RegexMatcher;
   Regex() = default;
   std::string pattern_;
+  std::array<bool, 256> may_begin_{};
   void* code_ = nullptr;  // pcre2_code
   bool jit_ = false;
 };
@@ -54,6 +60,42 @@ class RegexMatcher {
   struct State;
   std::shared_ptr<const Regex> regex_;
   std::unique_ptr<State> state_;
+};
+
+// All matching of one call: the matchers that it needs, and its budget. Thread-compatible.
+class RegexRun {
+ public:
+  explicit RegexRun(size_t text_bytes) : budget_(text_bytes) {}
+
+  // Calls each(begin, end) -> Status for the matches in order, none overlapping; an empty match is reported unless a
+  // match ends where it is. REQUIRES: `subject` is valid UTF-8.
+  template <typename Each>
+  Status EachMatch(const std::shared_ptr<const Regex>& regex, std::string_view subject, const Each& each) {
+    const size_t matcher = MatcherOf(regex);
+    size_t last_end = std::string_view::npos;
+    for (size_t at = 0; at <= subject.size();) {
+      if (at < subject.size() && !regex->MayBeginWith(subject[at])) {
+        ++at;
+        while (at < subject.size() && (static_cast<uint8_t>(subject[at]) & 0xC0) == 0x80) ++at;
+        continue;
+      }
+      SW_ASSIGN_OR_RETURN(const auto end, matchers_[matcher].MatchAt(subject, at, &budget_));
+      if (end && (*end > at || at != last_end)) SW_RETURN_IF_ERROR(each(at, *end));
+      if (end && *end > at) {
+        at = last_end = *end;
+        continue;
+      }
+      for (++at; at < subject.size() && (static_cast<uint8_t>(subject[at]) & 0xC0) == 0x80;) ++at;
+    }
+    return Status::Ok();
+  }
+
+ private:
+  size_t MatcherOf(const std::shared_ptr<const Regex>& regex);
+
+  std::vector<std::pair<const Regex*, size_t>> known_;
+  std::vector<RegexMatcher> matchers_;
+  RegexBudget budget_;
 };
 
 }  // namespace spanwise

@@ -12,7 +12,7 @@
 #include "base/json.h"
 #include "base/str.h"
 #include "tokenizer/byte_level.h"
-#include "tokenizer/normalize.h"
+#include "tokenizer/normalizer.h"
 
 namespace spanwise {
 namespace {
@@ -48,6 +48,10 @@ std::string Json(std::vector<std::string> more = {"ab", "abc"}, std::string merg
 }
 
 std::shared_ptr<const Tokenizer> Small() { return Tokenizer::FromJson(Json(), "small").value(); }
+
+std::string NfcOf(std::string_view text) {
+  return Normalizer({MakeUnicodeForm(UnicodeForm::kNfc)}).ApplyTo(text).value();
+}
 
 class Golden : public testing::TestWithParam<std::string> {};
 
@@ -243,17 +247,42 @@ TEST(Tokenizer, RefusesWhatItCannotDo) {
         R"({{"type":"Sequence","pretokenizers":[{{"type":"Split","behavior":"Isolated","pattern":{{"Regex":{}}}}},{{"type":"ByteLevel"}}]}})",
         json::serialize(json::value(regex))));
   };
-  const StatusCode unimplemented = StatusCode::kUnimplemented;
+  const auto normalizer = [&](std::string_view definition) {
+    return with("\"normalizer\":null", StrFormat("\"normalizer\":{}", definition));
+  };
+  const auto precompiled = [](std::string_view charsmap) {
+    return StrFormat(R"({{"type":"Precompiled","precompiled_charsmap":"{}"}})", charsmap);
+  };
+  const auto nested = [](int depth, std::string inner, std::string_view members) {
+    for (int i = 0; i < depth; ++i) inner = StrFormat(R"({{"type":"Sequence","{}":[{}]}})", members, inner);
+    return inner;
+  };
+  const auto unigram = [](std::string_view vocab) {
+    return StrFormat(R"({{"model":{{"type":"Unigram","vocab":{}}}}})", vocab);
+  };
+  std::string many = R"({"type":"Digits"})";
+  for (int i = 0; i < 64; ++i) many += R"(,{"type":"Digits"})";
+  const StatusCode unimplemented = StatusCode::kUnimplemented, corruption = StatusCode::kCorruption;
   const Refused cases[] = {
       {"{]", "not valid JSON"},
       {"[]", "holds an array, expected an object"},
-      {"{}", "'decoder' is missing", unimplemented},
-      {R"({"decoder":{"type":"ByteLevel"}})", "'pre_tokenizer'"},
-      {R"({"decoder":{"type":"WordPiece"}})", "'decoder' type is \"WordPiece\"", unimplemented},
-      {with("\"type\":\"BPE\"", "\"type\":\"Unigram\""), "'type' is \"Unigram\", expected BPE", unimplemented},
-      {with("\"normalizer\":null", R"("normalizer":{"type":"NFKC"})"), "'normalizer' type is \"NFKC\"", unimplemented},
-      {with("\"normalizer\":null", R"("normalizer":null,"post_processor":{"type":"BertProcessing"})"),
-       "'post_processor'", unimplemented},
+      {"{}", "'model' is missing"},
+      {R"({"decoder":{"type":"CTC"}})", "'decoder': type is \"CTC\"", unimplemented},
+      {R"({"decoder":{"type":"Strip","content":"ab"}})", "'content' is \"ab\", expected one character"},
+      {R"({"decoder":{"type":"Strip","content":"a","stop":-1}})", "'stop' is -1"},
+      {with("\"type\":\"BPE\"", "\"type\":\"Neural\""), "'type' is \"Neural\", expected BPE", unimplemented},
+      {with("\"type\":\"BPE\"", "\"type\":\"Unigram\""), "'vocab' is an object"},
+      {normalizer(R"({"type":"NFX"})"), "'normalizer': type is \"NFX\"", unimplemented},
+      {normalizer(R"({"type":"Replace","pattern":{"String":""},"content":""})"), "Replace: 'pattern' has neither"},
+      {normalizer(R"({"type":"Prepend"})"), "'prepend' is missing"},
+      {normalizer(nested(5, R"({"type":"NFC"})", "normalizers")), "nested deeper than 4"},
+      {normalizer(precompiled("a")), "not base64", corruption},
+      {normalizer(precompiled("AAA=")), "2 bytes, expected at least 4", corruption},
+      {normalizer(precompiled("////fwAAAAA=")), "trie has 2147483647 bytes", corruption},
+      {normalizer(precompiled("BAAAAAAAAAA=")), "do not end in a zero byte", corruption},
+      {normalizer(R"(null,"post_processor":{"type":"Odd"})"), "'post_processor': type is \"Odd\"", unimplemented},
+      {normalizer(R"(null,"post_processor":{"type":"BertProcessing","cls":["a",1],"sep":["b",5000]})"),
+       "'post_processor': adds id 5000, but ids end at 1002"},
       {with("\"id\":1000", "\"id\":-1"), "'added_tokens' member 0: id is"},
       {with("\"id\":1000", "\"id\":16777216"), "expected an integer from 0 to 16777215"},
       {with("\"id\":1000", "\"id\":9999999"), "largest id is 9999999"},
@@ -261,7 +290,6 @@ TEST(Tokenizer, RefusesWhatItCannotDo) {
       {with("\"content\":\"<s>\"", "\"content\":\"\""), "'content' is missing, empty"},
       {with("\"content\":\"<t>\"", "\"content\":\"<s>\""), "\"<s>\" twice"},
       {with("\"content\":\"<s>\"", "\"content\":\"a\""), "'vocab' gives it 97"},
-      {with("\"special\":true", "\"single_word\":true"), "'single_word'", unimplemented},
       {with("\"special\":true", "\"special\":1"), "'special' is an integer"},
       {with("\"abc\":257", "\"abc\":256"), "gives id 256 to"},
       {with("\"abc\":257", "\"ab\":256"), "occurs twice"},
@@ -273,14 +301,18 @@ TEST(Tokenizer, RefusesWhatItCannotDo) {
       {with("\"a b\"", "7"), "'merges' member 0 is"},
       {with("\"merges\":", "\"x\":"), "'merges' is missing"},
       {Json({}, "[]", R"({"type":"ByteLevel"})", R"("dropout":0.1,)"), "'dropout' is 0.1", unimplemented},
-      {Json({}, "[]", R"({"type":"ByteLevel"})", R"("byte_fallback":true,)"), "'byte_fallback'", unimplemented},
-      {Json({}, "[]", R"({"type":"ByteLevel"})", R"("end_of_word_suffix":"</w>",)"), "'end_of_word_suffix' is \"</w>\"",
-       unimplemented},
-      {pre("null"), "'pre_tokenizer': is null"},
-      {pre(R"({"type":"Whitespace"})"), "type is \"Whitespace\"", unimplemented},
-      {pre(R"({"type":"Digits"})"), "no ByteLevel step", unimplemented},
-      {pre(R"({"type":"Sequence","pretokenizers":[{"type":"ByteLevel"},{"type":"Digits"}]})"),
-       "expected ByteLevel last", unimplemented},
+      {pre("7"), "'pre_tokenizer': is an integer"},
+      {pre(R"({"type":"UnicodeScripts"})"), "type is \"UnicodeScripts\"", unimplemented},
+      {pre(R"({"type":"FixedLength","length":0})"), "'length' is 0"},
+      {pre(R"({"type":"CharDelimiterSplit"})"), "'delimiter' is \"\", expected one character"},
+      {pre(R"({"type":"Metaspace","prepend_scheme":"often"})"), "'prepend_scheme' is \"often\""},
+      {pre(R"({"type":"Metaspace","prepend_scheme":"first","add_prefix_space":false})"), "'add_prefix_space' is false"},
+      {pre(nested(5, R"({"type":"Digits"})", "pretokenizers")), "nested deeper than 4"},
+      {pre(R"({"type":"Sequence","pretokenizers":[)" + many + "]}"), "more than 64 steps"},
+      {unigram(R"([["a",1e999]])"), "score inf, expected a finite number"},
+      {unigram(R"([["a","b"]])"), "'vocab' member 0 is"},
+      {unigram("[]"), "missing or empty"},
+      {unigram(R"([["a",0]],"unk_id":1)"), "'unk_id' is 1, expected an index of 'vocab', which has 1 members"},
       {pre(R"({"type":"Split","pattern":{"String":""},"behavior":"Isolated"})"), "not empty"},
       {pre(R"({"type":"Split","pattern":{"Regex":"a"},"behavior":"Odd"})"), "behavior is \"Odd\"", unimplemented},
       {split("(a"), "missing closing parenthesis"},
