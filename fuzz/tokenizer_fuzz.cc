@@ -1,8 +1,11 @@
-// tokenizer.json and, after a NUL, a text: whatever is accepted encodes within bounds and covers the text in order.
+// tokenizer.json, or a GGUF vocabulary as JSON, and after a NUL a text: whatever is accepted encodes within bounds,
+// covers the text in order, and decodes the same at once and piece by piece.
 #include <string_view>
 
 #include "base/check.h"
+#include "base/json.h"
 #include "base/str.h"
+#include "tokenizer/gguf_vocabulary_json.h"
 #include "tokenizer/tokenizer.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -10,7 +13,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const size_t cut = input.find('\0');
   const std::string_view text =
       cut == std::string_view::npos ? "It's 12 o'clock <s> \u00e9\u0301!" : input.substr(cut + 1);
-  const auto tokenizer = spanwise::Tokenizer::FromJson(input.substr(0, cut), "fuzz");
+  const std::string_view source = input.substr(0, cut);
+  const auto root = spanwise::ParseJson(source, "fuzz");
+  const auto tokenizer =
+      root.ok() && spanwise::IsGgufVocabularyJson(*root)
+          ? spanwise::Tokenizer::FromGguf(spanwise::GgufVocabularyFromJson(root->get_object()), "fuzz")
+          : spanwise::Tokenizer::FromJson(source, "fuzz");
   if (!tokenizer.ok()) return 0;
   for (const bool parse_special : {true, false}) {
     const auto tokens = (*tokenizer)->EncodeWithOffsets(text, parse_special);
@@ -26,6 +34,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       begin = token.begin;
     }
     SW_CHECK(spanwise::IsValidUtf8((*tokenizer)->Decode(*ids, true)));
+    spanwise::StreamDecoder stream(**tokenizer);
+    std::string streamed;
+    for (const int32_t id : *ids) {
+      streamed += stream.Push(id);
+      SW_CHECK(spanwise::IsValidUtf8(streamed));
+      (void)(*tokenizer)->TokenBytes(id, true);
+    }
+    SW_CHECK(streamed + stream.Finish() == (*tokenizer)->Decode(*ids));
   }
   size_t covered = 0;
   for (const auto& piece : (*tokenizer)->SplitAtSpecials(text)) covered += piece.text.size();

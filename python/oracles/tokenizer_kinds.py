@@ -149,7 +149,7 @@ def kinds(lines, vocab, rules=RULES):
 
     d = train(trainers.WordLevelTrainer, models.WordLevel(unk_token="<unk>"), lines, vocab, n.NFD(), pre_tokenizers.Sequence([pre_tokenizers.CharDelimiterSplit("e"), pre_tokenizers.Whitespace()]))
     d["decoder"] = sequence("decoders", {"type": "Replace", "pattern": {"Regex": "[aeiou]"}, "content": "*"}, {"type": "Fuse"}, {"type": "Replace", "pattern": {"String": "**"}, "content": "+"},
-                            {"type": "Strip", "content": "*", "start": 2, "stop": 1})
+                            {"type": "Strip", "content": "*", "start": 2, "stop": 0})
     yield "delimiter", d
 
     d = train(trainers.BpeTrainer, models.BPE(), lines, vocab, n.ByteLevel(), None, max_token_length=12, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())

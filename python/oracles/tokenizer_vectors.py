@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Trains small byte-level BPE tokenizers and writes what Hugging Face tokenizers makes of awkward texts.
+"""Trains small tokenizers of every kind and writes what Hugging Face tokenizers makes of awkward texts.
 
     tokenizer_vectors.py OUT_DIR
 
 For the bundled model's tokenizer (pocket.jsonl only, with the sample documents as further texts) and for each of those trained
 here: NAME.json (a tokenizer.json) and NAME.jsonl, one line a text: text, then ids and offsets (in bytes)
 with added tokens found in the text ("special") and with all text plain ("plain", where that differs; the library is given
-the same file without its added tokens), and what the ids decode to where that is not the text. The training text is made here from word lists, so everything can be written again from nothing.
+the same file without its added tokens; null where a text holds special tokens that are in the model's vocabulary too), and
+what the ids decode to where that is not the text ("skipped": without special tokens, where that differs). "loose" marks
+texts whose normal form differs, for kinds that may compose characters. The training text is made here from word lists, so everything can be written again from nothing.
 """
 import itertools
 import json
@@ -156,7 +158,41 @@ def decode(tokenizer, ids):
     return text
 
 
+def write_kinds(out):
+    import tokenizer_kinds
+    total = 0
+    for name, definition in tokenizer_kinds.kinds(list(training_text(random.Random(11))), 350):
+        source = json.dumps(definition, ensure_ascii=False, separators=(",", ":"))
+        (Path(out) / f"{name}.json").write_text(source + "\n", encoding="utf-8", newline="\n")
+        tokenizer = Tokenizer.from_str(source)
+        plain = Tokenizer.from_str(json.dumps(definition | {"added_tokens": []}))
+        contents = [t["content"] for t in definition["added_tokens"]]
+        with open(Path(out) / f"{name}.jsonl", "w", encoding="utf-8", newline="\n") as file:
+            for text in list(texts(random.Random(3)))[::3]:
+                record = {"text": text, "special": vectors(tokenizer, text)}
+                if any(c in text for c in contents):
+                    record["plain"] = None
+                elif (other := vectors(plain, text)) != record["special"]:
+                    record["plain"] = other
+                if name in tokenizer_kinds.COMPOSING and tokenizer.normalizer.normalize_str(text) != text:
+                    record["loose"] = True
+                ids = record["special"]["ids"]
+                total += len(ids)
+                byte_level = definition["decoder"] and definition["decoder"]["type"] == "ByteLevel"
+                try:
+                    record["decoded"] = decode(tokenizer, ids) if byte_level else tokenizer.decode(ids, skip_special_tokens=False)
+                    if not byte_level and (skipped := tokenizer.decode(ids)) != record["decoded"]:
+                        record["skipped"] = skipped
+                except BaseException as error:  # the library panics on some tokens that become empty
+                    if type(error).__name__ != "PanicException":
+                        raise
+                    record["decoded"] = None
+                file.write(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n")
+    print(total, "ids of other kinds")
+
+
 def main(out):
+    write_kinds(out)
     total = 0
     pocket = Tokenizer.from_file(str(ROOT / "models/pocket/tokenizer.json"))
     for name, tokenizer in itertools.chain(tokenizers(), [("pocket", pocket)]):

@@ -191,6 +191,13 @@ std::array<bool, 256> FirstBytes(std::string_view translated, uint32_t options, 
   const uint8_t* bits = nullptr;  // null where it is not known, or an empty match is possible
   if (pcre2_pattern_info(code, PCRE2_INFO_FIRSTBITMAP, &bits) == 0 && bits)
     for (size_t byte = 0; byte < all.size(); ++byte) all[byte] = bits[byte / 8] >> (byte % 8) & 1;
+  uint32_t type = 0, unit = 0;  // type 1: one byte, of either case where an option says so
+  if (!bits && translated.find("(?") == std::string_view::npos &&
+      pcre2_pattern_info(code, PCRE2_INFO_FIRSTCODETYPE, &type) == 0 && type == 1 &&
+      pcre2_pattern_info(code, PCRE2_INFO_FIRSTCODEUNIT, &unit) == 0) {
+    all.fill(false);
+    all[unit & 0xFF] = true;
+  }
   pcre2_code_free(code);
   return all;
 }
