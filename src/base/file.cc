@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <utility>
 
 #include "base/str.h"
 
@@ -44,6 +45,16 @@ Result<size_t> RegularFileSize(int fd, const std::string& path) {
   return static_cast<size_t>(info.st_size);
 }
 
+bool WriteAll(int fd, std::span<const std::byte> bytes) {
+  for (size_t done = 0; done < bytes.size();) {
+    const ssize_t n = write(fd, bytes.data() + done, bytes.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return false;
+    done += static_cast<size_t>(n);
+  }
+  return true;
+}
+
 }  // namespace
 
 Result<std::string> ReadFile(const std::string& path, size_t max_bytes) {
@@ -67,19 +78,39 @@ Status WriteFileAtomic(const std::string& path, std::string_view bytes) {
   const Descriptor file(mkostemp(temporary.data(), O_CLOEXEC));
   if (file.get() < 0) return FromErrno(path, "create a temporary file beside it");
   const auto fail = [&](const char* doing) {
-    const Status status = FromErrno(path, doing);
+    Status status = FromErrno(path, doing);
     unlink(temporary.c_str());
     return status;
   };
-  for (size_t done = 0; done < bytes.size();) {
-    const ssize_t n = write(file.get(), bytes.data() + done, bytes.size() - done);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return fail("write");
-    done += static_cast<size_t>(n);
-  }
+  if (!WriteAll(file.get(), std::as_bytes(std::span(bytes)))) return fail("write");
   if (fchmod(file.get(), 0644) != 0 || fsync(file.get()) != 0) return fail("sync");
   if (rename(temporary.c_str(), path.c_str()) != 0) return fail("rename into place");
   return Status::Ok();
+}
+
+Result<FileWriter> FileWriter::Create(const std::string& path) {
+  const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  if (fd < 0) return FromErrno(path, "create");
+  return FileWriter(path, fd);
+}
+
+FileWriter::FileWriter(FileWriter&& other) noexcept
+    : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)) {}
+
+FileWriter::~FileWriter() {
+  if (fd_ >= 0) close(fd_);
+}
+
+Status FileWriter::Append(std::span<const std::byte> bytes) {
+  return WriteAll(fd_, bytes) ? Status::Ok() : FromErrno(path_, "write");
+}
+
+Status FileWriter::Finish() {
+  const int fd = std::exchange(fd_, -1);
+  const bool synced = fsync(fd) == 0;
+  const Status status = synced ? Status::Ok() : FromErrno(path_, "sync");
+  if (close(fd) != 0 && synced) return FromErrno(path_, "close");
+  return status;
 }
 
 bool FileExists(const std::string& path) { return access(path.c_str(), F_OK) == 0; }

@@ -17,6 +17,26 @@ Result<std::string> ReadFile(const std::string& path, size_t max_bytes = size_t{
 // Writes to a temporary file beside `path`, syncs it, renames it over `path`: readers see the old bytes or the new.
 Status WriteFileAtomic(const std::string& path, std::string_view bytes);
 
+// A new file, written in order. What was written stays when this is destroyed before Finish; removing it is the
+// caller's. Thread-compatible.
+class FileWriter {
+ public:
+  // InvalidArgument when the file exists already.
+  static Result<FileWriter> Create(const std::string& path);
+  ~FileWriter();
+  FileWriter(FileWriter&& other) noexcept;
+  FileWriter& operator=(FileWriter&&) = delete;
+
+  Status Append(std::span<const std::byte> bytes);
+  // Hands the bytes to the disk; nothing may be appended afterwards.
+  Status Finish();
+
+ private:
+  FileWriter(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
+  std::string path_;
+  int fd_;  // -1 when finished or moved from
+};
+
 bool FileExists(const std::string& path);
 
 // A read-only memory map of a whole file. Immutable, thread-safe; the bytes live as long as the object.

@@ -84,6 +84,7 @@ Verb IndexVerb(CLI::App& app);
 Verb ServeVerb(CLI::App& app);
 Verb TokenizeVerb(CLI::App& app);
 Verb InspectVerb(CLI::App& app);
+Verb QuantizeVerb(CLI::App& app);
 Verb EvalVerb(CLI::App& app);
 Verb BenchVerb(CLI::App& app);
 

@@ -1,9 +1,14 @@
 #include <fmt/format.h>
 
-#include "base/thread_pool.h"
+#include <algorithm>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/str.h"
 #include "cli/common.h"
+#include "formats/weight_source.h"
 #include "kernels/kv_view.h"
-#include "model/weights.h"
 
 namespace spanwise::cli {
 namespace {
@@ -29,55 +34,149 @@ std::string_view ScalingName(RopeConfig::Scaling scaling) {
   return "?";
 }
 
+// How many layers have each value: [{KEY: value, "layers": n}...] in order of first appearance.
+json::array CountLayers(std::string_view key, const std::vector<json::value>& of_layer) {
+  json::array out;
+  for (const json::value& value : of_layer) {
+    const auto same = std::ranges::find_if(out, [&](const json::value& row) { return row.at(key) == value; });
+    if (same == out.end()) {
+      out.push_back(json::object{{key, value}, {"layers", 1}});
+    } else {
+      json::value& layers = same->at("layers");
+      layers = layers.to_number<int>() + 1;
+    }
+  }
+  return out;
+}
+
+json::object Attention(const ModelConfig& c) {
+  std::vector<json::value> windows, positions;
+  for (size_t i = 0; i < c.windows.size(); ++i) {
+    windows.push_back(c.windows[i] == 0 ? json::value("all tokens") : json::value(c.windows[i]));
+    if (c.layer_ropes[i] == ModelConfig::kNoRope) {
+      positions.emplace_back("none");
+    } else {
+      const RopeConfig& rope = c.ropes[static_cast<size_t>(c.layer_ropes[i])];
+      positions.push_back(json::object{{"theta", rope.theta}, {"scaling", json::string(ScalingName(rope.scaling))}});
+    }
+  }
+  return {{"heads", c.n_heads},
+          {"kv_heads", c.n_kv_heads},
+          {"head_dim", c.head_dim},
+          {"rotated_dims", c.rotary_dim},
+          {"windows", CountLayers("tokens", windows)},
+          {"positions", CountLayers("rotation", positions)}};
+}
+
+// What ways of composing a prompt this model allows, and why.
+json::array Composition(const ModelConfig& c) {
+  const int shortest = [&] {
+    int window = 0;
+    for (const int w : c.windows)
+      if (w > 0) window = window == 0 ? w : std::min(window, w);
+    return window;
+  }();
+  std::string set = "keys turn by their place in their document, so a document can stand at any position";
+  if (shortest > 0)
+    set += StrFormat("; layers with a window of {} tokens do not see documents further back, in any mode", shortest);
+  return {
+      json::object{{"mode", "exact"}, {"allowed", true}, {"why", "the flat prompt, of which any beginning is kept"}},
+      json::object{{"mode", "set"}, {"allowed", true}, {"why", set}},
+      json::object{{"mode", "ape"}, {"allowed", false}, {"why", "not done by this version"}},
+      json::object{{"mode", "repair"}, {"allowed", false}, {"why", "not done by this version"}}};
+}
+
+struct Sizes {
+  size_t parameters = 0, stored = 0, in_memory = 0;
+  std::map<std::string, std::pair<size_t, size_t>> by_dtype;  // tensors, bytes
+};
+
+Sizes Measure(const std::vector<StoredTensor>& tensors) {
+  Sizes sizes;
+  for (const StoredTensor& t : tensors) {
+    sizes.parameters += t.n_elements();
+    sizes.stored += t.n_bytes();
+    // Block types are widened to bf16, vectors to float32.
+    sizes.in_memory +=
+        PlainDType(t.type) && t.shape.size() > 1 ? t.n_bytes() : t.n_elements() * (t.shape.size() > 1 ? 2 : 4);
+    auto& [count, bytes] = sizes.by_dtype[std::string(WeightTypeName(t.type))];
+    ++count;
+    bytes += t.n_bytes();
+  }
+  return sizes;
+}
+
 Status Inspect(Options o) {
   if (!o.model.empty()) o.common.model = o.model;
-  SW_ASSIGN_OR_RETURN(const std::string folder, ModelFolder(o.common));
-  ThreadPool pool;
-  SW_ASSIGN_OR_RETURN(const auto weights, ModelWeights::Load(folder, std::nullopt, pool));
-  const ModelConfig& c = weights->config();
+  SW_ASSIGN_OR_RETURN(const std::string path, ModelFolder(o.common));
+  SW_ASSIGN_OR_RETURN(const auto source, WeightSource::Open(path));
+  const ModelConfig& c = source->config();
+  const std::vector<StoredTensor> stored = source->Tensors();
+  const Sizes sizes = Measure(stored);
   const KvGeometry kv{
       .n_layers = c.n_layers, .n_kv_heads = c.n_kv_heads, .head_dim = c.head_dim, .dtype = DType::kBf16};
   const size_t kv_bytes = kv.BlockBytes() / kKvBlockTokens;
+  json::object dtypes;
+  for (const auto& [name, both] : sizes.by_dtype)
+    dtypes[name] = json::object{{"tensors", both.first}, {"bytes", both.second}};
   json::array tensors, memory;
-  for (const StoredTensor& t : weights->source().Tensors()) {
+  for (const StoredTensor& t : stored) {
     json::array shape;
     for (const int64_t d : t.shape) shape.push_back(d);
     tensors.push_back(
         json::object{{"name", t.name}, {"dtype", json::string(WeightTypeName(t.type))}, {"shape", std::move(shape)}});
   }
-  for (int tokens = 1024; tokens <= c.max_positions; tokens *= 2)
-    memory.push_back(json::object{{"context_tokens", tokens},
-                                  {"bytes", weights->n_bytes() + kv_bytes * static_cast<size_t>(tokens)}});
-  json::object out{{"model", folder},
+  const auto add_memory = [&](int tokens) {
+    memory.push_back(
+        json::object{{"context_tokens", tokens}, {"bytes", sizes.in_memory + kv_bytes * static_cast<size_t>(tokens)}});
+  };
+  for (int tokens = 1024; tokens < c.max_positions && tokens < (1 << 29); tokens *= 2) add_memory(tokens);
+  add_memory(c.max_positions);
+
+  json::object out{{"model", path},
                    {"architecture", c.model_type},
-                   {"digest", weights->digest().Hex()},
-                   {"parameters", weights->n_parameters()},
-                   {"weight_bytes", weights->n_bytes()},
+                   {"parameters", sizes.parameters},
+                   {"weight_bytes", sizes.stored},
+                   {"dtypes", std::move(dtypes)},
                    {"layers", c.n_layers},
                    {"hidden", c.hidden_dim},
                    {"ffn", c.ffn_dim},
-                   {"heads", c.n_heads},
-                   {"kv_heads", c.n_kv_heads},
-                   {"head_dim", c.head_dim},
                    {"vocabulary", c.vocab_size},
+                   {"tied_embeddings", c.tie_embeddings},
                    {"context_tokens", c.max_positions},
-                   {"rope_theta", c.ropes[0].theta},
-                   {"rope_scaling", json::string(ScalingName(c.ropes[0].scaling))},
+                   {"attention", Attention(c)},
                    {"kv_bytes_per_token", kv_bytes},
-                   {"compose", json::array{"exact", "set"}},
+                   {"compose", Composition(c)},
                    {"memory", std::move(memory)},
                    {"tensors", std::move(tensors)}};
+  if (c.experts.n_experts > 0)
+    out["experts"] = json::object{{"experts", c.experts.n_experts},
+                                  {"active", c.experts.n_active},
+                                  {"ffn", c.experts.ffn_dim},
+                                  {"layers", std::ranges::count(c.layer_experts, true)}};
+  if (!c.note.empty()) out["note"] = c.note;
   if (o.common.json) {
     PrintJson(out);
     return Status::Ok();
   }
+  const auto print = [](std::string_view name, const json::value& value) {
+    fmt::print("{:<24} {}\n", name, value.is_string() ? std::string(value.get_string()) : json::serialize(value));
+  };
   for (const auto& [key, value] : out) {
     const std::string_view name(key.data(), key.size());
-    if (name == "tensors" || name == "memory") continue;
-    fmt::print("{:<20} {}\n", name, value.is_string() ? std::string(value.get_string()) : json::serialize(value));
+    if (name == "tensors" || name == "memory" || name == "compose") continue;
+    if (!value.is_object()) {
+      print(name, value);
+      continue;
+    }
+    for (const auto& [inner, part] : value.get_object())
+      print(StrFormat("{} {}", name, std::string_view(inner.data(), inner.size())), part);
   }
+  for (const json::value& way : out["compose"].get_array())
+    fmt::print("compose {:<16} {}: {}\n", std::string(way.at("mode").get_string()),
+               way.at("allowed").get_bool() ? "yes" : "no", std::string(way.at("why").get_string()));
   for (const json::value& row : out["memory"].get_array())
-    fmt::print("{:<20} {} MiB for weights and a context of {} tokens (bf16 KV)\n", "memory",
+    fmt::print("memory                   {} MiB for weights and a context of {} tokens (bf16 KV)\n",
                row.at("bytes").to_number<size_t>() >> 20, row.at("context_tokens").to_number<int>());
   for (const json::value& t : out["tensors"].get_array())
     fmt::print("  {:<48} {:<5} {}\n", std::string(t.at("name").get_string()), std::string(t.at("dtype").get_string()),

@@ -14,7 +14,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", "spanwise 0.1.0");
   const std::array verbs = {AskVerb(app),      ChatVerb(app),    GenerateVerb(app), IndexVerb(app), ServeVerb(app),
-                            TokenizeVerb(app), InspectVerb(app), EvalVerb(app),     BenchVerb(app)};
+                            TokenizeVerb(app), InspectVerb(app), QuantizeVerb(app), EvalVerb(app),  BenchVerb(app)};
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -72,9 +72,6 @@ Result<ModelConfig> ParseConfig(const json::object& root) {
     if (known.model_type == *model_type) family = &known;
   if (!family)
     return Unimplemented(StrFormat("'model_type' is {}, expected one of {}", Quoted(*model_type), FamilyNames()));
-  SW_ASSIGN_OR_RETURN(const json::object* const quantised, GetObject(root, "quantization_config"));
-  if (quantised) return Unimplemented("'quantization_config' is set, expected unquantised weights");
-
   SW_RETURN_IF_ERROR(family->read(root, &config));
   SW_ASSIGN_OR_RETURN(config.eos_ids, ParseIds(root, "eos_token_id"));
   SW_ASSIGN_OR_RETURN(const auto bos, OptionalInt(root, "bos_token_id", 0, kMaxVocab - 1));

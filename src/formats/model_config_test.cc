@@ -241,7 +241,6 @@ TEST(ModelConfig, NamesFieldValueAndExpectation) {
       {"{}", "'model_type' is missing"},
       {Config("gpt2"), "'model_type' is \"gpt2\", expected one of gemma2,", unimplemented},
       {Config("llama", {{"hidden_act", "\"gelu\""}}), "'hidden_act' is \"gelu\"", unimplemented},
-      {Config("llama", {{"quantization_config", "{}"}}), "'quantization_config' is set", unimplemented},
       {Config("llama", {{"hidden_size", "-"}}), "'hidden_size' is missing, expected an integer from 1 to 1048576"},
       {Config("llama", {{"hidden_size", "\"64\""}}), "'hidden_size' is a string, expected an integer"},
       {Config("llama", {{"hidden_size", "0"}}), "'hidden_size' is 0"},

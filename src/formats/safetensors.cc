@@ -172,8 +172,9 @@ Result<WeightMap> ReadIndex(const std::string& path) {
 
 }  // namespace
 
-Result<std::map<std::string, TensorView>> SafetensorsModel::ParseHeader(
-    std::span<const std::byte> file, std::string_view name, std::map<std::string, std::string>* unsupported) {
+Result<std::map<std::string, TensorView>> SafetensorsModel::ParseHeader(std::span<const std::byte> file,
+                                                                        std::string_view name,
+                                                                        std::map<std::string, OtherTensor>* others) {
   if (file.size() < 8)
     return Corruption(StrFormat("{}: {} bytes, too short for a safetensors header", name, file.size()));
   uint64_t header_bytes = 0;
@@ -212,8 +213,9 @@ Result<std::map<std::string, TensorView>> SafetensorsModel::ParseHeader(
     if (entry.dtype) {
       tensors.emplace(std::move(entry.name),
                       TensorView{data.data() + entry.begin, *entry.dtype, std::move(entry.shape)});
-    } else if (unsupported) {
-      unsupported->emplace(std::move(entry.name), std::move(entry.stored_type));
+    } else if (others) {
+      others->emplace(std::move(entry.name), OtherTensor{std::move(entry.stored_type), std::move(entry.shape),
+                                                         data.subspan(entry.begin, entry.end - entry.begin)});
     }
   }
   return tensors;
@@ -241,11 +243,11 @@ Result<std::shared_ptr<const SafetensorsModel>> SafetensorsModel::Open(const std
   for (const std::string& name : names) {
     const std::string path = StrFormat("{}/{}", folder, name);
     SW_ASSIGN_OR_RETURN(auto file, MappedFile::Open(path));
-    std::map<std::string, std::string> unsupported;
-    SW_ASSIGN_OR_RETURN(auto tensors, ParseHeader(file->bytes(), path, &unsupported));
+    std::map<std::string, OtherTensor> others;
+    SW_ASSIGN_OR_RETURN(auto tensors, ParseHeader(file->bytes(), path, &others));
     std::vector<std::string> found;
     for (const auto& item : tensors) found.push_back(item.first);
-    for (const auto& item : unsupported) found.push_back(item.first);
+    for (const auto& item : others) found.push_back(item.first);
     for (const std::string& tensor : found) {
       if (const auto [at, fresh] = home.emplace(tensor, name); !fresh)
         return Corruption(StrFormat("{}: tensor {} is also in {}", path, Quoted(tensor), at->second));
@@ -256,7 +258,7 @@ Result<std::shared_ptr<const SafetensorsModel>> SafetensorsModel::Open(const std
                                     listed == weights->end() ? "no shard" : listed->second));
     }
     model->tensors_.merge(tensors);
-    model->unsupported_.merge(unsupported);
+    model->others_.merge(others);
     model->files_.push_back(std::move(file));
   }
   if (weights)
@@ -269,9 +271,9 @@ Result<std::shared_ptr<const SafetensorsModel>> SafetensorsModel::Open(const std
 
 Result<TensorView> SafetensorsModel::Find(const std::string& name) const {
   if (const auto found = tensors_.find(name); found != tensors_.end()) return found->second;
-  if (const auto other = unsupported_.find(name); other != unsupported_.end())
+  if (const auto other = others_.find(name); other != others_.end())
     return Unimplemented(StrFormat("{}: tensor {} is stored as {}, expected F32, F16 or BF16", files_.front()->path(),
-                                   Quoted(name), Quoted(other->second)));
+                                   Quoted(name), Quoted(other->second.dtype)));
   return NotFound(
       StrFormat("{}: there is no tensor {}", files_.empty() ? "model" : files_.front()->path(), Quoted(name)));
 }

@@ -1,9 +1,13 @@
 #include "formats/weight_source.h"
 
+#include <algorithm>
 #include <filesystem>
+#include <map>
 #include <system_error>
 
 #include "base/file.h"
+#include "base/str.h"
+#include "formats/convert.h"
 #include "formats/gguf_source.h"
 #include "formats/safetensors.h"
 
@@ -27,11 +31,18 @@ class SafetensorsSource final : public WeightSource {
       SW_ASSIGN_OR_RETURN(generation, ReadFile(generation_path, kMaxConfigBytes));
     }
     SW_ASSIGN_OR_RETURN(source->config_, ParseModelConfig(source->config_bytes_, generation, path));
+    SW_ASSIGN_OR_RETURN(const auto block_types, ReadBlockTypes(source->config_bytes_, path));
     SW_ASSIGN_OR_RETURN(source->files_, SafetensorsModel::Open(folder));
+    for (const auto& [name, type] : block_types) {
+      auto tensor = Blocks(name, type, source->files_->others());
+      if (!tensor.ok()) return tensor.status().WithContext(folder);
+      source->blocks_.emplace(name, std::move(*tensor));
+    }
     return std::unique_ptr<const WeightSource>(std::move(source));
   }
 
   Result<StoredTensor> Find(const std::string& name) const override {
+    if (const auto found = blocks_.find(name); found != blocks_.end()) return found->second;
     SW_ASSIGN_OR_RETURN(const TensorView view, files_->Find(name));
     return FromView(name, view);
   }
@@ -39,13 +50,36 @@ class SafetensorsSource final : public WeightSource {
   std::vector<StoredTensor> Tensors() const override {
     std::vector<StoredTensor> all;
     for (const auto& [name, view] : files_->tensors()) all.push_back(FromView(name, view));
+    for (const auto& [name, tensor] : blocks_) all.push_back(tensor);
+    std::ranges::sort(all, {}, &StoredTensor::name);
     return all;
   }
 
   std::string ConfigBytes() const override { return config_bytes_; }
 
  private:
+  // A U8 tensor [rows, bytes] as the rows of blocks that it is.
+  static Result<StoredTensor> Blocks(const std::string& name, WeightType type,
+                                     const std::map<std::string, OtherTensor>& others) {
+    const auto found = others.find(name);
+    if (found == others.end() || found->second.dtype != "U8")
+      return Corruption(StrFormat("config.json gives tensor {} the type {}, but there is no such U8 tensor",
+                                  Quoted(name), WeightTypeName(type)));
+    const OtherTensor& tensor = found->second;
+    const WeightBlock block = BlockOf(type);
+    if (tensor.shape.size() != 2 || static_cast<uint64_t>(tensor.shape[1]) % block.bytes != 0)
+      return Corruption(StrFormat("tensor {} of type {}: rows are no whole blocks of {} bytes", Quoted(name),
+                                  WeightTypeName(type), block.bytes));
+    const auto elements = static_cast<uint64_t>(tensor.shape[1]) / block.bytes * block.elements;
+    return StoredTensor{.name = name,
+                        .data = tensor.bytes.data(),
+                        .type = type,
+                        .shape = {tensor.shape[0], static_cast<int64_t>(elements)},
+                        .interleaved_heads = 0};
+  }
+
   std::string config_bytes_;
+  std::map<std::string, StoredTensor> blocks_;
   std::shared_ptr<const SafetensorsModel> files_;
 };
 

@@ -28,4 +28,18 @@ float F16ToFloat(uint16_t h) {
   return sign ? -magnitude : magnitude;
 }
 
+uint16_t FloatToF16(float f) {
+  const auto bits = std::bit_cast<uint32_t>(f);
+  const auto sign = static_cast<uint16_t>(bits >> 16 & 0x8000u);
+  const uint32_t magnitude = bits & 0x7FFFFFFFu;
+  if (magnitude > 0x7F800000u) return static_cast<uint16_t>(sign | 0x7E00u);
+  if (magnitude >= 0x477FF000u) return static_cast<uint16_t>(sign | 0x7C00u);  // 65520 and above
+  if (magnitude < 0x38800000u) {  // subnormal: a multiple of 2^-24, which adding 0.5 rounds to
+    const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
+    return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(shifted) - 0x3F000000u));
+  }
+  const uint32_t rounded = magnitude + 0xFFFu + (magnitude >> 13 & 1);
+  return static_cast<uint16_t>(sign | (rounded - 0x38000000u) >> 13);
+}
+
 }  // namespace spanwise

@@ -26,4 +26,7 @@ constexpr uint16_t FloatToBf16(float f) {
 
 float F16ToFloat(uint16_t h);
 
+// Round to nearest, ties to even; beyond the largest value infinity, NaN stays NaN.
+uint16_t FloatToF16(float f);
+
 }  // namespace spanwise

@@ -1,8 +1,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <vector>
 
 #include "tensor/dtype.h"
+#include "tensor/weight_type.h"
 
 namespace spanwise {
 namespace {
@@ -35,6 +37,48 @@ TEST(DType, F16MatchesTheCompilersConversion) {
 TEST(DType, NamesReadBack) {
   for (const DType t : {DType::kF32, DType::kBf16, DType::kF16}) EXPECT_EQ(ParseDType(DTypeName(t)), t);
   EXPECT_EQ(ParseDType("f64"), std::nullopt);
+}
+
+TEST(DType, F16RoundsToNearestEven) {
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const auto half = static_cast<uint16_t>(bits);
+    const float value = F16ToFloat(half);
+    if (std::isnan(value)) {
+      EXPECT_TRUE(std::isnan(F16ToFloat(FloatToF16(value))));
+      continue;
+    }
+    ASSERT_EQ(FloatToF16(value), half) << value;
+    const float next = F16ToFloat(static_cast<uint16_t>(half + 1));  // away from zero
+    if (!std::isfinite(value) || !std::isfinite(next)) continue;
+    const auto middle = static_cast<float>((double{value} + double{next}) / 2);
+    ASSERT_EQ(FloatToF16(middle), half % 2 == 0 ? half : half + 1) << middle;
+    ASSERT_EQ(FloatToF16(std::nextafter(middle, value)), half);
+    ASSERT_EQ(FloatToF16(std::nextafter(middle, next)), half + 1);
+  }
+  EXPECT_EQ(FloatToF16(65519.99f), 0x7BFF);
+  EXPECT_EQ(FloatToF16(65520), 0x7C00);
+  EXPECT_EQ(FloatToF16(-1e30f), 0xFC00);
+  EXPECT_EQ(FloatToF16(1e-30f), 0);
+}
+
+TEST(WeightType, NarrowedBlocksAreClose) {
+  const std::vector<float> zeros(64, 0.0f);
+  std::vector<float> back(64);
+  for (const auto& [type, bound] : {std::pair{WeightType::kQ8_0, 1.0f / 127}, {WeightType::kQ4_0, 1.0f / 6}}) {
+    ASSERT_TRUE(CanNarrow(type));
+    std::vector<std::byte> bytes(WeightBytes(type, 64));
+    Narrow(type, zeros.data(), 64, bytes.data());
+    Widen(type, bytes.data(), 64, back.data());
+    EXPECT_EQ(back, zeros);
+    for (const float size : {1e-3f, 1.0f, 500.0f}) {
+      std::vector<float> x(64);
+      for (size_t i = 0; i < x.size(); ++i) x[i] = size * std::sin(static_cast<float>(i * i));
+      Narrow(type, x.data(), 64, bytes.data());
+      Widen(type, bytes.data(), 64, back.data());
+      for (size_t i = 0; i < x.size(); ++i) EXPECT_NEAR(back[i], x[i], size * bound) << i;
+    }
+  }
+  EXPECT_FALSE(CanNarrow(WeightType::kQ6K));
 }
 
 }  // namespace

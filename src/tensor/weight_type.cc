@@ -1,6 +1,9 @@
 #include "tensor/weight_type.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 namespace spanwise {
 namespace {
@@ -135,6 +138,87 @@ void Widen(WeightType type, const std::byte* data, size_t n, float* out) {
   const WeightBlock block = BlockOf(type);
   const auto* at = reinterpret_cast<const uint8_t*>(data);
   for (size_t i = 0; i < n; i += block.elements, at += block.bytes) WidenBlock(type, at, out + i);
+}
+
+namespace {
+
+void Store16(uint16_t value, std::byte* out) { std::memcpy(out, &value, 2); }
+
+void NarrowQ8_0(const float* in, std::byte* out) {
+  float largest = 0;
+  for (size_t i = 0; i < 32; ++i) largest = std::max(largest, std::abs(in[i]));
+  const uint16_t scale = FloatToF16(largest / 127);
+  const float d = F16ToFloat(scale);
+  Store16(scale, out);
+  for (size_t i = 0; i < 32; ++i) {
+    const float q = d == 0 ? 0 : std::clamp(std::nearbyint(in[i] / d), -127.0f, 127.0f);
+    out[2 + i] = static_cast<std::byte>(static_cast<int8_t>(q));
+  }
+}
+
+// q - 8 for a value, given the scale.
+int QuantOf(float value, float d) {
+  return d == 0 ? 0 : static_cast<int>(std::clamp(std::nearbyint(value / d), -8.0f, 7.0f));
+}
+
+void NarrowQ4_0(const float* in, std::byte* out) {
+  float extreme = 0;  // the value farthest from zero, which -8 reaches
+  for (size_t i = 0; i < 32; ++i)
+    if (std::abs(in[i]) > std::abs(extreme)) extreme = in[i];
+  uint16_t best = 0;
+  double best_error = std::numeric_limits<double>::infinity();
+  for (int step = -6; step <= 6; ++step) {
+    float d = extreme / (-8 + 0.25f * static_cast<float>(step));
+    for (int round = 0; round < 2; ++round) {  // the scale, then the best one for the quants that it gave
+      const uint16_t scale = FloatToF16(d);
+      const float rounded = F16ToFloat(scale);
+      double error = 0, product = 0, square = 0;
+      for (size_t i = 0; i < 32; ++i) {
+        const int q = QuantOf(in[i], rounded);
+        const double difference = static_cast<double>(in[i]) - static_cast<double>(rounded) * q;
+        error += difference * difference;
+        product += static_cast<double>(in[i]) * q;
+        square += static_cast<double>(q) * q;
+      }
+      if (error < best_error) {
+        best_error = error;
+        best = scale;
+      }
+      if (square == 0) break;
+      d = static_cast<float>(product / square);
+    }
+  }
+  const float d = F16ToFloat(best);
+  Store16(best, out);
+  for (size_t i = 0; i < 16; ++i)
+    out[2 + i] = static_cast<std::byte>((QuantOf(in[i], d) + 8) | (QuantOf(in[16 + i], d) + 8) << 4);
+}
+
+}  // namespace
+
+bool CanNarrow(WeightType type) { return PlainDType(type) || type == WeightType::kQ8_0 || type == WeightType::kQ4_0; }
+
+void Narrow(WeightType type, const float* in, size_t n, std::byte* out) {
+  const WeightBlock block = BlockOf(type);
+  for (size_t i = 0; i < n; i += block.elements, in += block.elements, out += block.bytes) {
+    switch (type) {
+      case WeightType::kF32:
+        std::memcpy(out, in, 4);
+        break;
+      case WeightType::kBf16:
+        Store16(FloatToBf16(*in), out);
+        break;
+      case WeightType::kF16:
+        Store16(FloatToF16(*in), out);
+        break;
+      case WeightType::kQ8_0:
+        NarrowQ8_0(in, out);
+        break;
+      default:
+        NarrowQ4_0(in, out);
+        break;
+    }
+  }
 }
 
 }  // namespace spanwise

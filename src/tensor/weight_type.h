@@ -47,4 +47,12 @@ size_t WeightBytes(WeightType type, size_t n);
 // from left to right, as the `gguf` package does. `data` may be unaligned. REQUIRES: as WeightBytes.
 void Widen(WeightType type, const std::byte* data, size_t n, float* out);
 
+// Whether Narrow makes this type.
+bool CanNarrow(WeightType type);
+
+// The opposite of Widen, for plain floats (rounded to nearest), kQ8_0 and kQ4_0. Of a block, kQ8_0 takes the scale that
+// reaches its largest value; kQ4_0 the one, among some near that, whose sum of squared errors is least.
+// REQUIRES: as WeightBytes; CanNarrow(type); finite values.
+void Narrow(WeightType type, const float* in, size_t n, std::byte* out);
+
 }  // namespace spanwise
