@@ -23,7 +23,7 @@
 namespace spanwise {
 
 struct EngineOptions {
-  std::string model;                         // a folder in the Hugging Face layout
+  std::string model;                         // a folder in the Hugging Face layout, or a GGUF file
   std::optional<std::string> dtype = {};     // weights: "f32" or "bf16"; absent: as stored
   std::optional<std::string> kv_dtype = {};  // "f32" or "bf16"; absent: f32 when dtype is f32, else bf16
   int threads = 0;                           // 0: one per CPU

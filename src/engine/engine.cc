@@ -17,6 +17,7 @@
 #include "base/str.h"
 #include "engine/executor.h"
 #include "engine/generation.h"
+#include "engine/model_text.h"
 #include "kernels/ops.h"
 #include "model/weights.h"
 #include "prompt/chat_format.h"
@@ -57,6 +58,12 @@ Result<DType> ParseEngineDType(const std::string& name, const char* option) {
                  : InvalidArgument(StrFormat("{} {} is not one of f32, bf16", option, Quoted(name)));
   }
   return *dtype;
+}
+
+// The folder's or file's own name, without ".gguf".
+std::string ModelName(const std::string& path) {
+  const auto name = std::filesystem::path(path + "/.").lexically_normal().parent_path().filename();
+  return (name.extension() == ".gguf" ? name.stem() : name).string();
 }
 
 class EngineImpl final : public Engine {
@@ -111,12 +118,12 @@ class EngineImpl final : public Engine {
   }
 
   Result<std::vector<int32_t>> Tokenize(const std::string& text, bool parse_special) const override {
-    return tokenizer_->Encode(text, parse_special);
+    return text_.tokenizer->Encode(text, parse_special);
   }
   std::string Detokenize(const std::vector<int32_t>& ids, bool keep_special) const override {
-    return tokenizer_->Decode(ids, keep_special);
+    return text_.tokenizer->Decode(ids, keep_special);
   }
-  std::string TokenText(int32_t id) const override { return tokenizer_->TokenBytes(id, true); }
+  std::string TokenText(int32_t id) const override { return text_.tokenizer->TokenBytes(id, true); }
 
  private:
   Status Load(const EngineOptions& options) {
@@ -133,27 +140,22 @@ class EngineImpl final : public Engine {
     if (options.kv_dtype) {
       SW_ASSIGN_OR_RETURN(kv_dtype, ParseEngineDType(*options.kv_dtype, "kv-dtype"));
     }
-    if (!std::filesystem::is_directory(options.model)) {
-      if (options.model.ends_with(".gguf"))
-        return Unimplemented(options.model + ": GGUF files are not supported; give a folder with config.json");
-      return NotFound(options.model + ": no such model folder");
-    }
-    SW_ASSIGN_OR_RETURN(const std::string tokenizer_json,
-                        ReadFile(options.model + "/tokenizer.json", size_t{256} << 20));
-    SW_ASSIGN_OR_RETURN(tokenizer_, Tokenizer::FromJson(tokenizer_json, options.model + "/tokenizer.json"));
+    if (!std::filesystem::exists(options.model)) return NotFound(options.model + ": no such model folder or GGUF file");
+    if (!std::filesystem::is_directory(options.model) && !options.model.ends_with(".gguf"))
+      return InvalidArgument(options.model + ": is neither a model folder nor a file that ends in .gguf");
+    SW_ASSIGN_OR_RETURN(text_, LoadModelText(options.model));
     ThreadPool pool(options.threads);
     SW_ASSIGN_OR_RETURN(const auto weights, ModelWeights::Load(options.model, dtype, pool));
-    if (tokenizer_->vocab_size() > weights->config().vocab_size)
-      return InvalidArgument(StrFormat("{}: tokenizer.json has ids up to {}, config.json's vocab_size is {}",
-                                       options.model, tokenizer_->vocab_size() - 1, weights->config().vocab_size));
-    SW_RETURN_IF_ERROR(LoadChatFormat(options.model));
+    if (text_.tokenizer->vocab_size() > weights->config().vocab_size)
+      return InvalidArgument(StrFormat("{}: the tokenizer has ids up to {}, the model's vocabulary holds {}",
+                                       options.model, text_.tokenizer->vocab_size() - 1, weights->config().vocab_size));
     const size_t budget = options.kv_memory_bytes ? options.kv_memory_bytes : QuarterOfMemory();
     executor_ = std::make_unique<Executor>(weights, kv_dtype, budget, options.step_tokens, options.threads);
     max_queued_ = options.max_queued;
-    keys_ = Hasher().Field(weights->digest()).Field(tokenizer_->digest()).Field(DTypeName(kv_dtype)).Finish();
+    keys_ = Hasher().Field(weights->digest()).Field(text_.tokenizer->digest()).Field(DTypeName(kv_dtype)).Finish();
 
     const ModelConfig& c = weights->config();
-    info_ = {.name = std::filesystem::path(options.model + "/.").lexically_normal().parent_path().filename().string(),
+    info_ = {.name = ModelName(options.model),
              .architecture = c.model_type,
              .context_tokens = c.max_positions,
              .vocab_size = c.vocab_size,
@@ -166,37 +168,13 @@ class EngineImpl final : public Engine {
     return Status::Ok();
   }
 
-  Status LoadChatFormat(const std::string& folder) {
-    const std::string path = folder + "/tokenizer_config.json";
-    if (!FileExists(path)) {
-      no_chat_ = NotFound(path + ": no such file, so the model has no chat template; only plain prompts work with it");
-      return Status::Ok();
-    }
-    SW_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, size_t{64} << 20));
-    SW_ASSIGN_OR_RETURN(json::value config, ParseJson(text, path));
-    if (!config.is_object())
-      return InvalidArgument(path + ": is " + std::string(JsonKindName(config)) + ", expected an object");
-    const std::string template_path = folder + "/chat_template.jinja";
-    if (FileExists(template_path)) {
-      SW_ASSIGN_OR_RETURN(const std::string source, ReadFile(template_path, size_t{16} << 20));
-      config.get_object()["chat_template"] = source;
-    }
-    auto format = ChatFormat::Create(tokenizer_, config.get_object());
-    if (!format.ok()) {
-      no_chat_ = format.status().WithContext(path);
-      return Status::Ok();
-    }
-    chat_ = std::move(*format);
-    return Status::Ok();
-  }
-
   Result<PromptNode> BuildTree(const Request& request, std::vector<std::string>* labels) const {
     const int given = !request.messages.empty() + request.prompt.has_value() + request.prompt_tokens.has_value();
     if (given != 1) return InvalidArgument("a request needs either messages, a prompt, or prompt tokens");
     if (request.messages.empty()) {
       if (!request.documents.empty()) return InvalidArgument("documents go with messages; a plain prompt has none");
       if (request.prompt) {
-        SW_ASSIGN_OR_RETURN(auto ids, tokenizer_->Encode(*request.prompt, /*parse_special=*/true));
+        SW_ASSIGN_OR_RETURN(auto ids, text_.tokenizer->Encode(*request.prompt, /*parse_special=*/true));
         return PromptNode::Text(std::move(ids));
       }
       for (const int32_t id : *request.prompt_tokens)
@@ -205,12 +183,12 @@ class EngineImpl final : public Engine {
       return PromptNode::Text(*request.prompt_tokens);
     }
     if (request.echo) return InvalidArgument("'echo' goes with a plain prompt, not with messages");
-    if (!chat_) return no_chat_;
+    if (!text_.chat) return text_.no_chat;
     std::set<std::string> ids;
     for (const Document& d : request.documents)
       if (!ids.insert(d.id).second) return InvalidArgument(StrFormat("document id {} is given twice", Quoted(d.id)));
     *labels = AssignLabels(request.documents);
-    return chat_->Build(request.messages, request.documents, *labels);
+    return text_.chat->Build(request.messages, request.documents, *labels);
   }
 
   Result<Job> Prepare(const Request& request) const {
@@ -279,7 +257,7 @@ class EngineImpl final : public Engine {
     answer.document_labels = std::move(job.labels);
     const auto vocab = static_cast<size_t>(info_.vocab_size);
     SW_ASSIGN_OR_RETURN(Generation generation,
-                        Generation::Create(*tokenizer_, info_.vocab_size, job.setup, job.observer));
+                        Generation::Create(*text_.tokenizer, info_.vocab_size, job.setup, job.observer));
 
     const bool all_logits = job.echo && job.setup.sampling.logprobs;
     const Clock::time_point begin = Clock::now();
@@ -350,9 +328,7 @@ class EngineImpl final : public Engine {
     return report;
   }
 
-  std::shared_ptr<const Tokenizer> tokenizer_;
-  std::shared_ptr<const ChatFormat> chat_;  // null: no_chat_ says why
-  Status no_chat_;
+  ModelText text_;
   std::unique_ptr<Executor> executor_;  // used by thread_ alone once it runs, but for immutable parts
   Hash256 keys_;
   ModelInfo info_;

@@ -235,6 +235,33 @@ TEST(Engine, SaysWhyAModelCannotBeOpened) {
   EXPECT_EQ(Engine::Open({.model = Pocket(), .dtype = "q4"}).status().code(), StatusCode::kUnimplemented);
   EXPECT_EQ(Engine::Open({.model = Pocket(), .dtype = "int3"}).status().code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(Engine::Open({.model = Pocket(), .threads = -1}).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(Engine::Open({.model = Pocket() + "/nonexistent.gguf"}).status().code(), StatusCode::kNotFound);
+  EXPECT_EQ(Engine::Open({.model = Pocket() + "/config.json"}).status().code(), StatusCode::kInvalidArgument);
+}
+
+// A random model with bytes as tokens, from one file. The tokens: tests/golden/gguf/vectors.json, from llama.cpp.
+TEST(Engine, RunsAGgufFile) {
+  const char* root = std::getenv("SPANWISE_SOURCE_DIR");
+  const std::string path = std::string(root ? root : ".") + "/tests/golden/gguf/llama3-bf16.gguf";
+  auto opened = Engine::Open({.model = path, .dtype = "f32", .kv_memory_bytes = size_t{16} << 20});
+  ASSERT_TRUE(opened.ok()) << opened.status().message();
+  const std::unique_ptr<Engine> engine = std::move(opened).value();
+  EXPECT_EQ(engine->model().name, "llama3-bf16");
+  EXPECT_EQ(engine->model().vocab_size, 256);
+  Request request;
+  request.prompt_tokens = std::vector<int32_t>{14};
+  request.sampling.max_tokens = 6;
+  request.sampling.logprobs = 1;
+  const Answer answer = engine->Run(request).value();
+  std::vector<int32_t> ids;
+  for (const TokenReport& token : answer.tokens) ids.push_back(token.id);
+  EXPECT_EQ(ids, (std::vector<int32_t>{188, 175, 53, 137, 47, 175}));
+
+  EXPECT_EQ(engine->Detokenize(engine->Tokenize("pumps", false).value(), false), "pumps");
+  EXPECT_EQ(engine->Tokenize("<|eot_id|>", true).value().back(), 9);
+  Request question = Question();
+  question.sampling.max_tokens = 2;
+  EXPECT_TRUE(engine->Run(question).ok());
 }
 
 }  // namespace
