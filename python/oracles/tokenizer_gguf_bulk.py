@@ -2,6 +2,7 @@
 import json
 import sys
 import tempfile
+import unicodedata
 from pathlib import Path
 
 import gguf
@@ -88,9 +89,12 @@ def write(vocabulary, path):
 def run(options, training, texts):
     from tokenizer_bulk import ours
     texts = [t for t in texts if t and "\0" not in t]
+    everything = texts
     for name, vocabulary in vocabularies(training, options.vocab):
         if options.only and name not in options.only.split(","):
             continue
+        # llama.cpp decomposes a Hangul syllable, and a letter with marks, to its first character only.
+        texts = [t for t in everything if name != "bert" or all(unicodedata.normalize("NFD", c)[1:] == "" for c in t)]
         if options.save:
             (Path(options.save) / f"gguf_{name.replace(' ', '_')}.json").write_text(json.dumps(vocabulary))
         with tempfile.TemporaryDirectory() as folder:

@@ -8,8 +8,8 @@
 namespace spanwise {
 namespace {
 
-// The expressions below are those of the models' own tokenizer.json files, and where llama.cpp splits differently on
-// purpose, its own: what counts is the ids that a file's model was converted with.
+// The expressions are those of the models' own tokenizer.json files, with contractions in ASCII only, as llama.cpp has
+// them. Those of gpt-4o and tekken it approximates: there combining marks do not join words.
 constexpr std::string_view kContraction = R"('[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])";
 
 // {c} stands for the contractions.
