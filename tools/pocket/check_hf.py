@@ -38,10 +38,10 @@ def main():
             ids = hf_tok(text, add_special_tokens=False)["input_ids"]
             total, same = total + 1, same + (ids == item.ids[:start].tolist())
             with torch.no_grad():
-                x = torch.tensor([ids])
+                x, at = torch.tensor([ids]), torch.arange(len(ids))[None]
                 ex = torch.zeros_like(x)
                 a = hf(x).logits[0, -1]
-                b = ours.head(ours(x, torch.arange(x.shape[1])[None], dense_mask(ex, ex)))[0, -1]
+                b = ours.head(ours(x, at, dense_mask(ex, ex, at)))[0, -1]
                 worst = max(worst, ((a - b).norm() / a.norm()).item())
                 out = hf.generate(x, max_new_tokens=120, do_sample=False, pad_token_id=0)[0, x.shape[1]:].tolist()
             answer = hf_tok.decode([i for i in out if i != 2])

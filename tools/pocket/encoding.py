@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,7 +28,9 @@ ROW = 4096                                         # tokens of a training row
 # Class of a token as a target; it selects the loss weight.
 C_NONE, C_DOC, C_USER, C_ANSWER, C_LM, C_CITE, C_FIRST, C_VERDICT = range(8)
 FREE = 1000                                        # documents with segment number >= FREE do not see the prefix
-# How an example is encoded: (which tokens a document sees, where documents stand).
+STALE = 4000                                       # added for tokens that a recomputed copy replaces for all but their own document
+# How an example is encoded: (which tokens a document sees, where documents stand). "repair" and "free-repair" are "seq" and
+# "free-seq" of which some tokens are recomputed with everything before them in view.
 MODES = {"causal": ("all", "flat"), "set": ("prefix", "same"), "free": ("self", "same"), "seq": ("prefix", "flat"), "free-seq": ("self", "flat")}
 
 
@@ -73,9 +76,9 @@ def _answer_classes(turn, enc, tok):
         if inside:
             cls[j] = C_CITE
         inside = inside or i in tok.opening
-    if turn.verdict:
-        lo = turn.a.rfind(turn.verdict)
-        hi = lo + len(turn.verdict)
+    for verdict in turn.verdicts:
+        lo = turn.a.rfind(verdict)
+        hi = lo + len(verdict)
         span = [j for j, (x, y) in enumerate(enc.offsets) if x < hi and y > lo]
         for j in span[:1] if turn.kind == "halfhop" else span:
             cls[j] = C_VERDICT
@@ -143,9 +146,11 @@ def encode(examples, tok):
 
 
 def draw_mode(r, item, shares):
-    """shares: list of (mode, share); the rest is causal. Order-dependent examples are always causal."""
-    if not item.doc_lens or item.ordered:
+    """shares: list of (mode, share); the rest is causal. Order-dependent examples see the order or have some of it repaired."""
+    if not item.doc_lens:
         return "causal"
+    if item.ordered:
+        shares = [(mode, 3 * share) for mode, share in shares if mode.endswith("repair")]
     x = r.random()
     for mode, share in shares:
         if x < share:
@@ -154,8 +159,57 @@ def draw_mode(r, item, shares):
     return "causal"
 
 
-def pack(items, r, shares, rows):
-    """One batch: each row takes the longest waiting item that still fits, until none does."""
+def draw_repaired(r, item):
+    """Which tokens to recompute: the first of every document, single ones, or stretches. True for those chosen."""
+    chosen, x = np.zeros(item.n, bool), r.random()
+    share = .02 * 25 ** r.random()
+    rng, at = np.random.default_rng(r.getrandbits(32)), item.prefix
+    first = r.choice([2, 4, 8, 16, 16, 32, 48])
+    for length in item.doc_lens:
+        if x < .45:
+            chosen[at:at + first] = True
+        elif x < .75:
+            chosen[at:at + length] = rng.random(length) < share
+        elif rng.random() < .8:
+            n = max(1, int(length * share))
+            k = at + int(rng.integers(0, length - n + 1))
+            chosen[k:k + n] = True
+        chosen[at + length:] = False
+        at += length
+    return chosen
+
+
+@dataclass
+class Arranged:
+    """An example as it is trained on: token ids, positions, segments and target classes, one entry a token."""
+    tok: np.ndarray
+    pos: np.ndarray
+    seg: np.ndarray
+    cls: np.ndarray
+
+    @property
+    def n(self):
+        return len(self.tok)
+
+
+def arrange(item, mode, r):
+    """The example under a mode. A recomputed token stands twice: as its document's own readers see it, and, before the
+    first question, as everybody else does."""
+    base = {"repair": "seq", "free-repair": "free-seq"}.get(mode, mode)
+    tok, pos, seg, cls = item.ids, item.positions(base), item.segments(base), item.cls
+    if base != mode:
+        chosen = draw_repaired(r, item)
+        again = np.flatnonzero(chosen)
+        tail = item.prefix + sum(item.doc_lens)
+        if item.n + len(again) <= ROW:
+            seg = np.where(chosen, seg + STALE, seg)
+            parts = [(tok, tok), (pos, pos), (seg, np.zeros_like(seg)), (cls, np.full_like(cls, C_NONE))]
+            tok, pos, seg, cls = (np.concatenate([a[:tail], b[again], a[tail:]]) for a, b in parts)
+    return Arranged(tok, pos, seg, cls)
+
+
+def pack(items, r, rows):
+    """One batch of Arranged examples: each row takes the longest waiting one that still fits, until none does."""
     tok, pos = np.zeros((rows, ROW), np.uint16), np.zeros((rows, ROW), np.int16)
     seg, cls = np.zeros((rows, ROW), np.int16), np.zeros((rows, ROW), np.uint8)
     ex = np.full((rows, ROW), -1, np.int16)
@@ -164,8 +218,7 @@ def pack(items, r, shares, rows):
         used = k = 0
         while fit := sum(i.n <= ROW - used for i in items):
             it = items.pop(fit - 1 if used else r.randrange(fit))
-            mode = draw_mode(r, it, shares)
             s = slice(used, used + it.n)
-            tok[b, s], pos[b, s], ex[b, s], seg[b, s], cls[b, s] = it.ids, it.positions(mode), k, it.segments(mode), it.cls
+            tok[b, s], pos[b, s], ex[b, s], seg[b, s], cls[b, s] = it.tok, it.pos, k, it.seg, it.cls
             used, k = used + it.n, k + 1
     return tok, pos, ex, seg, cls

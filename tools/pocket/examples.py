@@ -35,7 +35,7 @@ TALK = [
     ("How do you cite?", "I put the number of the document in brackets after the sentence."),
 ]
 # Share of the examples. Worlds take the rest.
-SHARES = dict(text=.06, talk=.01, kv=.08, passkey=.05, vt=.09, book=.11, drill=.01, latest=.03, refer=.045, split=.025)
+SHARES = dict(text=.06, talk=.01, kv=.08, passkey=.05, vt=.09, book=.11, drill=.02, latest=.03, refer=.045, split=.025)
 PUZZLES = ("kv", "passkey", "vt", "drill", "latest", "refer", "split")
 
 

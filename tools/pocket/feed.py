@@ -5,11 +5,11 @@ import multiprocessing as mp
 import os
 import random
 
-from encoding import ROW, encode, load_tokenizer, pack
+from encoding import ROW, arrange, draw_mode, encode, load_tokenizer, pack
 from examples import make_example
 
 # Shares of examples by encoding once composed examples are mixed in; the rest is causal.
-COMPOSED = [("free", .25), ("free-seq", .12), ("set", .14), ("seq", .04)]
+COMPOSED = [("free", .22), ("free-seq", .07), ("set", .12), ("seq", .04), ("repair", .05), ("free-repair", .05)]
 
 
 def longest_prompt(x):
@@ -36,10 +36,11 @@ def _worker(out, seed, tok_path, books, progress, rows):
     tok, r, items = load_tokenizer(tok_path), random.Random(seed), []
     while True:
         x = progress.value
+        shares = [(m, s * composed_share(x)) for m, s in COMPOSED]
         while sum(i.n for i in items) < (rows + 3) * ROW:
-            items += [i for i in encode(batch_examples(r, longest_prompt(x), books, x < .3), tok) if i.n <= ROW]
-        share = composed_share(x)
-        out.put(pack(items, r, [(m, s * share) for m, s in COMPOSED], rows))
+            fresh = [i for i in encode(batch_examples(r, longest_prompt(x), books, x < .3), tok) if i.n <= ROW]
+            items += [arrange(i, draw_mode(r, i, shares), r) for i in fresh]
+        out.put(pack(items, r, rows))
 
 
 class Feed:

@@ -7,7 +7,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from encoding import FREE
+from encoding import FREE, STALE
 from export import SHAPE
 
 try:
@@ -85,15 +85,21 @@ class Pocket(nn.Module):
         return x
 
 
-def visible(ex_q, ex_k, seg_q, seg_k, i, j):
-    """The one rule. Segments: 0 sees everything before it; -1 the shared prefix; n > 0 document n (from FREE on: without the prefix)."""
-    return (i >= j) & (ex_q == ex_k) & ((seg_q == 0) | (seg_q == seg_k) | ((seg_k == -1) & (seg_q < FREE)))
+def visible(ex_q, ex_k, seg_q, seg_k, pos_q, pos_k, i, j):
+    """The one rule. Segments: 0 sees everything before it that is not stale; -1 the shared prefix; n > 0 document n (from
+    FREE on: without the prefix; from STALE on: of a token that stands here for its own document only). Recomputed tokens come
+    after all documents, so that what is before is a question of positions too."""
+    own_q, own_k = seg_q - STALE * (seg_q >= STALE), seg_k - STALE * (seg_k >= STALE)
+    seen = ((seg_q == 0) & (seg_k < STALE)) | (own_q == own_k) | ((seg_k == -1) & (own_q < FREE))
+    return (i >= j) & (pos_q >= pos_k) & (ex_q == ex_k) & seen
 
 
-def dense_mask(ex, seg):
+def dense_mask(ex, seg, pos):
     n = torch.arange(ex.shape[1], device=ex.device)
-    return visible(ex[:, :, None], ex[:, None, :], seg[:, :, None], seg[:, None, :], n[:, None], n[None, :])[:, None]
+    q, k = (lambda x: x[:, :, None]), (lambda x: x[:, None, :])
+    return visible(q(ex), k(ex), q(seg), k(seg), q(pos), k(pos), n[:, None], n[None, :])[:, None]
 
 
-def flex_mask(ex, seg, build):
-    return build(lambda b, h, i, j: visible(ex[b, i], ex[b, j], seg[b, i], seg[b, j], i, j), ex.shape[0], None, ex.shape[1], ex.shape[1], device=ex.device)
+def flex_mask(ex, seg, pos, build):
+    rule = lambda b, h, i, j: visible(ex[b, i], ex[b, j], seg[b, i], seg[b, j], pos[b, i], pos[b, j], i, j)
+    return build(rule, ex.shape[0], None, ex.shape[1], ex.shape[1], device=ex.device)

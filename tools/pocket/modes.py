@@ -52,7 +52,7 @@ def repair(model, b, select, amount):
     """Documents encoded alone after the prefix (cached stream), placed one after another by re-rotating their keys, then
     some of their tokens recomputed with the whole prompt in view (live stream), together with the question."""
     enc, place, docs = model.angles(b["same"]), model.angles(b["flat"]), b["seg"] > 0
-    parallel, full = dense_mask(b["ex"], b["seg"]), dense_mask(b["ex"], torch.zeros_like(b["seg"]))
+    parallel, full = dense_mask(b["ex"], b["seg"], b["same"]), dense_mask(b["ex"], torch.zeros_like(b["seg"]), b["flat"])
 
     def top(score):                                # the share `amount` of all document tokens with the highest score
         rank = score.float().masked_fill(~docs, float("-inf")).argsort(1, descending=True).argsort(1)
@@ -82,11 +82,11 @@ def hidden(model, b, mode):
     if mode[0] == "repair":
         return repair(model, b, *mode[1:])
     if mode[0] == "ape":
-        return model(b["tok"], b["same"], Ape(dense_mask(b["ex"], b["seg"]), b["seg"] > 0, b["tail"], *mode[1:]))
+        return model(b["tok"], b["same"], Ape(dense_mask(b["ex"], b["seg"], b["same"]), b["seg"] > 0, b["tail"], *mode[1:]))
     sees, place = MODES[mode[0]]
     seg = b["seg"]
     if sees == "all":
         seg = torch.zeros_like(seg)
     elif sees == "self":
         seg = torch.where(seg > 0, seg + FREE, seg)
-    return model(b["tok"], b[place], dense_mask(b["ex"], seg))
+    return model(b["tok"], b[place], dense_mask(b["ex"], seg, b[place]))

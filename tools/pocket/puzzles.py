@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import prose
 from lexicon import KEYWORDS, REFUSAL, TYPES, WORDS, cap, code, syllables, value
-from questions import Turn
+from questions import Turn, weigh
 from world import Entity, Fact, new_entity
 
 MISSING = .1                                       # share of questions that ask for something that is not there
@@ -125,16 +125,16 @@ def drill(r, books, chars, nq, ids_of, split, kind=None):
     for _ in range(nq):
         if r.random() < .5:
             a, b = r.randint(1700, 2040), r.randint(1700, 2040)
-            words, texts = ["earlier", "later"], (str(a), str(b))
+            year, words, texts = True, ["earlier", "later"], (str(a), str(b))
         else:
             top = 10 ** r.randint(1, 5)
             a, b = r.randint(2, top), r.randint(2, top)
-            words, texts = r.choice([["lower", "higher"], ["smaller", "greater"]]), (f"{a:,}", f"{b:,}")
+            year, words, texts = False, r.choice([["lower", "higher"], ["smaller", "greater"]]), (f"{a:,}", f"{b:,}")
         if a == b:
             continue
         up = r.random() < .5
-        verdict = "first" if (a > b) == up else "second"
-        turns.append(Turn(f"Which is {words[up]}, {texts[0]} or {texts[1]}?", f"So it is the {verdict}, {texts[verdict == 'second']}.", "", "drill", [], verdict))
+        reason, verdicts = weigh(a, b, texts, year, up)
+        turns.append(Turn(f"Which is {words[up]}, {texts[0]} or {texts[1]}?", f"{reason}, {texts[(a > b) != up]}.", "", "drill", [], verdicts))
     return [], [], turns, False
 
 

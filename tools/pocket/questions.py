@@ -16,7 +16,7 @@ class Turn:
     val: str                                       # the informative part of the answer; '' = all of it
     kind: str
     gold: list = field(default_factory=list)       # indices of the supporting documents
-    verdict: str = ""                              # the deciding words of the answer, weighted in training
+    verdicts: tuple = ()                           # the deciding words of the answer, weighted in training
     follow: object = None                          # makes a follow-up question
 
 
@@ -159,7 +159,14 @@ def halfhop(w):
     missing = [q for q in f.target.t.rels if q.key not in f.target.facts]
     if not missing:
         return None
-    return Turn(ask(w, w.r.choice(missing), _phrase(w, [f])), w.say(f) + " " + REFUSAL, REFUSAL, "halfhop", [f.doc], REFUSAL)
+    return Turn(ask(w, w.r.choice(missing), _phrase(w, [f])), w.say(f) + " " + REFUSAL, REFUSAL, "halfhop", [f.doc], (REFUSAL,))
+
+
+def weigh(a, b, texts, year, up):
+    """Which of two numbers is asked for, in two steps: how they compare, then what that means for the question."""
+    relation = ("later" if a > b else "earlier") if year else ("more" if a > b else "less")
+    verdict = "first" if (a > b) == up else "second"
+    return f"{texts[0]} is {relation} than {texts[1]}. So it is the {verdict}", (f"is {relation}", f"the {verdict}")
 
 
 def compare(w):
@@ -181,11 +188,10 @@ def compare(w):
         return None
     up, noun = r.random() < .5, r.choice(f.r.nouns)
     word = (["earlier", "later"] if f.r.spec[0] == "y" else r.choice([["lower", "higher"], ["smaller", "greater"]]))[up]
-    first = (f.num > g.num) == up
-    win = f if first else g
+    win = f if (f.num > g.num) == up else g
     q = r.choice([f"Which has the {word} {noun}, {f.e.disp} or {g.e.disp}?", f"{cap(f.e.disp)} or {g.e.disp}: which has the {word} {noun}?"])
-    verdict = "first" if first else "second"
-    return Turn(q, f"{w.say(f)} {w.say(g)} So it is the {verdict}, {win.e.disp}.", win.e.disp, "compare", [f.doc, g.doc], verdict)
+    reason, verdicts = weigh(f.num, g.num, (f.v, g.v), f.r.spec[0] == "y", up)
+    return Turn(q, f"{w.say(f)} {w.say(g)} {cap(reason)}, {win.e.disp}.", win.e.disp, "compare", [f.doc, g.doc], verdicts)
 
 
 def yesno(w):
@@ -206,7 +212,7 @@ def yesno(w):
     claim = (claim if claim[0] == "{" else claim[0].lower() + claim[1:]).replace("{e}", f.e.disp).replace("{v}", v)
     verdict = "yes" if v == f.v else "no"
     q = r.choice(["Is it true that ", "Is it correct that ", "Can you confirm that "]) + claim + "?"
-    return Turn(q, f"{w.say(f)} So {verdict}.", verdict, "yesno", [f.doc], verdict)
+    return Turn(q, f"{w.say(f)} So {verdict}.", verdict, "yesno", [f.doc], (verdict,))
 
 
 def _gather(w, kind):
@@ -225,7 +231,7 @@ def _gather(w, kind):
     gold = [g.doc for g in hits]
     if kind == "count":
         q = r.choice([f"How many {p} have the {noun} {f.v}?", f"Count the {p} whose {noun} is {f.v}."])
-        return Turn(q, f"See {cites}. That makes {len(hits)}.", str(len(hits)), kind, gold, f"makes {len(hits)}")
+        return Turn(q, f"See {cites}. That makes {len(hits)}.", str(len(hits)), kind, gold, (f"makes {len(hits)}",))
     names = [g.e.disp for g in hits]
     items = ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]
     q = r.choice([f"Which {p} have the {noun} {f.v}?", f"List all {p} whose {noun} is {f.v}."])

@@ -71,7 +71,7 @@ class Trainer:
         if compiled:
             from torch.nn.attention.flex_attention import create_block_mask
             build = wrap(create_block_mask)
-            self.mask = lambda ex, seg: flex_mask(ex, seg, build)
+            self.mask = lambda ex, seg, pos: flex_mask(ex, seg, pos, build)
         self.params = list(self.model.parameters())
 
     def batch(self):
@@ -109,7 +109,7 @@ class Trainer:
         """One update; returns the mean loss of every watched class and the number of tokens."""
         tok, pos, ex, seg, cls = self.batch()
         w = F.pad(loss_weights(x, self.dev)[cls[:, 1:]] * (ex[:, 1:] == ex[:, :-1]) * (ex[:, 1:] >= 0), (0, 1))
-        mask = self.mask(ex, seg)
+        mask = self.mask(ex, seg, pos)
         h, (cos, sin) = self.model.embed(tok), self.model.angles(pos)
         for block in self.blocks:
             h = block(h, cos, sin, mask)
