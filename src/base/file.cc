@@ -108,7 +108,7 @@ Status FileWriter::Append(std::span<const std::byte> bytes) {
 Status FileWriter::Finish() {
   const int fd = std::exchange(fd_, -1);
   const bool synced = fsync(fd) == 0;
-  const Status status = synced ? Status::Ok() : FromErrno(path_, "sync");
+  Status status = synced ? Status::Ok() : FromErrno(path_, "sync");
   if (close(fd) != 0 && synced) return FromErrno(path_, "close");
   return status;
 }

@@ -32,7 +32,7 @@ void PrintScores(const Options& o, const std::string& mode, const std::map<std::
                "f1", "cite prec.", "cite rec.", "refused");
   for (const auto& [kind, s] : scores) {
     if (o.common.json) {
-      const auto line = [&](const char* metric, double value, int n) {
+      const auto line = [&, &kind = kind](const char* metric, double value, int n) {
         PrintJson(json::object{{"eval", "qa"},
                                {"metric", metric},
                                {"case", json::object{{"kind", kind}, {"mode", mode}}},

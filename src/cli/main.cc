@@ -2,11 +2,16 @@
 
 #include <array>
 #include <clocale>
+#include <cstdio>
+#include <exception>
+#include <new>
 
 #include "cli/common.h"
 
-int main(int argc, char** argv) {
-  using namespace spanwise::cli;
+namespace spanwise::cli {
+namespace {
+
+int RunVerb(int argc, char** argv) {
   CLI::App app{
       "Spanwise answers from documents: each is read once, its attention keys and values are kept and composed into "
       "later prompts.",
@@ -23,4 +28,18 @@ int main(int argc, char** argv) {
   for (const Verb& verb : verbs)
     if (verb.app->parsed()) return verb.run();
   return kWrongUsage;
+}
+
+}  // namespace
+}  // namespace spanwise::cli
+
+int main(int argc, char** argv) {
+  try {
+    return spanwise::cli::RunVerb(argc, argv);
+  } catch (const std::bad_alloc&) {
+    std::fputs("spanwise: the machine has too little memory left for this\n", stderr);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "spanwise: %s\n", error.what());
+  }
+  return spanwise::cli::kFailed;
 }

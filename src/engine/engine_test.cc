@@ -202,13 +202,17 @@ TEST(Engine, CancelsAndFillsItsQueue) {
   auto cancel = std::make_shared<CancelFlag>();
   std::promise<StatusCode> first;
   ASSERT_TRUE(
-      engine->Submit(endless, observer, cancel, [&](Result<Answer> a) { first.set_value(a.status().code()); }).ok());
+      engine->Submit(endless, observer, cancel, [&](const Result<Answer>& a) { first.set_value(a.status().code()); })
+          .ok());
   started.get_future().wait();
   std::promise<bool> second, third;
-  ASSERT_TRUE(engine->Submit(Plain("a", 1), {}, nullptr, [&](Result<Answer> a) { second.set_value(a.ok()); }).ok());
+  ASSERT_TRUE(
+      engine->Submit(Plain("a", 1), {}, nullptr, [&](const Result<Answer>& a) { second.set_value(a.ok()); }).ok());
   auto cancelled = std::make_shared<CancelFlag>();
-  ASSERT_TRUE(engine->Submit(Plain("b", 1), {}, cancelled, [&](Result<Answer> a) { third.set_value(a.ok()); }).ok());
-  EXPECT_EQ(engine->Submit(Plain("c", 1), {}, nullptr, [](Result<Answer>) {}).code(), StatusCode::kResourceExhausted);
+  ASSERT_TRUE(
+      engine->Submit(Plain("b", 1), {}, cancelled, [&](const Result<Answer>& a) { third.set_value(a.ok()); }).ok());
+  EXPECT_EQ(engine->Submit(Plain("c", 1), {}, nullptr, [](const Result<Answer>&) {}).code(),
+            StatusCode::kResourceExhausted);
   EXPECT_EQ(engine->stats().queued, 2);
   cancelled->Cancel();
   cancel->Cancel();
@@ -225,7 +229,8 @@ TEST(Engine, ShutsDownUnderWay) {
     Request endless = Plain("<|begin|><|user|>Hello!<|end|><|assistant|>", 4000);
     endless.sampling.ignore_eos = true;
     ASSERT_TRUE(
-        engine->Submit(endless, {}, nullptr, [&](Result<Answer> a) { ended.set_value(a.status().code()); }).ok());
+        engine->Submit(endless, {}, nullptr, [&](const Result<Answer>& a) { ended.set_value(a.status().code()); })
+            .ok());
   }
   EXPECT_EQ(ended.get_future().get(), StatusCode::kCancelled);
 }

@@ -29,7 +29,7 @@ TokenReport Generation::Report(const decode::SampledToken& token) const {
   return report;
 }
 
-void Generation::Emit(std::string text, std::optional<TokenReport> report) {
+void Generation::Emit(const std::string& text, std::optional<TokenReport> report) {
   if (report) reports_.push_back(std::move(*report));
   if (text.empty()) return;
   text_ += text;

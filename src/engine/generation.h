@@ -41,7 +41,7 @@ class Generation {
  private:
   Generation(const Tokenizer& tokenizer, Setup setup, decode::Sampler sampler, const RequestObserver& observer);
   TokenReport Report(const decode::SampledToken& token) const;
-  void Emit(std::string text, std::optional<TokenReport> report);
+  void Emit(const std::string& text, std::optional<TokenReport> report);
 
   const Tokenizer* tokenizer_;
   Setup setup_;

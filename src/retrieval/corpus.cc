@@ -173,8 +173,7 @@ class IndexRun {
     for (const SourceFile& file : listing_.files) {
       progress_state_.path = file.path;
       SW_RETURN_IF_ERROR(Progress());
-      const Status status = TakeFile(file);
-      if (!status.ok()) return status;
+      SW_RETURN_IF_ERROR(TakeFile(file));
       ++progress_state_.files_done;
       progress_state_.bytes_done += file.size_bytes;
     }

@@ -25,7 +25,7 @@ class DocumentTest : public testing::Test {
   void TearDown() override { fs::remove_all(folder_); }
 
   std::string Write(const std::string& name, std::string_view bytes) {
-    const std::string path = folder_ + "/" + name;
+    std::string path = folder_ + "/" + name;
     fs::create_directories(fs::path(path).parent_path());
     std::ofstream(path, std::ios::binary) << bytes;
     return path;

@@ -34,14 +34,12 @@ bool JoinsDigits(char c) { return c == ',' || c == '.' || c == '-' || c == ':' |
 // Light and only ever compared with itself: "employees" and "employee", "weighs" and "weigh", "founded" and "found".
 std::string Stem(std::string word) {
   if (word.ends_with("ies") && word.size() > 4) return word.replace(word.size() - 3, 3, "y");
-  if (word.ends_with("es") && word.size() > 4)
+  if ((word.ends_with("es") || word.ends_with("ed")) && word.size() > 4)
     word.resize(word.size() - 2);
   else if (word.ends_with("s") && !word.ends_with("ss") && word.size() > 3)
     word.pop_back();
   else if (word.ends_with("ing") && word.size() > 5)
     word.resize(word.size() - 3);
-  else if (word.ends_with("ed") && word.size() > 4)
-    word.resize(word.size() - 2);
   if (word.ends_with('e') && word.size() > 3) word.pop_back();
   return word;
 }

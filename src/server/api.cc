@@ -110,7 +110,7 @@ class Api::Run : public std::enable_shared_from_this<Run> {
  private:
   int index() const { return static_cast<int>(answers_.size()); }
 
-  void WriteChunk(Delta delta, json::object extra = {}) {
+  void WriteChunk(Delta delta, const json::object& extra = {}) {
     if (!started_) {
       started_ = true;
       exchange_->StartStream({200, "text/event-stream; charset=utf-8", {}, {{"Cache-Control", "no-cache"}}});
@@ -177,7 +177,7 @@ class Api::Run : public std::enable_shared_from_this<Run> {
     if (setup_.jobs.size() == 1) extra["spanwise"] = SpanwiseJson(grounded.answer);
     WriteChunk(
         {.index = index(), .role = false, .text = {}, .logprobs = {}, .finish_reason = grounded.answer.finish_reason},
-        std::move(extra));
+        extra);
   }
 
   void Finish() {

@@ -112,7 +112,7 @@ class FakeBackend final : public Backend {
     answer.finish_reason = FinishReason::kStop;
 
     decode::StopMatcher stop(r.sampling.stop);
-    const auto emit = [&](std::string text, std::vector<TokenReport> reports) {
+    const auto emit = [&](const std::string& text, std::vector<TokenReport> reports) {
       answer.text += text;
       if (r.sampling.logprobs || r.echo) answer.tokens.insert(answer.tokens.end(), reports.begin(), reports.end());
       if (!r.sampling.logprobs && !r.echo) reports.clear();

@@ -92,7 +92,7 @@ constexpr std::string_view kHealth = "GET /health HTTP/1.1\r\nHost: localhost\r\
 
 class HttpTest : public testing::Test {
  protected:
-  void Serve(HttpOptions http = {}, FakeOptions fake = {}, ApiOptions api = {}) {
+  void Serve(const HttpOptions& http = {}, FakeOptions fake = {}, ApiOptions api = {}) {
     backend_ = NewFakeBackend(fake);
     api_ = std::make_unique<Api>(std::move(api), *backend_);
     auto server = HttpServer::Listen(http, *api_);

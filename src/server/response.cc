@@ -135,7 +135,7 @@ json::object CompletionResponse(const Envelope& envelope, const std::vector<Answ
 json::object ChatChunk(const Envelope& envelope, Delta delta) {
   json::object message;
   if (delta.role) message["role"] = "assistant";
-  if (delta.text) message["content"] = std::move(*delta.text);
+  if (delta.text) message["content"] = *delta.text;
   json::object out = ChunkHead(envelope, "chat.completion.chunk");
   out["choices"] = json::array{json::object{{"index", delta.index},
                                             {"delta", std::move(message)},

@@ -67,7 +67,7 @@ std::shared_ptr<const NormalizerStep> MakeSentencePieceSpaces(bool prepend, bool
 // SentencePiece's table of replacements. tokenizer.json takes the shortest entry that begins a grapheme or character;
 // SentencePiece itself the longest at each place. Corruption says what is wrong with the table.
 enum class CharsmapMatch { kShortestOfGrapheme, kLongest };
-Result<std::shared_ptr<const NormalizerStep>> MakePrecompiled(std::string charsmap, CharsmapMatch match);
+Result<std::shared_ptr<const NormalizerStep>> MakePrecompiled(std::string_view charsmap, CharsmapMatch match);
 
 // A base-64 text's bytes, or nullopt.
 std::optional<std::string> DecodeBase64(std::string_view text);

@@ -186,7 +186,7 @@ std::string PipelineTokenizer::Decode(const std::vector<int32_t>& ids, bool keep
 
 std::string PipelineTokenizer::TokenBytes(int32_t id, bool keep_special) const {
   if (IsSpecial(id) && !keep_special) return {};
-  const std::string text(definition_.tokens.Text(id));
+  std::string text(definition_.tokens.Text(id));
   if (definition_.token_bytes || text.empty()) return text;
   if (definition_.decoder.reads_bytes())
     if (const auto byte = ByteOfToken(text)) return std::string(1, *byte);

@@ -47,7 +47,7 @@ json::object Describe(const Tokenizer& tokenizer, std::string_view text) {
     for (const int32_t id : all) streamed += stream.Push(id);
     streamed += stream.Finish();
     if (streamed != tokenizer.Decode(all)) return {{"error", "StreamDecoder and Decode differ"}};
-    out["skipped"] = std::move(streamed);
+    out["skipped"] = streamed;
   }
   return out;
 }

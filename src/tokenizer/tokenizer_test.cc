@@ -37,7 +37,7 @@ std::vector<int64_t> Numbers(const json::value& array) {
 }
 
 // A small vocabulary: all 256 bytes as ids 0 to 255, then `more`, then specials.
-std::string Json(std::vector<std::string> more = {"ab", "abc"}, std::string merges = R"(["a b", "ab c"])",
+std::string Json(const std::vector<std::string>& more = {"ab", "abc"}, std::string merges = R"(["a b", "ab c"])",
                  std::string pre_tokenizer = R"({"type":"ByteLevel","add_prefix_space":false,"use_regex":true})",
                  std::string model_extra = "", std::string root_extra = "") {
   json::object vocab;

@@ -102,14 +102,14 @@ Result<Value> Value::MakeList(std::vector<Value> items, Kind kind, Budget* budge
 Result<Value> Value::MakeDict(std::vector<std::pair<Value, Value>> items, Budget* budget) {
   SW_RETURN_IF_ERROR(budget->ChargeElements(items.size()));
   auto dict = std::make_shared<Dict>();
-  for (auto& [key, item] : items) {
-    SW_ASSIGN_OR_RETURN(std::string name, KeyOf(key));
-    dict->depth = std::max(dict->depth, item.depth() + 1);
+  for (std::pair<Value, Value>& item : items) {
+    SW_ASSIGN_OR_RETURN(std::string name, KeyOf(item.first));
+    dict->depth = std::max(dict->depth, item.second.depth() + 1);
     const auto [at, fresh] = dict->index.emplace(std::move(name), dict->items.size());
     if (fresh) {
-      dict->items.emplace_back(std::move(key), std::move(item));
+      dict->items.push_back(std::move(item));
     } else {
-      dict->items[at->second].second = std::move(item);
+      dict->items[at->second].second = std::move(item.second);
     }
   }
   if (dict->depth > kMaxDepth) return ResourceExhausted(StrFormat("a dict nested deeper than {}", kMaxDepth));

@@ -37,7 +37,7 @@ Status AddPrecompiled(const json::object& definition, Steps* steps) {
   if (!text || text->empty()) return Status::Ok();  // no table: nothing to replace
   auto charsmap = DecodeBase64(*text);
   if (!charsmap) return Corruption("Precompiled: 'precompiled_charsmap' is not base64");
-  SW_ASSIGN_OR_RETURN(auto step, MakePrecompiled(std::move(*charsmap), CharsmapMatch::kShortestOfGrapheme));
+  SW_ASSIGN_OR_RETURN(auto step, MakePrecompiled(*charsmap, CharsmapMatch::kShortestOfGrapheme));
   steps->push_back(std::move(step));
   return Status::Ok();
 }

@@ -169,7 +169,7 @@ class PrecompiledStep final : public NormalizerStep {
 
 }  // namespace
 
-Result<std::shared_ptr<const NormalizerStep>> MakePrecompiled(std::string charsmap, CharsmapMatch match) {
+Result<std::shared_ptr<const NormalizerStep>> MakePrecompiled(std::string_view charsmap, CharsmapMatch match) {
   auto step = std::make_shared<PrecompiledStep>(match);
   SW_RETURN_IF_ERROR(step->Load(charsmap));
   return std::shared_ptr<const NormalizerStep>(std::move(step));
@@ -177,9 +177,9 @@ Result<std::shared_ptr<const NormalizerStep>> MakePrecompiled(std::string charsm
 
 std::optional<std::string> DecodeBase64(std::string_view text) {
   constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::array<int8_t, 256> value_of;
+  std::array<int, 256> value_of;
   value_of.fill(-1);
-  for (size_t i = 0; i < kDigits.size(); ++i) value_of[static_cast<uint8_t>(kDigits[i])] = static_cast<int8_t>(i);
+  for (size_t i = 0; i < kDigits.size(); ++i) value_of[static_cast<uint8_t>(kDigits[i])] = static_cast<int>(i);
   if (text.size() % 4 != 0) return std::nullopt;
   for (int i = 0; i < 2 && text.ends_with('='); ++i) text.remove_suffix(1);
   std::string bytes;
