@@ -15,16 +15,21 @@ import jinja2
 import jinja2.ext
 import jinja2.sandbox
 
+import template_families
+
 
 class Generation(jinja2.ext.Extension):
-    """{% generation %}: transformers marks the assistant's text with it; the text itself is unchanged."""
+    """{% generation %}: transformers marks the assistant's text with it; the body is called as a macro."""
 
     tags = {"generation"}
 
     def parse(self, parser):
         line = next(parser.stream).lineno
         body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
-        return jinja2.nodes.If(jinja2.nodes.Const(True), body, [], []).set_lineno(line)
+        return jinja2.nodes.CallBlock(self.call_method("_text"), [], [], body).set_lineno(line)
+
+    def _text(self, caller):
+        return caller()
 
 
 def environment():
@@ -39,7 +44,7 @@ def environment():
 
     env.filters["tojson"] = tojson
     env.globals["raise_exception"] = raise_exception
-    for name in ("strftime_now", "lipsum", "cycler", "joiner"):  # the engine has none of these
+    for name in ("lipsum", "cycler", "joiner"):  # the engine has none of these; strftime_now it says not to be defined
         env.globals.pop(name, None)
     return env
 
@@ -225,6 +230,12 @@ n is number | f is number | s is string | nums is string | d is mapping | nums i
 n is odd | n is even | n is divisibleby(7) | n is divisibleby 2 | n is equalto 7 | n is eq(7) | n is ne 7 | n is gt 5 | n is lt(5) | n is ge 7 | n is le 6 | 3 is in nums | 'x' is in 'xyz' | s is not string | missing is not defined | n is not none and t | not n is none | 'abc' is lower | 'ABC' is upper | '1' is lower
 words | map('length') | list | words | map('replace', 'a', '_') | list | words | map('first') | join | nested.list | map('join', '+') | list | nested.list | sum(start=[])
 d | floats | quote | [quote, s] | {'k': [none, true, 1.5, 'v']} | nums | people | [1.0, 1e100, -0.0] | {1: 2, 'a': none} | ('a', 'b') | words | tojson | 'tab\there' | ['tab\there'] | "dq\\"s" | 'sq\\'s' | '\\u00e9\\x41\\101\\q' | 'adjacent ' 'strings'
+none | map('upper') | list | none | selectattr('a') | list | no | rejectattr('a', 'eq', 1) | list | people | sort(attribute='zz') | list | length | [none, none] | sort | people | sort(attribute='age,name') | map(attribute='name') | list | {2: 'b', 0: 'a', 10: 'c'} | dictsort | d | dictsort(reverse=true) | {'B': 1, 'a': 2} | dictsort(true) | {'a': 2, 'b': 1} | dictsort(by='value') | {1: 2, 'a': 1} | dictsort
+d.keys() | d.values() | d.items() | d.keys()[0] | d.keys() is sequence | d.keys() is iterable | 'b' in d.keys() | d.items() | length | d.items() | first | d.values() | tojson | {}.keys() or 'empty' | d.keys() + ['x'] | d.keys() | last
+d | tojson(separators=(',', ':')) | d | tojson(indent=2, separators=[';', '=']) | quote | tojson(ensure_ascii=true) | '🙂é' | tojson(ensure_ascii=true) | nested | tojson(indent='\\t') | d | tojson(separators=(1, 2)) | d | tojson(indent=true) | d | tojson(indent=-1)
+'<a>' | safe | '<a>' | safe + '<b>' | '<b>' + '<a>' | safe | ('<a>' | safe) ~ '<b>' | '<a>' | e | '<a>' | e | e | '<a>' | e | forceescape | ('<a>' | safe).upper() + '&' | ['<a>' | safe] | '"x"' | safe + "'y'" | ('<a>' | safe)[1:] + '<' | ('<a,b>' | safe).split(',') | 'a<b' | safe | replace('a', '<') + '<' | ('a<b' | safe).replace('a', '<') | ('<' | safe) * 2 + '<' | '<' | safe | trim + '<' | '<' | safe | string + '<' | '<' | safe is escaped | '<' is escaped | '<' | safe == '<' | (5 | safe) + '<' | ('<' | safe) | title + '<'
+'a-b-c'.partition('-') | 'a-b-c'.rpartition('-') | 'abc'.partition('x') | 'abc'.rpartition('x') | 'a'.partition('') | 'é'.center(4, '*') | 'ab'.center(5, '-') | 'ab'.ljust(4) | 'ab'.rjust(4, '🙂') | '-5'.zfill(4) | 'abc'.ljust(2) | 'a'.center(4, 'xy') | 'aé'.isalpha() | 'a1é'.isalnum() | 'a b'.isalnum() | ''.isalpha() | 'ab1'.islower() | 'AB'.isupper() | '12'.isupper() | 'Ab'.isupper()
+2.5 | round | 3.5 | round | 2.675 | round(2) | 7 | round | 2.1 | round(0, 'ceil') | -2.1 | round(method='floor') | 1234.5678 | round(3) | 'x' | round | 0.1 | round(20)
 range(3) | list | range(2, 5) | list | range(5, 0, -2) | list | range(0) | list | dict(a=1, b='x') | dict([('p', 1)]) | namespace(a=3).a | namespace(a=3).b | (nums | length) * 2 | nums | length * 2 | -nums | length | (n if n > 5 else 5) + 1 | {'a': 1}.a | {'a': 1}['a'] | [1, 2, 3][1] | 'abc'.upper()[0] | (1, 2)[1] | {'x': {'y': [10, 20]}}.x.y[1] | [n, s.strip() | upper]
 missing.attr | missing + 1 | 1 + missing | missing() | s() | n.x.y | nil | length | 1 / 0 | 1 // 0 | 1 % 0 | 'a' + 1 | 1 + 'a' | [1] + 'a' | 'a' < 1 | missing < 1 | none < 1 | s.nope() | nums.append(1) | d.update({}) | missing | tojson | n | nofilter | n is notest | missing['x'] | [missing] | join('-') | {[]: 1} | -s | 'x' in 5 | 5 in 'x' | s.split('') | nums | first | upper
 """
@@ -274,6 +285,19 @@ STATEMENTS = [
     "{% if t %}{% endif %}   {% if t %}a{% endif %}\n   {% if t %}b{% endif %}", "{%if t%}a{%endif%}{{n}}{{-n-}}{{+n}}", "a\r\nb\rc\n{% if t %}\r\nd{% endif %}\r\n", "trailing\n", "trailing\n\n", "\n\nleading",
     "{%- for x in nums -%}\n  {{ x }}\n{%- endfor -%}\nend", "\u00a0{%- if t %}x{% endif -%}\u3000y", "  \u2003{% if t %}x{% endif %}", "{{ '}}' }}{{ \"%}\" }}{{ '{{' }}", "{{ {'a': {'b': 1}}['a']['b'] }}", "{{{'a': 1}}}", "{ { x } } {x} {", "{",
     "{{ n\n  +\n  1 }}", "{{ [\n 1,\n 2,\n] }}", "{{ {'a': 1,\n 'b': 2,} }}", "{{ namespace(x=1).x }}", "{% set x = {'a': n} %}{{ x.a }}", "{% set range = 5 %}{{ range }}",
+    # Generators give their members once; views of dicts do not.
+    "{% set g = nums | select('odd') %}{{ g | list }}{{ g | list }}{{ g is iterable }}", "{% set g = nums | map('string') %}{{ g | first }}{{ g | join('-') }}{{ '1' in g }}",
+    "{% set g = nums | select %}{{ 2 in g }}{{ g | list }}", "{% set g = d.items() %}{{ g | list }}{{ g | list }}", "{% set g = nums | reverse %}{% for x in g %}{{ x }}{% endfor %}{% for x in g %}{{ x }}{% else %}none left{% endfor %}",
+    # Bodies as values.
+    "{% filter upper | trim %}  {{ s }} a  {% endfilter %}", "{% filter replace('a', 'b') %}{% set q = 1 %}banana{% endfilter %}[{{ q }}]",
+    "{% macro m(a) %}<{{ a }}{{ caller() }}>{% endmacro %}{% set x = 1 %}{% call m(2) %}in {{ x }}{% endcall %}",
+    "{% macro m() %}{% for i in [1, 2] %}{{ caller(i, b=i * 2) }};{% endfor %}{% endmacro %}{% for k in ['p', 'q'] %}{% call(a, b=0) m() %}{{ k }}{{ a }}{{ b }}{{ loop.index }}{% endcall %}{% endfor %}",
+    "{% macro walk(n) %}{{ n }}{{ caller() }}{% if n %}{% call walk(n - 1) %}({{ n }}){% endcall %}{% endif %}{% endmacro %}{% call walk(3) %}*{% endcall %}",
+    "{% call n() %}x{% endcall %}", "{% call missing() %}x{% endcall %}", "{% call n %}x{% endcall %}", "{{ caller is defined }}",
+    "{% for k in [1, 2] %}{% macro in_loop(a) %}{{ a }}{{ k }}{% endmacro %}{{ in_loop('x') }}{% endfor %}", "{% macro outer(a) %}{% macro inner(b) %}{{ a }}{{ b }}{% if b %}{{ inner(b - 1) }}{% endif %}{% endmacro %}{{ inner(2) }}{% endmacro %}{{ outer('o') }}",
+    "{% macro m(a, b, c=3) %}{{ a }}{{ b }}{{ c }}{% endmacro %}{{ m(*[1, 2]) }}{{ m(1, *[2], c=4) }}{{ m(**{'a': 1, 'b': 2}) }}{{ m(*[1], **{'b': 5}) }}", "{{ range(*[1, 4]) | list }}{{ dict(**{'k': 1}) }}", "{% macro m(a) %}{% endmacro %}{{ m(*5) }}", "{% macro m(a) %}{% endmacro %}{{ m(**[1]) }}", "{{ range(**{'a': 1}, 3) }}",
+    "{% generation %}{% set q = 1 %}{{ q }}{% endgeneration %}[{{ q }}]", "{% for x in nums %}{% generation %}{{ loop.index }}{{ x }}{% endgeneration %}{% endfor %}", "{% for x in nums %}{% generation %}{% break %}{% endgeneration %}{% endfor %}",
+    "{% for x in nums %}{{ loop.cycle('a', 'b') }}{% endfor %}", "{% if no %}{{ n | from_json }}{% endif %}ok", "{% if strftime_now is defined %}{{ strftime_now('%d') }}{% else %}no date{% endif %}",
     # Errors in the source.
     "{{ n", "{% if t %}", "{% if t %}x{% endfor %}", "{{ 'abc }}", "{{ (1 }}", "{{ 1 + }}", "{% for x nums %}{% endfor %}", "{% unknown %}", "{{ n | }}", "{{ n is }}", "{# open", "{% raw %}x", "{% set 1 = 2 %}", "{% set x %}", "{{ ] }}", "{{ n n }}", "{{ a.}}", "{{ @ }}", "{% endif %}", "{% else %}", "{% break %}", "{{ f(a=1, 2) }}", "{% macro m(a=1, b) %}{% endmacro %}", "{{ {1} }}",
     # Errors at work.
@@ -286,6 +310,7 @@ def cases(root):
     whole = {"pocket": pocket, "llama_like": LLAMA_LIKE, "qwen_like": QWEN_LIKE, "mistral_like": MISTRAL_LIKE, "macros": MACROS}
     for (name, template), (input_name, data) in itertools.product(whole.items(), INPUTS.items()):
         yield f"{name}/{input_name}", template, data
+    yield from template_families.cases()
     for number, line in enumerate(EXPRESSIONS.strip().splitlines()):
         # " | " separates expressions, and is also how filters are written: the pieces are joined where a filter follows.
         for k, expression in enumerate(split_expressions(line)):

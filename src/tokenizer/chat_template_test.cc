@@ -49,7 +49,7 @@ TEST(ChatTemplate, RendersAsJinja2DoesByteForByte) {
     }
     ++compared;
   }
-  EXPECT_GT(compared, 480u);
+  EXPECT_GT(compared, 740u);
 }
 
 TEST(ChatTemplate, NamesThePlaceOfAnError) {
@@ -71,6 +71,25 @@ TEST(ChatTemplate, RaiseExceptionGivesItsTextAlone) {
 TEST(ChatTemplate, AnUnknownFunctionMayBeAskedFor) {
   EXPECT_EQ(Render("{% if strftime_now is defined %}{{ strftime_now('%d') }}{% else %}no date{% endif %}").value(),
             "no date");
+}
+
+TEST(ChatTemplate, TheDateComesOnlyWhereItIsCalledForUnasked) {
+  const auto year = [](std::string_view format) {
+    return Render(StrFormat("{{% set day = strftime_now('{}') %}}{{{{ day }}}}", format));
+  };
+  EXPECT_THAT(year("<%Y-%m-%d>").value(), testing::MatchesRegex("<20[0-9][0-9]-[0-9][0-9]-[0-9][0-9]>"));
+  EXPECT_THAT(year("%-d %B").value(), testing::MatchesRegex("[1-9][0-9]? [A-Z][a-z]+"));
+  EXPECT_EQ(year("").value(), "");
+  EXPECT_EQ(year("%%").value(), "%");
+  EXPECT_EQ(year("%").status().code(), StatusCode::kUnimplemented);
+  EXPECT_EQ(year("%1000000d").status().code(), StatusCode::kUnimplemented);
+  EXPECT_EQ(year(std::string(300, 'x')).status().code(), StatusCode::kResourceExhausted);
+}
+
+TEST(ChatTemplate, AFilterOrTestThatIsNotDoneFailsWhereItRuns) {
+  EXPECT_EQ(Render("{% if x %}{{ x | urlize }}{% endif %}ok").value(), "ok");
+  EXPECT_EQ(Render("{{ 1 | urlize }}").status().message(), "line 1, column 8: the filter 'urlize' is not done");
+  EXPECT_EQ(Render("\n{{ 1 is sameas 1 }}").status().message(), "line 2, column 9: the test 'sameas' is not done");
 }
 
 TEST(ChatTemplate, BoundsWorkOutputAndNesting) {
@@ -99,6 +118,33 @@ TEST(ChatTemplate, BoundsWorkOutputAndNesting) {
       "{% set ns = namespace(l=1) %}{% for i in range(9999) %}{% for x in [ns.l] %}{% set ns.l = loop %}{% endfor %}{% "
       "endfor %}");
   exhausted("{% set t = 'a ' * 400000 %}{{ t.split() | length }}");
+  exhausted("{{ 'a'.center(9000000000000000000) }}");
+  exhausted("{{ 'a'.ljust(900000000, '\u00e9') }}");
+  exhausted("{{ 'a'.zfill(100000000) }}");
+  exhausted("{{ ('x' * 500000).join(['a', 'b', 'c', 'd']) }}");
+  exhausted("{{ (['a'] * 100) | join('x' * 500000) }}");
+  exhausted("{{ ('\n' * 500000) | indent(1000, blank=true) }}");
+  exhausted("{{ [1] | tojson(indent=1000000000) }}");
+  exhausted("{{ ([[[[1]]]] * 5000) | tojson(indent=1000) }}");
+  exhausted("{{ [1] | tojson(separators=['x' * 5000, '']) }}");
+  exhausted(
+      "{% set ns = namespace(s='<') %}{% for a in range(64) %}{% set ns.s = (ns.s ~ ns.s) | e | string %}{% endfor %}");
+  exhausted("{% set x = 'ab' * 400000 %}{% for i in range(99999) %}{{ x.rpartition('a') | length }}{% endfor %}");
+  exhausted("{% set x = 'ab' * 400000 %}{% for i in range(99999) %}{% if 'abc' in x %}{% endif %}{% endfor %}");
+  exhausted("{% set x = range(99999) | list %}{% for i in x %}{% if -1 in x %}{% endif %}{% endfor %}");
+  exhausted("{{ range(99999) | unique | list | length }}");
+  exhausted("{% for i in range(99999) %}{% set x = range(99999) | sort %}{% endfor %}");
+  exhausted(
+      "{% macro m() %}{% set ns.f = caller %}{% endmacro %}{% set ns = namespace(f=1) %}{% for i in range(99999) %}{% "
+      "set f = ns.f %}{% call m() %}{{ f }}{% endcall %}{% endfor %}");
+  exhausted("{% macro m() %}{% call m() %}{% endcall %}{% endmacro %}{{ m() }}");
+  exhausted("{% macro m() %}{{ m(*[]) }}{% endmacro %}{% filter upper %}{{ m() }}{% endfilter %}");
+  exhausted("{% for i in range(99999) %}{{ dict(**{'a': 1}) | length }}{% endfor %}");
+  EXPECT_THAT(Render("{{ 9 ** 9000000000000000000 }}").status().message(), HasSubstr("exceeds 64 bits"));
+  EXPECT_EQ(Render("{{ 1 ** 9000000000000000000 }}{{ (-1) ** 9000000000000000001 }}").value(), "1-1");
+  EXPECT_FALSE(Render("{{ '%1000000000d' | format(1) }}").ok());
+  EXPECT_FALSE(Render("{{ '%1000000000d' % 1 }}").ok());
+  EXPECT_FALSE(Render("{{ '{:1000000000}'.format(1) }}").ok());
   for (const std::string& deep : {"{{ " + std::string(5000, '(') + "1" + std::string(5000, ')') + " }}",
                                   "{{ " + std::string(5000, '-') + "1 }}", "{{ " + std::string(5000, '[') + " }}"}) {
     EXPECT_FALSE(Render(deep).ok());
@@ -108,6 +154,14 @@ TEST(ChatTemplate, BoundsWorkOutputAndNesting) {
   EXPECT_FALSE(Render(chain + " }}").ok());
   EXPECT_FALSE(Render(blocks).ok());
   EXPECT_FALSE(Render(nots + "1 }}").ok());
+}
+
+TEST(ChatTemplate, DeepInputIsRefusedByName) {
+  json::value deep = 1;
+  for (int i = 0; i < 200; ++i) deep = json::array{std::move(deep)};
+  const Status status = ChatTemplate::Parse("{{ 1 }}").value()->Render({{"tools", deep}}).status();
+  EXPECT_EQ(status.code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(status.message(), "variable \"tools\": an input nested deeper than 100");
 }
 
 TEST(ChatTemplate, LargeDocumentsPass) {

@@ -47,7 +47,7 @@ struct Expr {
   std::string text;
   Value literal;
   std::vector<ExprPtr> kids;
-  std::vector<std::pair<std::string, ExprPtr>> named;
+  std::vector<std::pair<std::string, ExprPtr>> named;  // "*" and "**" name the arguments that a value spreads into
   std::vector<std::string> operators;
 };
 
@@ -68,7 +68,8 @@ struct Stmt {
     kSetBlock,  // target, body; filters of an expression whose innermost value is the body's text: expr or null
     kMacro,     // macro
     kScope,     // body in a scope of its own ("with"): target = expr pairs in assignments
-    kPlain,     // body ("generation")
+    kFilter,    // body, through expr as of kSetBlock
+    kCall,      // expr, a call; macro: what it calls "caller"
     kBreak,
     kContinue,
   };

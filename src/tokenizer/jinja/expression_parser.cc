@@ -291,13 +291,15 @@ Status ExpressionParser::ParseArguments(Expr* call) {
       if (tokens_.Current().Is(")")) break;
     }
     first = false;
-    if (tokens_.Current().Is("*") || tokens_.Current().Is("**"))
-      return Unimplemented(
-          StrFormat("{}: '*' arguments are not done", PlaceOf(tokens_.source(), tokens_.Current().offset)));
-    if (tokens_.Current().kind == Token::Kind::kName && tokens_.Next().Is("=")) {
+    const bool spread = tokens_.Current().Is("*") || tokens_.Current().Is("**");
+    if (spread || (tokens_.Current().kind == Token::Kind::kName && tokens_.Next().Is("="))) {
       std::string name = tokens_.Current().text;
+      const auto given = [&](std::string_view what) {
+        return std::any_of(call->named.begin(), call->named.end(), [&](const auto& arg) { return arg.first == what; });
+      };
+      if (given("**") || (name == "*" && given("*"))) return tokens_.Fail("an argument after '*' arguments");
       tokens_.Advance();
-      tokens_.Advance();
+      if (!spread) tokens_.Advance();
       auto value = Parse();
       if (!value.ok()) return value.status();
       call->depth = std::max(call->depth, (*value)->depth + 1);
@@ -342,9 +344,7 @@ Result<ExprPtr> ExpressionParser::ParseFilter(ExprPtr value) {
   tokens_.Advance();
   if (tokens_.Current().kind != Token::Kind::kName) return tokens_.Fail("expected the name of a filter");
   filter->text = tokens_.Current().text;
-  if (!HasFilter(filter->text))
-    return Unimplemented(StrFormat("{}: the filter '{}' is not done",
-                                   PlaceOf(tokens_.source(), tokens_.Current().offset), filter->text));
+  filter->offset = tokens_.Current().offset;
   tokens_.Advance();
   SW_RETURN_IF_ERROR(Adopt(filter.get(), std::move(value)));
   if (tokens_.Current().Is("(")) SW_RETURN_IF_ERROR(ParseArguments(filter.get()));
@@ -359,9 +359,7 @@ Result<ExprPtr> ExpressionParser::ParseTest(ExprPtr value) {
   if (negated) tokens_.Advance();
   if (tokens_.Current().kind != Token::Kind::kName) return tokens_.Fail("expected the name of a test");
   test->text = tokens_.Current().text;
-  if (!HasTest(test->text))
-    return Unimplemented(
-        StrFormat("{}: the test '{}' is not done", PlaceOf(tokens_.source(), tokens_.Current().offset), test->text));
+  test->offset = tokens_.Current().offset;
   tokens_.Advance();
   SW_RETURN_IF_ERROR(Adopt(test.get(), std::move(value)));
   const Token& token = tokens_.Current();

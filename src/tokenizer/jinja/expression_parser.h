@@ -42,6 +42,8 @@ class ExpressionParser {
   Result<ExprPtr> ParseTuple(bool with_condition = true);
   // "| name(...)" as often as it follows.
   Result<ExprPtr> ParseFilters(ExprPtr value);
+  // "name(...)" after the current token.
+  Result<ExprPtr> ParseFilter(ExprPtr value);
   ExprPtr New(Expr::Kind kind) const;
 
  private:
@@ -62,7 +64,6 @@ class ExpressionParser {
   Result<ExprPtr> ParsePrimary();
   Result<ExprPtr> ParseName();
   Result<ExprPtr> ParseSubscript(ExprPtr value);
-  Result<ExprPtr> ParseFilter(ExprPtr value);
   Result<ExprPtr> ParseTest(ExprPtr value);
   Result<ExprPtr> ParseSeveral(Level level, Expr::Kind kind, std::string_view separator);
   Status ParseArguments(Expr* call);

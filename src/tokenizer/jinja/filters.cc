@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 
 #include "base/str.h"
@@ -13,27 +14,40 @@ namespace spanwise::jinja {
 namespace {
 
 using Kind = Value::Kind;
+
+constexpr int64_t kMaxIndent = 1024;
+
 using Handler = Result<Value> (*)(std::string_view name, const Value& value, const Arguments& arguments,
                                   Budget* budget);
 
 // Most text filters accept anything and work on its text.
 Result<Value> OnText(std::string_view name, const Value& value, const Arguments& arguments, Budget* budget) {
   SW_ASSIGN_OR_RETURN(std::string text, TextOf(value, budget));
+  const auto as_before = [&](std::string changed) {
+    return value.is_markup() ? Value::Markup(std::move(changed)) : Value::String(std::move(changed));
+  };
   if (name == "trim") {
     SW_ASSIGN_OR_RETURN(const auto bound, Bind(name, arguments, {"chars"}, 0));
     std::string characters;
     if (bound[0] && !bound[0]->is_none()) {
       SW_ASSIGN_OR_RETURN(characters, StringArgument(name, *bound[0]));
-      if (characters.empty()) return Value::String(std::move(text));
+      if (characters.empty()) return as_before(std::move(text));
     }
-    return Value::String(std::string(Strip(text, characters, Side::kBoth)));
+    return as_before(std::string(Strip(text, characters, Side::kBoth)));
   }
   SW_RETURN_IF_ERROR(Bind(name, arguments, {}, 0).status());
-  if (name == "upper") return Value::String(Upper(text));
-  if (name == "lower") return Value::String(Lower(text));
+  if (name == "upper") return as_before(Upper(text));
+  if (name == "lower") return as_before(Lower(text));
   if (name == "title") return Value::String(TitleJinja(text));
-  if (name == "capitalize") return Value::String(Capitalize(text));
-  return Value::String(std::move(text));  // string, safe: nothing is escaped here
+  if (name == "capitalize") return as_before(Capitalize(text));
+  return name == "safe" ? Value::Markup(std::move(text)) : as_before(std::move(text));
+}
+
+Result<Value> Escape(std::string_view name, const Value& value, const Arguments& arguments, Budget* budget) {
+  SW_RETURN_IF_ERROR(Bind(name, arguments, {}, 0).status());
+  const bool again = name == "forceescape" && value.is_markup();
+  SW_ASSIGN_OR_RETURN(std::string text, EscapedText(again ? Value::String(value.string()) : value, budget));
+  return Value::Markup(std::move(text));
 }
 
 Result<Value> Replace(std::string_view name, const Value& value, const Arguments& arguments, Budget* budget) {
@@ -55,6 +69,7 @@ Result<Value> Length(std::string_view name, const Value& value, const Arguments&
       return Value::Int(0);
     case Kind::kList:
     case Kind::kTuple:
+    case Kind::kView:
       return Value::Int(static_cast<int64_t>(value.items().size()));
     case Kind::kDict:
       return Value::Int(static_cast<int64_t>(value.dict().items.size()));
@@ -108,6 +123,8 @@ Result<Value> FirstOrLast(std::string_view name, const Value& value, const Argum
   SW_RETURN_IF_ERROR(Bind(name, arguments, {}, 0).status());
   if (name == "last" && value.kind() == Kind::kGenerator)
     return InvalidArgument("last: a generator cannot be reversed");
+  if (name == "first" && value.kind() == Kind::kGenerator && value.generated() < value.items().size())
+    return value.items()[value.generated()++];  // the others are left to give
   SW_ASSIGN_OR_RETURN(const auto items, Iterate(value, budget));
   if (items.empty()) return Value::Undefined(StrFormat("the {} item of an empty sequence", name));
   return name == "first" ? items.front() : items.back();
@@ -126,7 +143,7 @@ Result<Value> Reverse(std::string_view name, const Value& value, const Arguments
   if (!value.is_string()) return Value::MakeList(std::move(items), Kind::kGenerator, budget);
   std::string text;
   for (const Value& c : items) text += c.string();
-  return Value::String(std::move(text));
+  return value.is_markup() ? Value::Markup(std::move(text)) : Value::String(std::move(text));
 }
 
 Result<Value> Items(std::string_view name, const Value& value, const Arguments& arguments, Budget* budget) {
@@ -143,27 +160,54 @@ Result<Value> Items(std::string_view name, const Value& value, const Arguments& 
   return Value::MakeList(std::move(items), Kind::kGenerator, budget);
 }
 
+struct SortEntry {
+  Value key, value;
+};
+
+Value IgnoreCase(const Value& key, bool with_case) {
+  return key.is_string() && !with_case ? Value::String(Lower(key.string())) : key;
+}
+
+// The values in the order of their keys; equal ones stay in theirs.
+Result<Value> Sorted(std::vector<SortEntry> entries, bool reverse, Budget* budget) {
+  // Checked first, because a comparison inside std::sort cannot report.
+  for (size_t i = 1; i < entries.size(); ++i)
+    SW_RETURN_IF_ERROR(Compare(entries[0].key, entries[i].key, budget).status());
+  Status failure;
+  std::stable_sort(entries.begin(), entries.end(), [&](const SortEntry& a, const SortEntry& b) {
+    if (!failure.ok()) return false;
+    const auto order = Compare(a.key, b.key, budget);
+    if (!order.ok()) {
+      failure = order.status();
+      return false;
+    }
+    return reverse ? *order > 0 : *order < 0;
+  });
+  SW_RETURN_IF_ERROR(failure);
+  std::vector<Value> sorted;
+  for (SortEntry& entry : entries) sorted.push_back(std::move(entry.value));
+  return Value::MakeList(std::move(sorted), Kind::kList, budget);
+}
+
 Result<Value> DictSort(std::string_view name, const Value& value, const Arguments& arguments, Budget* budget) {
-  SW_RETURN_IF_ERROR(Bind(name, arguments, {}, 0).status());
+  SW_ASSIGN_OR_RETURN(const auto bound, Bind(name, arguments, {"case_sensitive", "by", "reverse"}, 0));
+  const bool with_case = bound[0] && bound[0]->Truthy(), reverse = bound[2] && bound[2]->Truthy();
+  const std::string by = bound[1] && bound[1]->is_string() ? bound[1]->string() : bound[1] ? "" : "key";
+  if (by != "key" && by != "value") return InvalidArgument("dictsort: 'by' is neither 'key' nor 'value'");
   if (value.is_undefined()) return UndefinedError(value);
   if (value.kind() != Kind::kDict)
     return InvalidArgument(StrFormat("dictsort expects a mapping, found {}", KindName(value)));
-  std::vector<std::pair<std::string, const std::pair<Value, Value>*>> order;
+  std::vector<SortEntry> entries;
   for (const auto& item : value.dict().items) {
-    if (!item.first.is_string()) return Unimplemented("dictsort with keys that are not str");
-    order.emplace_back(Lower(item.first.string()), &item);
+    SW_ASSIGN_OR_RETURN(Value pair, Value::MakeList({item.first, item.second}, Kind::kTuple, budget));
+    entries.push_back({IgnoreCase(by == "key" ? item.first : item.second, with_case), std::move(pair)});
   }
-  std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-  std::vector<Value> items;
-  for (const auto& entry : order) {
-    SW_ASSIGN_OR_RETURN(Value pair, Value::MakeList({entry.second->first, entry.second->second}, Kind::kTuple, budget));
-    items.push_back(std::move(pair));
-  }
-  return Value::MakeList(std::move(items), Kind::kList, budget);
+  return Sorted(std::move(entries), reverse, budget);
 }
 
 // map('filter', ...) or map(attribute='path', default=...).
 Result<Value> Map(std::string_view name, const Value& value, const Arguments& arguments, Budget* budget) {
+  if (!value.Truthy()) return Value::MakeList({}, Kind::kGenerator, budget);  // None too
   SW_ASSIGN_OR_RETURN(auto items, Iterate(value, budget));
   if (arguments.positional.empty()) {
     SW_ASSIGN_OR_RETURN(const auto bound, Bind(name, arguments, {"attribute", "default"}, 1));
@@ -186,6 +230,7 @@ Result<Value> Map(std::string_view name, const Value& value, const Arguments& ar
 
 // select, reject, selectattr, rejectattr: those that pass (or fail) a test; without a test, their truth.
 Result<Value> Select(std::string_view name, const Value& value, const Arguments& arguments, Budget* budget) {
+  if (!value.Truthy()) return Value::MakeList({}, Kind::kGenerator, budget);  // None too
   const bool by_attribute = name.ends_with("attr");
   const bool keep = name.starts_with("select");
   Arguments rest = arguments;
@@ -273,18 +318,57 @@ Result<Value> Abs(std::string_view name, const Value& value, const Arguments& ar
   return value.integer() < 0 ? Arithmetic('-', Value::Int(0), value, budget) : Value::Int(value.integer());
 }
 
+Result<Value> Round(std::string_view name, const Value& value, const Arguments& arguments, Budget*) {
+  SW_ASSIGN_OR_RETURN(const auto bound, Bind(name, arguments, {"precision", "method"}, 0));
+  int64_t precision = 0;
+  if (bound[0]) {
+    SW_ASSIGN_OR_RETURN(precision, IntArgument(name, *bound[0]));
+  }
+  std::string method = "common";
+  if (bound[1]) {
+    SW_ASSIGN_OR_RETURN(method, StringArgument(name, *bound[1]));
+  }
+  if (value.is_undefined()) return UndefinedError(value);
+  if (!value.is_number()) return InvalidArgument(StrFormat("round expects a number, found {}", KindName(value)));
+  if (precision < 0 || precision > 300) return Unimplemented(StrFormat("round: a precision of {}", precision));
+  if (method != "common" && method != "ceil" && method != "floor")
+    return InvalidArgument("round: the method is not common, ceil or floor");
+  if (method == "common") {
+    if (value.is_integral()) return Value::Int(value.integer());
+    if (!std::isfinite(value.number())) return value;
+    char text[700];  // rounded as decimal, as Python does
+    std::snprintf(text, sizeof(text), "%.*f", static_cast<int>(precision), value.number());
+    return Value::Float(std::strtod(text, nullptr));
+  }
+  const double scale = std::pow(10.0, static_cast<double>(precision));
+  const double scaled = value.number() * scale;
+  return Value::Float((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / scale);
+}
+
 Result<Value> JsonText(std::string_view name, const Value& value, const Arguments& arguments, Budget* budget) {
   SW_ASSIGN_OR_RETURN(const auto bound,
                       Bind(name, arguments, {"ensure_ascii", "indent", "separators", "sort_keys"}, 0));
-  if (bound[0] && bound[0]->Truthy()) return Unimplemented("tojson: ensure_ascii=true");
-  if (bound[2] && !bound[2]->is_none()) return Unimplemented("tojson: separators");
-  int64_t indent = -1;
-  if (bound[1] && !bound[1]->is_none()) {
-    SW_ASSIGN_OR_RETURN(indent, IntArgument(name, *bound[1]));
-    if (indent < 0 || indent > 64) return InvalidArgument(StrFormat("tojson: indent is {}, expected 0 to 64", indent));
+  JsonStyle style;
+  style.ascii = bound[0] && bound[0]->Truthy();
+  style.sort_keys = bound[3] && bound[3]->Truthy();
+  if (bound[1] && bound[1]->is_string()) {
+    style.indent = bound[1]->string();
+  } else if (bound[1] && !bound[1]->is_none()) {
+    SW_ASSIGN_OR_RETURN(const int64_t width, IntArgument(name, *bound[1]));
+    style.indent = std::string(static_cast<size_t>(std::clamp<int64_t>(width, 0, kMaxIndent + 1)), ' ');
   }
-  SW_ASSIGN_OR_RETURN(std::string text,
-                      ToJson(value, static_cast<int>(indent), bound[3] && bound[3]->Truthy(), budget));
+  if (style.indent && style.indent->size() > kMaxIndent)
+    return ResourceExhausted(StrFormat("tojson: the indent exceeds {}", kMaxIndent));
+  if (style.indent) style.between_items = ",";  // no space before a line break
+  if (bound[2] && !bound[2]->is_none()) {
+    SW_ASSIGN_OR_RETURN(const auto separators, Iterate(*bound[2], budget));
+    if (separators.size() != 2) return InvalidArgument("tojson: separators are two texts");
+    SW_ASSIGN_OR_RETURN(style.between_items, StringArgument(name, separators[0]));
+    SW_ASSIGN_OR_RETURN(style.after_key, StringArgument(name, separators[1]));
+    if (style.between_items.size() > kMaxIndent || style.after_key.size() > kMaxIndent)
+      return ResourceExhausted(StrFormat("tojson: a separator exceeds {} bytes", kMaxIndent));
+  }
+  SW_ASSIGN_OR_RETURN(std::string text, ToJson(value, style, budget));
   return Value::String(std::move(text));
 }
 
@@ -295,7 +379,8 @@ Result<Value> Indent(std::string_view name, const Value& value, const Arguments&
     space = bound[0]->string();
   } else if (bound[0]) {
     SW_ASSIGN_OR_RETURN(const int64_t width, IntArgument(name, *bound[0]));
-    space.assign(static_cast<size_t>(std::clamp<int64_t>(width, 0, 1024)), ' ');
+    if (width > kMaxIndent) return ResourceExhausted(StrFormat("indent: the width exceeds {}", kMaxIndent));
+    space.assign(static_cast<size_t>(std::max<int64_t>(width, 0)), ' ');
   }
   const bool first = bound[1] && bound[1]->Truthy(), blank = bound[2] && bound[2]->Truthy();
   SW_ASSIGN_OR_RETURN(const std::string text, TextOf(value, budget));
@@ -308,38 +393,32 @@ Result<Value> Indent(std::string_view name, const Value& value, const Arguments&
     if (i == 0 ? first : (blank || !lines[i].empty())) out += space;
     out += lines[i];
   }
-  return Value::String(std::move(out));
+  return value.is_markup() ? Value::Markup(std::move(out)) : Value::String(std::move(out));
 }
 
 Result<Value> Sort(std::string_view name, const Value& value, const Arguments& arguments, Budget* budget) {
   SW_ASSIGN_OR_RETURN(const auto bound, Bind(name, arguments, {"reverse", "case_sensitive", "attribute"}, 0));
   const bool reverse = bound[0] && bound[0]->Truthy(), with_case = bound[1] && bound[1]->Truthy();
   SW_ASSIGN_OR_RETURN(const auto items, Iterate(value, budget));
-  std::vector<std::pair<Value, size_t>> keys;
-  for (size_t i = 0; i < items.size(); ++i) {
-    Value key = items[i];
-    if (bound[2] && !bound[2]->is_none()) {
-      SW_ASSIGN_OR_RETURN(key, FollowPath(key, *bound[2], budget));
-    }
-    if (key.is_string() && !with_case) key = Value::String(Lower(key.string()));
-    keys.emplace_back(std::move(key), i);
+  std::vector<Value> paths;  // "a,b.c" sorts by both
+  if (bound[2] && bound[2]->is_string()) {
+    for (const std::string_view path : Split(bound[2]->string(), ','))
+      paths.push_back(Value::String(std::string(path)));
+  } else if (bound[2] && !bound[2]->is_none()) {
+    paths.push_back(*bound[2]);
   }
-  // Checked first, because a comparison inside std::sort cannot report.
-  for (size_t i = 1; i < keys.size(); ++i) SW_RETURN_IF_ERROR(Compare(keys[0].first, keys[i].first, budget).status());
-  Status failure;
-  std::stable_sort(keys.begin(), keys.end(), [&](const auto& a, const auto& b) {
-    if (!failure.ok()) return false;
-    const auto order = Compare(a.first, b.first, budget);
-    if (!order.ok()) {
-      failure = order.status();
-      return false;
+  std::vector<SortEntry> entries;
+  for (const Value& item : items) {
+    std::vector<Value> keys;  // a list, as Jinja2 compares: members that equal each other need no order
+    if (paths.empty()) keys.push_back(IgnoreCase(item, with_case));
+    for (const Value& path : paths) {
+      SW_ASSIGN_OR_RETURN(const Value key, FollowPath(item, path, budget));
+      keys.push_back(IgnoreCase(key, with_case));
     }
-    return reverse ? *order > 0 : *order < 0;
-  });
-  SW_RETURN_IF_ERROR(failure);
-  std::vector<Value> sorted;
-  for (const auto& key : keys) sorted.push_back(items[key.second]);
-  return Value::MakeList(std::move(sorted), Kind::kList, budget);
+    SW_ASSIGN_OR_RETURN(Value key, Value::MakeList(std::move(keys), Kind::kList, budget));
+    entries.push_back({std::move(key), item});
+  }
+  return Sorted(std::move(entries), reverse, budget);
 }
 
 Result<Value> Unique(std::string_view name, const Value& value, const Arguments& arguments, Budget* budget) {
@@ -389,13 +468,16 @@ struct Row {
 };
 
 constexpr Row kFilters[] = {
-    {"trim", OnText},     {"upper", OnText},    {"lower", OnText},      {"title", OnText},      {"capitalize", OnText},
-    {"string", OnText},   {"safe", OnText},     {"replace", Replace},   {"length", Length},     {"count", Length},
-    {"default", Default}, {"d", Default},       {"join", Join},         {"first", FirstOrLast}, {"last", FirstOrLast},
-    {"list", ToList},     {"reverse", Reverse}, {"items", Items},       {"dictsort", DictSort}, {"map", Map},
-    {"select", Select},   {"reject", Select},   {"selectattr", Select}, {"rejectattr", Select}, {"int", ToNumber},
-    {"float", ToNumber},  {"abs", Abs},         {"tojson", JsonText},   {"indent", Indent},     {"sort", Sort},
-    {"unique", Unique},   {"sum", Sum},         {"min", Extreme},       {"max", Extreme},
+    {"trim", OnText},       {"upper", OnText},       {"lower", OnText},      {"title", OnText},
+    {"capitalize", OnText}, {"string", OnText},      {"safe", OnText},       {"escape", Escape},
+    {"e", Escape},          {"forceescape", Escape}, {"round", Round},       {"replace", Replace},
+    {"length", Length},     {"count", Length},       {"default", Default},   {"d", Default},
+    {"join", Join},         {"first", FirstOrLast},  {"last", FirstOrLast},  {"list", ToList},
+    {"reverse", Reverse},   {"items", Items},        {"dictsort", DictSort}, {"map", Map},
+    {"select", Select},     {"reject", Select},      {"selectattr", Select}, {"rejectattr", Select},
+    {"int", ToNumber},      {"float", ToNumber},     {"abs", Abs},           {"tojson", JsonText},
+    {"indent", Indent},     {"sort", Sort},          {"unique", Unique},     {"sum", Sum},
+    {"min", Extreme},       {"max", Extreme},
 };
 
 Handler FindFilter(std::string_view name) {
@@ -410,7 +492,9 @@ bool HasFilter(std::string_view name) { return FindFilter(name) != nullptr; }
 
 Result<Value> ApplyFilter(std::string_view name, const Value& value, const Arguments& arguments, Budget* budget) {
   SW_RETURN_IF_ERROR(budget->Charge(1));
-  return FindFilter(name)(name, value, arguments, budget);
+  const Handler handler = FindFilter(name);
+  if (!handler) return Unimplemented(StrFormat("the filter '{}' is not done", name));
+  return handler(name, value, arguments, budget);
 }
 
 }  // namespace spanwise::jinja

@@ -1,6 +1,7 @@
 #include "tokenizer/jinja/methods.h"
 
 #include <algorithm>
+#include <ctime>
 
 #include "base/str.h"
 #include "tokenizer/jinja/text.h"
@@ -9,6 +10,7 @@ namespace spanwise::jinja {
 namespace {
 
 constexpr int64_t kMaxRange = 100'000;  // Jinja2's sandbox has the same limit
+constexpr size_t kMaxTimeFormat = 256;
 
 using Handler = Result<Value> (*)(std::string_view name, const Value& self, const Arguments& arguments, Budget* budget);
 
@@ -202,11 +204,77 @@ Result<Value> KindMethod(std::string_view name, const Value& self, const Argumen
   SW_RETURN_IF_ERROR(budget->ChargeString(text.size()));
   for (size_t i = 0; i < text.size(); i += CharacterBytes(text, i)) {
     const char32_t c = CodePointAt(text, i);
-    const bool is = name == "isspace" ? IsSpace(c) : (c >= '0' && c <= '9');
     if (name == "isdigit" && c >= 0x80) return Unimplemented("isdigit of text that is not ASCII");
+    const bool is = name == "isspace"   ? IsSpace(c)
+                    : name == "isdigit" ? c >= '0' && c <= '9'
+                    : name == "isalpha" ? IsAlphabetic(c)
+                                        : IsAlphabetic(c) || IsNumeric(c);
     if (!is) return Value::Bool(false);
   }
   return Value::Bool(!text.empty());
+}
+
+// islower and isupper: all letters with case have this one, and there is one.
+Result<Value> HasCase(std::string_view name, const Value& self, const Arguments& arguments, Budget*) {
+  SW_RETURN_IF_ERROR(Bind(name, arguments, {}, 0).status());
+  const std::string lower = Lower(self.string()), upper = Upper(self.string());
+  return Value::Bool(lower != upper && self.string() == (name == "islower" ? lower : upper));
+}
+
+Result<Value> PartitionMethod(std::string_view name, const Value& self, const Arguments& arguments, Budget* budget) {
+  SW_ASSIGN_OR_RETURN(const auto bound, Bind(name, arguments, {"sep"}, 1));
+  SW_ASSIGN_OR_RETURN(const std::string separator, StringArgument(name, *bound[0]));
+  if (separator.empty()) return InvalidArgument(StrFormat("{}: empty separator", name));
+  const std::string_view text = self.string();
+  size_t at = std::string_view::npos;
+  for (size_t next = 0; (next = FindText(text, separator, next)) != std::string_view::npos; next += 1) {
+    SW_RETURN_IF_ERROR(budget->Charge(1));
+    at = next;
+    if (name == "partition") break;
+  }
+  std::vector<Value> parts(3, Value::String(""));
+  if (at == std::string_view::npos) {
+    parts[name == "partition" ? 0 : 2] = self;
+  } else {
+    parts = {Value::String(std::string(text.substr(0, at))), Value::String(separator),
+             Value::String(std::string(text.substr(at + separator.size())))};
+  }
+  return Value::MakeList(std::move(parts), Value::Kind::kTuple, budget);
+}
+
+// ljust, rjust, center and zfill.
+Result<Value> PadMethod(std::string_view name, const Value& self, const Arguments& arguments, Budget* budget) {
+  SW_ASSIGN_OR_RETURN(const auto bound, name == "zfill" ? Bind(name, arguments, {"width"}, 1)
+                                                        : Bind(name, arguments, {"width", "fillchar"}, 1));
+  SW_ASSIGN_OR_RETURN(const int64_t width, IntArgument(name, *bound[0]));
+  std::string fill = name == "zfill" ? "0" : " ";
+  if (bound.size() > 1 && bound[1]) {
+    SW_ASSIGN_OR_RETURN(fill, StringArgument(name, *bound[1]));
+    if (CharacterCount(fill) != 1) return InvalidArgument(StrFormat("{}: the fill is not one character", name));
+  }
+  const std::string& text = self.string();
+  const auto length = static_cast<int64_t>(CharacterCount(text));
+  if (width <= length) return self;
+  const auto missing = static_cast<size_t>(width - length);
+  if (missing > budget->max_string_bytes) return budget->ChargeString(missing);
+  SW_RETURN_IF_ERROR(budget->ChargeString(text.size() + missing * fill.size()));
+  // Python's: the odd one goes to the left where the width is odd.
+  const size_t left = name == "ljust"    ? 0
+                      : name == "center" ? missing / 2 + (missing & static_cast<size_t>(width) & 1)
+                                         : missing;
+  std::string out;
+  const size_t sign = name == "zfill" && (text.starts_with('-') || text.starts_with('+')) ? 1 : 0;
+  out += text.substr(0, sign);
+  for (size_t i = 0; i < left; ++i) out += fill;
+  out += text.substr(sign);
+  for (size_t i = left; i < missing; ++i) out += fill;
+  return Text(std::move(out));
+}
+
+Result<Value> LoopMethod(std::string_view name, const Value& self, const Arguments& arguments, Budget*) {
+  if (!arguments.named.empty() || arguments.positional.empty())
+    return InvalidArgument(StrFormat("{} takes one or more positional arguments", name));
+  return arguments.positional[self.loop().index0 % arguments.positional.size()];
 }
 
 Result<Value> DictMethod(std::string_view name, const Value& self, const Arguments& arguments, Budget* budget) {
@@ -227,7 +295,8 @@ Result<Value> DictMethod(std::string_view name, const Value& self, const Argumen
       items.push_back(name == "keys" ? key : value);
     }
   }
-  return Value::MakeList(std::move(items), Value::Kind::kList, budget);
+  const auto view = name == "items" ? Value::View::kItems : name == "keys" ? Value::View::kKeys : Value::View::kValues;
+  return Value::MakeView(std::move(items), view, budget);
 }
 
 Result<Value> ListMethod(std::string_view name, const Value& self, const Arguments& arguments, Budget* budget) {
@@ -248,17 +317,26 @@ struct Row {
 };
 
 constexpr Row kStringMethods[] = {
-    {"strip", StripMethod},        {"lstrip", StripMethod},       {"rstrip", StripMethod},
-    {"upper", CaseMethod},         {"lower", CaseMethod},         {"title", CaseMethod},
-    {"capitalize", CaseMethod},    {"split", SplitMethod},        {"rsplit", SplitMethod},
-    {"splitlines", SplitLines},    {"startswith", StartsOrEnds},  {"endswith", StartsOrEnds},
-    {"removeprefix", RemoveAffix}, {"removesuffix", RemoveAffix}, {"find", FindMethod},
-    {"rfind", FindMethod},         {"index", FindMethod},         {"count", FindMethod},
-    {"replace", ReplaceMethod},    {"join", JoinMethod},          {"isdigit", KindMethod},
-    {"isspace", KindMethod},
+    {"strip", StripMethod},         {"lstrip", StripMethod},
+    {"rstrip", StripMethod},        {"upper", CaseMethod},
+    {"lower", CaseMethod},          {"title", CaseMethod},
+    {"capitalize", CaseMethod},     {"split", SplitMethod},
+    {"rsplit", SplitMethod},        {"splitlines", SplitLines},
+    {"startswith", StartsOrEnds},   {"endswith", StartsOrEnds},
+    {"removeprefix", RemoveAffix},  {"removesuffix", RemoveAffix},
+    {"find", FindMethod},           {"rfind", FindMethod},
+    {"index", FindMethod},          {"count", FindMethod},
+    {"replace", ReplaceMethod},     {"join", JoinMethod},
+    {"isdigit", KindMethod},        {"isspace", KindMethod},
+    {"isalpha", KindMethod},        {"isalnum", KindMethod},
+    {"islower", HasCase},           {"isupper", HasCase},
+    {"partition", PartitionMethod}, {"rpartition", PartitionMethod},
+    {"ljust", PadMethod},           {"rjust", PadMethod},
+    {"center", PadMethod},          {"zfill", PadMethod},
 };
 constexpr Row kDictMethods[] = {
     {"items", DictMethod}, {"keys", DictMethod}, {"values", DictMethod}, {"get", DictMethod}};
+constexpr Row kLoopMethods[] = {{"cycle", LoopMethod}};
 constexpr Row kListMethods[] = {{"index", ListMethod}, {"count", ListMethod}};
 
 Handler FindHandler(const Value& self, std::string_view name) {
@@ -275,9 +353,27 @@ Handler FindHandler(const Value& self, std::string_view name) {
     case Value::Kind::kList:
     case Value::Kind::kTuple:
       return in(kListMethods);
+    case Value::Kind::kLoop:
+      return in(kLoopMethods);
     default:
       return nullptr;
   }
+}
+
+// What a method of markup gives is markup, and what it puts in is escaped.
+Result<Value> CallMarkupMethod(const Method& method, Arguments arguments, Budget* budget) {
+  if (method.name == "replace" && arguments.positional.size() > 1) {
+    SW_ASSIGN_OR_RETURN(std::string text, EscapedText(arguments.positional[1], budget));
+    arguments.positional[1] = Value::String(std::move(text));
+  } else if (method.name == "join") {
+    return Unimplemented("join on a text that is marked as safe");
+  }
+  SW_ASSIGN_OR_RETURN(Value value, FindHandler(method.self, method.name)(method.name, method.self, arguments, budget));
+  if (value.is_string()) return Value::Markup(value.string());
+  if (!value.is_sequence()) return value;
+  std::vector<Value> items;
+  for (const Value& item : value.items()) items.push_back(Value::Markup(item.string()));
+  return Value::MakeList(std::move(items), value.kind(), budget);
 }
 
 }  // namespace
@@ -286,7 +382,36 @@ bool HasMethod(const Value& self, std::string_view name) { return FindHandler(se
 
 Result<Value> CallMethod(const Method& method, const Arguments& arguments, Budget* budget) {
   if (method.self.is_string()) SW_RETURN_IF_ERROR(budget->ChargeString(method.self.string().size()));
+  if (method.self.is_markup()) return CallMarkupMethod(method, arguments, budget);
   return FindHandler(method.self, method.name)(method.name, method.self, arguments, budget);
+}
+
+Result<Value> CallStrftimeNow(const Arguments& arguments, Budget* budget) {
+  SW_ASSIGN_OR_RETURN(const auto bound, Bind("strftime_now", arguments, {"format"}, 1));
+  SW_ASSIGN_OR_RETURN(const std::string format, StringArgument("strftime_now", *bound[0]));
+  SW_RETURN_IF_ERROR(budget->ChargeString(format.size()));
+  if (format.size() > kMaxTimeFormat)
+    return ResourceExhausted(
+        StrFormat("strftime_now: a format of {} bytes, at most {}", format.size(), kMaxTimeFormat));
+  std::string known;
+  for (size_t i = 0; i < format.size(); ++i) {
+    known += format[i];
+    if (format[i] != '%') continue;
+    if (i + 1 < format.size() && format[i + 1] == '-') known += format[++i];
+    const char directive = ++i < format.size() ? format[i] : '\0';
+    if (std::string_view("aAbBcdDeFgGhHIjklmMnpPrRStTuUVwWxXyY%").find(directive) == std::string_view::npos)
+      return Unimplemented(StrFormat("strftime_now: the format {}", Quoted(format)));
+    known += directive;
+  }
+  const std::time_t now = std::time(nullptr);
+  std::tm local{};
+  localtime_r(&now, &local);
+  std::string text(kMaxTimeFormat * 16, '\0');
+  known += '.';  // so that nothing is not taken for a failure
+  text.resize(std::strftime(text.data(), text.size(), known.c_str(), &local));
+  if (text.empty()) return ResourceExhausted("strftime_now: the text is too long");
+  text.pop_back();
+  return Text(std::move(text));
 }
 
 Result<Value> CallRange(const Arguments& arguments, Budget* budget) {

@@ -25,7 +25,7 @@ Result<Value> Repeat(const Value& value, int64_t times, Budget* budget) {
     text.reserve(*bytes);
     if (*bytes > 0)
       for (uint64_t i = 0; i < n; ++i) text += value.string();
-    return Value::String(std::move(text));
+    return value.is_markup() ? Value::Markup(std::move(text)) : Value::String(std::move(text));
   }
   const auto count = CheckedMul(value.items().size(), n);
   if (!count) return ResourceExhausted("a repeated list is too long");
@@ -113,6 +113,12 @@ Result<Value> Arithmetic(char op, const Value& a, const Value& b, Budget* budget
 
 Result<Value> Add(const Value& a, const Value& b, Budget* budget) {
   if (a.is_string() && b.is_string()) {
+    if (a.is_markup() || b.is_markup()) {
+      SW_ASSIGN_OR_RETURN(std::string text, EscapedText(a, budget));
+      SW_ASSIGN_OR_RETURN(const std::string more, EscapedText(b, budget));
+      SW_RETURN_IF_ERROR(budget->ChargeString(text.size() + more.size()));
+      return Value::Markup(std::move(text) + more);
+    }
     SW_RETURN_IF_ERROR(budget->ChargeString(a.string().size() + b.string().size()));
     return Value::String(a.string() + b.string());
   }

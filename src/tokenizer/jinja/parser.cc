@@ -79,6 +79,8 @@ class Parser {
     if (name == "set") return ParseSet();
     if (name == "macro") return ParseMacro();
     if (name == "with") return ParseWith();
+    if (name == "filter") return ParseFilter();
+    if (name == "call") return ParseCall();
     if (name == "break" || name == "continue") {
       if (loops_ == 0) return tokens_.Fail(StrFormat("'{}' outside a loop", name));
       auto stmt = New(name == "break" ? Stmt::Kind::kBreak : Stmt::Kind::kContinue);
@@ -86,14 +88,12 @@ class Parser {
       return stmt;
     }
     if (name == "generation") {
-      auto stmt = New(Stmt::Kind::kPlain);
+      auto stmt = New(Stmt::Kind::kScope);  // transformers calls its body as a macro
       SW_RETURN_IF_ERROR(CloseTag());
-      SW_ASSIGN_OR_RETURN(stmt->body, ParseBlock({"endgeneration"}));
-      SW_RETURN_IF_ERROR(CloseTag());
+      SW_ASSIGN_OR_RETURN(stmt->body, ParseBody("endgeneration"));
       return stmt;
     }
-    for (const std::string_view known :
-         {"call", "filter", "include", "import", "from", "extends", "block", "autoescape", "do"})
+    for (const std::string_view known : {"include", "import", "from", "extends", "block", "autoescape", "do"})
       if (name == known)
         return Unimplemented(
             StrFormat("{}: the tag '{}' is not done", PlaceOf(source_, tokens_.Current().offset), name));
@@ -205,32 +205,71 @@ class Parser {
   Result<StmtPtr> ParseMacro() {
     auto stmt = New(Stmt::Kind::kMacro);
     stmt->macro = std::make_unique<Macro>();
-    Macro& macro = *stmt->macro;
     tokens_.Advance();
     SW_ASSIGN_OR_RETURN(const ExprPtr name, ParseTargetName());
-    macro.name = name->text;
+    stmt->macro->name = name->text;
+    SW_RETURN_IF_ERROR(ParseParameters(stmt->macro.get()));
+    SW_RETURN_IF_ERROR(EndTag());
+    SW_ASSIGN_OR_RETURN(stmt->macro->body, ParseBody("endmacro"));
+    return stmt;
+  }
+
+  // {% filter name(...) | ... %} body {% endfilter %}
+  Result<StmtPtr> ParseFilter() {
+    auto stmt = New(Stmt::Kind::kFilter);
+    auto body = expressions_.New(Expr::Kind::kName);  // an empty name stands for the text of the block
+    SW_ASSIGN_OR_RETURN(ExprPtr first, expressions_.ParseFilter(std::move(body)));  // the tag stands where "|" would
+    SW_ASSIGN_OR_RETURN(stmt->expr, expressions_.ParseFilters(std::move(first)));
+    SW_RETURN_IF_ERROR(EndTag());
+    SW_ASSIGN_OR_RETURN(stmt->body, ParseBody("endfilter"));
+    return stmt;
+  }
+
+  // {% call(parameters) macro(...) %} body {% endcall %}
+  Result<StmtPtr> ParseCall() {
+    auto stmt = New(Stmt::Kind::kCall);
+    stmt->macro = std::make_unique<Macro>();
+    tokens_.Advance();
+    if (tokens_.Current().Is("(")) SW_RETURN_IF_ERROR(ParseParameters(stmt->macro.get()));
+    SW_ASSIGN_OR_RETURN(stmt->expr, expressions_.Parse());
+    if (stmt->expr->kind != Expr::Kind::kCall) return tokens_.Fail("expected the call of a macro");
+    SW_RETURN_IF_ERROR(EndTag());
+    SW_ASSIGN_OR_RETURN(stmt->macro->body, ParseBody("endcall"));
+    return stmt;
+  }
+
+  // A body that loops outside cannot be left from, and its closing tag.
+  Result<Block> ParseBody(std::string_view end) {
+    const int loops_outside = std::exchange(loops_, 0);
+    SW_ASSIGN_OR_RETURN(Block body, ParseBlock({end}));
+    loops_ = loops_outside;
+    SW_RETURN_IF_ERROR(CloseTag());
+    return body;
+  }
+
+  // (a, b=1)
+  Status ParseParameters(Macro* parsed) {
+    Macro& macro = *parsed;
     SW_RETURN_IF_ERROR(tokens_.ExpectOperator("("));
     while (!tokens_.Current().Is(")")) {
       if (!macro.parameters.empty()) SW_RETURN_IF_ERROR(tokens_.ExpectOperator(","));
-      SW_ASSIGN_OR_RETURN(const ExprPtr parameter, ParseTargetName());
+      auto named = ParseTargetName();
+      if (!named.ok()) return named.status();
+      const ExprPtr parameter = std::move(*named);
       if (std::find(macro.parameters.begin(), macro.parameters.end(), parameter->text) != macro.parameters.end())
         return tokens_.Fail(StrFormat("the parameter {} occurs twice", Quoted(parameter->text)));
       macro.parameters.push_back(parameter->text);
       if (tokens_.Current().Is("=")) {
         tokens_.Advance();
-        SW_ASSIGN_OR_RETURN(ExprPtr value, expressions_.Parse());
-        macro.defaults.push_back(std::move(value));
+        auto value = expressions_.Parse();
+        if (!value.ok()) return value.status();
+        macro.defaults.push_back(std::move(*value));
       } else if (!macro.defaults.empty()) {
         return tokens_.Fail("a parameter without a default after one with");
       }
     }
     tokens_.Advance();
-    SW_RETURN_IF_ERROR(EndTag());
-    const int loops_outside = std::exchange(loops_, 0);
-    SW_ASSIGN_OR_RETURN(macro.body, ParseBlock({"endmacro"}));
-    loops_ = loops_outside;
-    SW_RETURN_IF_ERROR(CloseTag());
-    return stmt;
+    return Status::Ok();
   }
 
   Result<StmtPtr> ParseWith() {

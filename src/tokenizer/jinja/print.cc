@@ -16,13 +16,18 @@ Status AppendReprOf(const Value& value, Budget* budget, std::string* out) {
   switch (value.kind()) {
     case Value::Kind::kString:
       SW_RETURN_IF_ERROR(budget->ChargeString(value.string().size()));
+      if (value.is_markup()) *out += "Markup(";
       AppendRepr(value.string(), out);
+      if (value.is_markup()) *out += ')';
       return Status::Ok();
     case Value::Kind::kUndefined:
       *out += "Undefined";
       return Status::Ok();
+    case Value::Kind::kView:
     case Value::Kind::kList:
     case Value::Kind::kTuple: {
+      const bool view = value.kind() == Value::Kind::kView;
+      if (view) *out += StrFormat("{}(", KindName(value));
       const bool tuple = value.kind() == Value::Kind::kTuple;
       *out += tuple ? '(' : '[';
       for (size_t i = 0; i < value.items().size(); ++i) {
@@ -31,6 +36,7 @@ Status AppendReprOf(const Value& value, Budget* budget, std::string* out) {
       }
       if (tuple && value.items().size() == 1) *out += ',';
       *out += tuple ? ')' : ']';
+      if (view) *out += ')';
       return Status::Ok();
     }
     case Value::Kind::kDict: {
@@ -52,26 +58,24 @@ Status AppendReprOf(const Value& value, Budget* budget, std::string* out) {
 }
 
 struct JsonWriter {
-  int indent;
-  bool sort_keys;
+  const JsonStyle& style;
   Budget* budget;
   std::string* out;
 
   void Newline(int depth) const {
-    if (indent < 0) return;
+    if (!style.indent) return;
     *out += '\n';
-    out->append(static_cast<size_t>(indent) * static_cast<size_t>(depth), ' ');
+    for (int i = 0; i < depth; ++i) *out += *style.indent;
   }
-  // json.dumps separates by ", " on one line and by "," before a line break.
   void Separator(bool first, int depth) const {
-    if (!first) *out += indent < 0 ? ", " : ",";
+    if (!first) *out += style.between_items;
     Newline(depth);
   }
 
   Status Key(const Value& key) const {
     switch (key.kind()) {
       case Value::Kind::kString:
-        AppendJsonString(key.string(), out);
+        AppendJsonString(key.string(), style.ascii, out);
         return Status::Ok();
       case Value::Kind::kInt:
       case Value::Kind::kFloat:
@@ -106,7 +110,7 @@ struct JsonWriter {
         return Status::Ok();
       case Value::Kind::kString:
         SW_RETURN_IF_ERROR(budget->ChargeString(value.string().size()));
-        AppendJsonString(value.string(), out);
+        AppendJsonString(value.string(), style.ascii, out);
         return Status::Ok();
       case Value::Kind::kList:
       case Value::Kind::kTuple:
@@ -121,7 +125,7 @@ struct JsonWriter {
       case Value::Kind::kDict: {
         std::vector<const std::pair<Value, Value>*> items;
         for (const auto& item : value.dict().items) items.push_back(&item);
-        if (sort_keys) {
+        if (style.sort_keys) {
           for (const auto* item : items)
             if (!item->first.is_string()) return Unimplemented("tojson: sort_keys with keys that are not str");
           std::stable_sort(items.begin(), items.end(),
@@ -131,7 +135,7 @@ struct JsonWriter {
         for (size_t i = 0; i < items.size(); ++i) {
           Separator(i == 0, depth + 1);
           SW_RETURN_IF_ERROR(Key(items[i]->first));
-          *out += ": ";
+          *out += style.after_key;
           SW_RETURN_IF_ERROR(Write(items[i]->second, depth + 1));
         }
         if (!items.empty()) Newline(depth);
@@ -170,6 +174,7 @@ Status AppendText(const Value& value, Budget* budget, std::string* out) {
       return Status::Ok();
     case Value::Kind::kList:
     case Value::Kind::kTuple:
+    case Value::Kind::kView:
     case Value::Kind::kDict:
       return AppendReprOf(value, budget, out);
     default:
@@ -183,9 +188,31 @@ Result<std::string> TextOf(const Value& value, Budget* budget) {
   return text;
 }
 
-Result<std::string> ToJson(const Value& value, int indent, bool sort_keys, Budget* budget) {
+Result<std::string> EscapedText(const Value& value, Budget* budget) {
+  SW_ASSIGN_OR_RETURN(std::string text, TextOf(value, budget));
+  if (value.is_markup()) return text;
+  std::string escaped;
+  escaped.reserve(text.size());
+  for (const char c : text) {
+    const char* entity = c == '&'    ? "&amp;"
+                         : c == '<'  ? "&lt;"
+                         : c == '>'  ? "&gt;"
+                         : c == '"'  ? "&#34;"
+                         : c == '\'' ? "&#39;"
+                                     : nullptr;
+    if (entity) {
+      escaped += entity;
+    } else {
+      escaped += c;
+    }
+  }
+  SW_RETURN_IF_ERROR(budget->ChargeString(escaped.size()));
+  return escaped;
+}
+
+Result<std::string> ToJson(const Value& value, const JsonStyle& style, Budget* budget) {
   std::string text;
-  SW_RETURN_IF_ERROR((JsonWriter{indent, sort_keys, budget, &text}.Write(value, 0)));
+  SW_RETURN_IF_ERROR((JsonWriter{style, budget, &text}.Write(value, 0)));
   SW_RETURN_IF_ERROR(budget->ChargeString(text.size()));
   return text;
 }

@@ -74,13 +74,23 @@ Result<Renderer::Flow> Renderer::ExecOne(const Stmt& stmt) {
       case Stmt::Kind::kSetBlock:
         SW_RETURN_IF_ERROR(ExecSetBlock(stmt));
         return Flow::kNext;
-      case Stmt::Kind::kMacro:
-        scopes_.back()[stmt.macro->name] = Value::Of(stmt.macro.get());
+      case Stmt::Kind::kMacro: {
+        SW_ASSIGN_OR_RETURN(scopes_.back()[stmt.macro->name], At(stmt.offset, Close(stmt.macro.get())));
         return Flow::kNext;
+      }
+      case Stmt::Kind::kFilter: {
+        SW_ASSIGN_OR_RETURN(const Value text, FilteredBody(stmt));
+        SW_RETURN_IF_ERROR(Print(stmt, text));
+        return Flow::kNext;
+      }
+      case Stmt::Kind::kCall: {
+        SW_ASSIGN_OR_RETURN(Value caller, At(stmt.offset, Close(stmt.macro.get())));
+        SW_ASSIGN_OR_RETURN(const Value text, EvalCall(*stmt.expr, &caller));
+        SW_RETURN_IF_ERROR(Print(stmt, text));
+        return Flow::kNext;
+      }
       case Stmt::Kind::kScope:
         return ExecScope(stmt);
-      case Stmt::Kind::kPlain:
-        return Exec(stmt.body);
       case Stmt::Kind::kBreak:
         return Flow::kBreak;
       case Stmt::Kind::kContinue:
@@ -103,9 +113,12 @@ Status Renderer::Write(const Stmt& stmt, std::string_view text) {
 
 Status Renderer::ExecPrint(const Stmt& stmt) {
   const auto value = Eval(*stmt.expr);
-  if (!value.ok()) return value.status();
-  if (value->is_string()) return Write(stmt, value->string());
-  const auto text = At(stmt.offset, TextOf(*value, &budget_));
+  return value.ok() ? Print(stmt, *value) : value.status();
+}
+
+Status Renderer::Print(const Stmt& stmt, const Value& value) {
+  if (value.is_string()) return Write(stmt, value.string());
+  const auto text = At(stmt.offset, TextOf(value, &budget_));
   return text.ok() ? Write(stmt, *text) : text.status();
 }
 
@@ -164,6 +177,11 @@ Result<Renderer::Flow> Renderer::ExecFor(const Stmt& stmt) {
 }
 
 Status Renderer::ExecSetBlock(const Stmt& stmt) {
+  const auto value = FilteredBody(stmt);
+  return value.ok() ? Assign(stmt, *stmt.target, *value) : value.status();
+}
+
+Result<Value> Renderer::FilteredBody(const Stmt& stmt) {
   scopes_.emplace_back();
   auto text = Capture(stmt.body);
   scopes_.pop_back();
@@ -176,7 +194,7 @@ Status Renderer::ExecSetBlock(const Stmt& stmt) {
     if (!filtered.ok()) return filtered.status();
     value = std::move(*filtered);
   }
-  return Assign(stmt, *stmt.target, value);
+  return value;
 }
 
 Result<Renderer::Flow> Renderer::ExecScope(const Stmt& stmt) {
@@ -229,6 +247,7 @@ Value Renderer::Lookup(const std::string& name) const {
   if (name == "dict") return Value::Of(Value::Builtin::kDict);
   if (name == "namespace") return Value::Of(Value::Builtin::kNamespace);
   if (name == "raise_exception") return Value::Of(Value::Builtin::kRaiseException);
+  if (name == "strftime_now") return Value::Of(Value::Builtin::kStrftimeNow);
   return Value::Undefined(Quoted(name));
 }
 
@@ -370,19 +389,37 @@ Result<Arguments> Renderer::EvalArguments(const Expr& expr) {
   }
   for (const auto& [name, kid] : expr.named) {
     SW_ASSIGN_OR_RETURN(Value value, Eval(*kid));
-    arguments.named.emplace_back(name, std::move(value));
+    if (name == "*") {
+      SW_ASSIGN_OR_RETURN(const auto items, At(kid->offset, Iterate(value, &budget_)));
+      arguments.positional.insert(arguments.positional.end(), items.begin(), items.end());
+    } else if (name == "**") {
+      if (value.kind() != Value::Kind::kDict)
+        return At(kid->offset, InvalidArgument(StrFormat("'**' expects a mapping, found {}", KindName(value))));
+      SW_RETURN_IF_ERROR(At(kid->offset, budget_.ChargeElements(value.dict().items.size())));
+      for (const auto& [key, item] : value.dict().items) {
+        if (!key.is_string()) return At(kid->offset, InvalidArgument("'**' expects names of arguments"));
+        arguments.named.emplace_back(key.string(), item);
+      }
+    } else {
+      arguments.named.emplace_back(name, std::move(value));
+    }
   }
   return arguments;
 }
 
-Result<Value> Renderer::EvalCall(const Expr& expr) {
+Result<Value> Renderer::EvalCall(const Expr& expr, const Value* caller) {
   SW_ASSIGN_OR_RETURN(const Value callee, Eval(*expr.kids[0]));
   SW_ASSIGN_OR_RETURN(Arguments arguments, EvalArguments(expr));
+  const bool macro = callee.kind() == Value::Kind::kMacro || callee.kind() == Value::Kind::kClosure;
+  if (caller && !macro)
+    return At(expr.offset, InvalidArgument(StrFormat("a {} takes no 'caller', expected a macro", KindName(callee))));
   switch (callee.kind()) {
     case Value::Kind::kMethod:
       return At(expr.offset, CallMethod(callee.method(), arguments, &budget_));
     case Value::Kind::kMacro:
-      return CallMacro(expr, callee.macro(), std::move(arguments));
+      return CallMacro(expr, callee.macro(), std::move(arguments), caller);
+    case Value::Kind::kClosure:
+      return CallClosure(expr, callee, std::move(arguments), caller);
     case Value::Kind::kFunction:
       return CallBuiltin(expr, callee.builtin(), arguments);
     case Value::Kind::kUndefined:
@@ -407,6 +444,8 @@ Result<Value> Renderer::CallBuiltin(const Expr& call, Value::Builtin builtin, co
       namespaces_.push_back(name_space);
       return Value::Of(std::move(name_space));
     }
+    case Value::Builtin::kStrftimeNow:
+      return At(call.offset, CallStrftimeNow(arguments, &budget_));
     case Value::Builtin::kRaiseException: {
       SW_ASSIGN_OR_RETURN(const auto bound, At(call.offset, Bind("raise_exception", arguments, {"message"}, 1)));
       SW_ASSIGN_OR_RETURN(std::string text, At(call.offset, TextOf(*bound[0], &budget_)));
@@ -416,7 +455,31 @@ Result<Value> Renderer::CallBuiltin(const Expr& call, Value::Builtin builtin, co
   return Internal("unknown function");
 }
 
-Result<Value> Renderer::CallMacro(const Expr& call, const Macro& macro, Arguments arguments) {
+Result<Value> Renderer::Close(const Macro* macro) {
+  if (scopes_.size() <= visible_from_) return Value::Of(macro);  // what is global it sees anyway
+  auto closure = std::make_shared<Closure>();
+  closure->macro = macro;
+  for (size_t i = scopes_.size(); i > visible_from_; --i) {
+    SW_RETURN_IF_ERROR(budget_.ChargeElements(scopes_[i - 1].size()));
+    closure->names.insert(scopes_[i - 1].begin(), scopes_[i - 1].end());  // what is there stays: inner names first
+  }
+  return Value::Of(std::move(closure), &budget_);
+}
+
+Result<Value> Renderer::CallClosure(const Expr& call, const Value& callee, Arguments arguments, const Value* caller) {
+  const Closure& closure = callee.closure();
+  SW_RETURN_IF_ERROR(At(call.offset, budget_.ChargeElements(closure.names.size())));
+  const size_t outer_visible = std::exchange(visible_from_, scopes_.size());
+  scopes_.push_back(closure.names);
+  if (!closure.macro->name.empty()) scopes_.back().emplace(closure.macro->name, callee);  // it may call itself
+  auto value = CallMacro(call, *closure.macro, std::move(arguments), caller, /*sees=*/1);
+  scopes_.pop_back();
+  visible_from_ = outer_visible;
+  return value;
+}
+
+Result<Value> Renderer::CallMacro(const Expr& call, const Macro& macro, Arguments arguments, const Value* caller,
+                                  size_t sees) {
   const size_t n = macro.parameters.size();
   if (arguments.positional.size() > n)
     return At(call.offset, InvalidArgument(StrFormat("macro {} takes at most {} arguments, found {}",
@@ -432,8 +495,9 @@ Result<Value> Renderer::CallMacro(const Expr& call, const Macro& macro, Argument
                                                        Quoted(name), i == n ? "which it does not have" : "twice")));
     scope[macro.parameters[i]] = std::move(value);
   }
-  // The body sees its parameters and what is global, not the scopes of its caller.
-  const size_t outer_visible = std::exchange(visible_from_, scopes_.size());
+  if (caller) scope["caller"] = *caller;
+  // The body sees its parameters, what stood around it and what is global, not the scopes of its caller.
+  const size_t outer_visible = std::exchange(visible_from_, scopes_.size() - sees);
   scopes_.push_back(std::move(scope));
   Status failure;
   for (size_t i = 0; i < n && failure.ok(); ++i) {

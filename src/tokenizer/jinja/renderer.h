@@ -27,9 +27,11 @@ class Renderer {
   Result<Flow> Exec(const Block& block);
   Result<Flow> ExecOne(const Stmt& stmt);
   Status ExecPrint(const Stmt& stmt);
+  Status Print(const Stmt& stmt, const Value& value);
   Result<Flow> ExecIf(const Stmt& stmt);
   Result<Flow> ExecFor(const Stmt& stmt);
   Status ExecSetBlock(const Stmt& stmt);
+  Result<Value> FilteredBody(const Stmt& stmt);  // the body's text through the filters in expr
   Result<Flow> ExecScope(const Stmt& stmt);
   Status Assign(const Stmt& stmt, const Expr& target, const Value& value);
   // Runs `block` with its output taken aside.
@@ -39,10 +41,15 @@ class Renderer {
   Result<Value> Eval(const Expr& expr);
   Result<Value> EvalKind(const Expr& expr);
   Result<Value> EvalCompare(const Expr& expr);
-  Result<Value> EvalCall(const Expr& expr);
+  Result<Value> EvalCall(const Expr& expr, const Value* caller = nullptr);
   Result<Value> EvalContainer(const Expr& expr);
   Result<Arguments> EvalArguments(const Expr& expr);
-  Result<Value> CallMacro(const Expr& call, const Macro& macro, Arguments arguments);
+  // A macro as a value: with the names of the scopes it stands in, if it does not stand at the top.
+  Result<Value> Close(const Macro* macro);
+  // `caller`: what a call block gives the macro under this name, or null. `sees`: scopes on top that the body sees.
+  Result<Value> CallMacro(const Expr& call, const Macro& macro, Arguments arguments, const Value* caller,
+                          size_t sees = 0);
+  Result<Value> CallClosure(const Expr& call, const Value& callee, Arguments arguments, const Value* caller);
   Result<Value> CallBuiltin(const Expr& call, Value::Builtin builtin, const Arguments& arguments);
   Value Lookup(const std::string& name) const;
 

@@ -15,10 +15,17 @@ struct PlainRow {
   Plain test;
 };
 
+// strftime_now counts as not defined: a template that asks has a fixed date to fall back on, and a prompt that changes
+// with the clock cannot be kept.
+bool IsDefined(const Value& v) {
+  return !v.is_undefined() && !(v.kind() == Kind::kFunction && v.builtin() == Value::Builtin::kStrftimeNow);
+}
+
 // Tests of the value alone.
 constexpr PlainRow kPlainTests[] = {
-    {"defined", [](const Value& v) { return !v.is_undefined(); }},
-    {"undefined", [](const Value& v) { return v.is_undefined(); }},
+    {"defined", [](const Value& v) { return IsDefined(v); }},
+    {"undefined", [](const Value& v) { return !IsDefined(v); }},
+    {"escaped", [](const Value& v) { return v.is_markup(); }},
     {"none", [](const Value& v) { return v.is_none(); }},
     {"boolean", [](const Value& v) { return v.kind() == Kind::kBool; }},
     {"true", [](const Value& v) { return v.kind() == Kind::kBool && v.integer() != 0; }},
@@ -41,8 +48,8 @@ constexpr PlainRow kPlainTests[] = {
      }},
     {"callable",
      [](const Value& v) {
-       return v.kind() == Kind::kFunction || v.kind() == Kind::kMacro || v.kind() == Kind::kMethod ||
-              v.kind() == Kind::kLoop || v.is_undefined();
+       return v.kind() == Kind::kFunction || v.kind() == Kind::kMacro || v.kind() == Kind::kClosure ||
+              v.kind() == Kind::kMethod || v.kind() == Kind::kLoop || v.is_undefined();
      }},
 };
 
@@ -82,6 +89,7 @@ Result<bool> ApplyTest(std::string_view name, const Value& value, const Argument
     SW_RETURN_IF_ERROR(Bind(name, arguments, {}, 0).status());
     return row.test(value);
   }
+  if (!HasTest(name)) return Unimplemented(StrFormat("the test '{}' is not done", name));
   if (name == "odd" || name == "even") {
     SW_RETURN_IF_ERROR(Bind(name, arguments, {}, 0).status());
     bool even = false;

@@ -175,9 +175,32 @@ std::string FloatText(double number) {
   return text;
 }
 
-void AppendJsonString(std::string_view text, std::string* out) {
+bool IsAlphabetic(char32_t code) {
+  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(code));
+  return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO;
+}
+
+bool IsNumeric(char32_t code) {
+  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(code));
+  return category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO;
+}
+
+void AppendJsonString(std::string_view text, bool ascii, std::string* out) {
   *out += '"';
-  for (const char c : text) {
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (ascii && static_cast<uint8_t>(c) >= 0x7F) {
+      const auto code = static_cast<uint32_t>(CodePointAt(text, i));
+      if (code == 0x7F) {
+        *out += c;
+      } else if (code < 0x10000) {
+        *out += StrFormat("\\u{:04x}", code);
+      } else {
+        *out += StrFormat("\\u{:04x}\\u{:04x}", 0xD800 + ((code - 0x10000) >> 10), 0xDC00 + ((code - 0x10000) & 0x3FF));
+      }
+      i += CharacterBytes(text, i) - 1;
+      continue;
+    }
     switch (c) {
       case '"':
         *out += "\\\"";

@@ -32,7 +32,10 @@ std::string TitleJinja(std::string_view text);   // the filter: after white spac
 void AppendRepr(std::string_view text, std::string* out);
 std::string FloatText(double number);
 
-// json.dumps(text, ensure_ascii=False).
-void AppendJsonString(std::string_view text, std::string* out);
+bool IsAlphabetic(char32_t code);  // str.isalpha()
+bool IsNumeric(char32_t code);     // what str.isalnum() takes beside it
+
+// json.dumps(text, ensure_ascii=ascii).
+void AppendJsonString(std::string_view text, bool ascii, std::string* out);
 
 }  // namespace spanwise::jinja

@@ -87,6 +87,18 @@ Value Value::String(std::string text) {
   return value;
 }
 
+Value Value::Markup(std::string text) {
+  Value value = String(std::move(text));
+  value.scalar_.integer = 1;
+  return value;
+}
+
+Result<Value> Value::MakeView(std::vector<Value> items, View view, Budget* budget) {
+  SW_ASSIGN_OR_RETURN(Value value, MakeList(std::move(items), Kind::kView, budget));
+  value.scalar_.integer = static_cast<int64_t>(view);
+  return value;
+}
+
 Result<Value> Value::MakeList(std::vector<Value> items, Kind kind, Budget* budget) {
   SW_RETURN_IF_ERROR(budget->ChargeElements(items.size()));
   auto list = std::make_shared<List>();
@@ -137,6 +149,16 @@ Value Value::Of(const Macro* macro) {
   Value value;
   value.kind_ = Kind::kMacro;
   value.object_ = std::shared_ptr<const void>(std::shared_ptr<const void>(), macro);  // the template owns it
+  return value;
+}
+
+Result<Value> Value::Of(std::shared_ptr<Closure> object, Budget* budget) {
+  SW_RETURN_IF_ERROR(budget->ChargeElements(object->names.size()));
+  for (const auto& [name, held] : object->names) object->depth = std::max(object->depth, held.depth() + 1);
+  if (object->depth > kMaxDepth) return ResourceExhausted(StrFormat("values nested deeper than {}", kMaxDepth));
+  Value value;
+  value.kind_ = Kind::kClosure;
+  value.object_ = std::move(object);
   return value;
 }
 
@@ -194,6 +216,8 @@ const std::vector<Value>& Value::items() const { return static_cast<const List*>
 const Dict& Value::dict() const { return *static_cast<const Dict*>(object_.get()); }
 Namespace& Value::name_space() const { return *const_cast<Namespace*>(static_cast<const Namespace*>(object_.get())); }
 const Loop& Value::loop() const { return *static_cast<const Loop*>(object_.get()); }
+const Closure& Value::closure() const { return *static_cast<const Closure*>(object_.get()); }
+size_t& Value::generated() const { return static_cast<const List*>(object_.get())->generated; }
 const Method& Value::method() const { return *static_cast<const Method*>(object_.get()); }
 
 int Value::depth() const {
@@ -201,6 +225,7 @@ int Value::depth() const {
   if (kind_ == Kind::kDict) return dict().depth;
   if (kind_ == Kind::kLoop) return loop().depth;
   if (kind_ == Kind::kMethod) return method().self.depth() + 1;
+  if (kind_ == Kind::kClosure) return closure().depth;
   return 0;
 }
 
@@ -218,6 +243,7 @@ bool Value::Truthy() const {
       return !string().empty();
     case Kind::kList:
     case Kind::kTuple:
+    case Kind::kView:
       return !items().empty();
     case Kind::kDict:
       return !dict().items.empty();
@@ -258,6 +284,10 @@ std::string_view KindName(const Value& value) {
       return "tuple";
     case Value::Kind::kGenerator:
       return "generator";
+    case Value::Kind::kView:
+      return value.view() == Value::View::kKeys     ? "dict_keys"
+             : value.view() == Value::View::kValues ? "dict_values"
+                                                    : "dict_items";
     case Value::Kind::kDict:
       return "dict";
     case Value::Kind::kNamespace:
@@ -265,6 +295,7 @@ std::string_view KindName(const Value& value) {
     case Value::Kind::kLoop:
       return "loop";
     case Value::Kind::kMacro:
+    case Value::Kind::kClosure:
       return "macro";
     case Value::Kind::kFunction:
       return "function";
@@ -355,9 +386,15 @@ Result<bool> Contains(const Value& container, const Value& item, Budget* budget)
     }
     case Value::Kind::kList:
     case Value::Kind::kTuple:
-    case Value::Kind::kGenerator:
+    case Value::Kind::kView:
       for (const Value& member : container.items()) {
         SW_ASSIGN_OR_RETURN(const bool same, Equal(member, item, budget));
+        if (same) return true;
+      }
+      return false;
+    case Value::Kind::kGenerator:
+      while (container.generated() < container.items().size()) {
+        SW_ASSIGN_OR_RETURN(const bool same, Equal(container.items()[container.generated()++], item, budget));
         if (same) return true;
       }
       return false;
@@ -371,9 +408,15 @@ Result<std::vector<Value>> Iterate(const Value& value, Budget* budget) {
   switch (value.kind()) {
     case Value::Kind::kUndefined:
       return items;
+    case Value::Kind::kGenerator: {
+      const size_t from = std::exchange(value.generated(), value.items().size());
+      SW_RETURN_IF_ERROR(budget->ChargeElements(value.items().size() - from));
+      items.assign(value.items().begin() + static_cast<std::ptrdiff_t>(from), value.items().end());
+      return items;
+    }
     case Value::Kind::kList:
     case Value::Kind::kTuple:
-    case Value::Kind::kGenerator:
+    case Value::Kind::kView:
       SW_RETURN_IF_ERROR(budget->ChargeElements(value.items().size()));
       return value.items();
     case Value::Kind::kDict:
@@ -418,7 +461,7 @@ Value LoopAttribute(const Loop& loop, std::string_view name) {
 Result<Value> GetAttribute(const Value& value, std::string_view name, Budget* budget) {
   SW_RETURN_IF_ERROR(budget->Charge(1));
   if (value.is_undefined()) return UndefinedError(value);
-  if (value.kind() == Value::Kind::kLoop) return LoopAttribute(value.loop(), name);
+  if (value.kind() == Value::Kind::kLoop && !HasMethod(value, name)) return LoopAttribute(value.loop(), name);
   if (value.kind() == Value::Kind::kNamespace) {
     const auto& attributes = value.name_space().attributes;
     if (const auto found = attributes.find(std::string(name)); found != attributes.end()) return found->second;
@@ -448,7 +491,8 @@ Result<Value> GetItem(const Value& value, const Value& key, Budget* budget) {
       if (at >= 0 && at < n) {
         size_t byte = 0;
         for (int64_t i = 0; i < at; ++i) byte += CharacterBytes(text, byte);
-        return Value::String(std::string(text.substr(byte, CharacterBytes(text, byte))));
+        std::string character(text.substr(byte, CharacterBytes(text, byte)));
+        return value.is_markup() ? Value::Markup(std::move(character)) : Value::String(std::move(character));
       }
     }
     return Value::Undefined(StrFormat("item {} of a {}", key.integer(), KindName(value)));
@@ -504,7 +548,7 @@ Result<Value> GetSlice(const Value& value, const Value& begin, const Value& end,
     for (size_t i = 0; i < text.size(); i += CharacterBytes(text, i)) starts.push_back(static_cast<uint32_t>(i));
     std::string kept;
     selection.ForEach([&](size_t i) { kept += text.substr(starts[i], CharacterBytes(text, starts[i])); });
-    return Value::String(std::move(kept));
+    return value.is_markup() ? Value::Markup(std::move(kept)) : Value::String(std::move(kept));
   }
   if (value.kind() != Value::Kind::kList && value.kind() != Value::Kind::kTuple)
     return Value::Undefined(StrFormat("a slice of a {}", KindName(value)));

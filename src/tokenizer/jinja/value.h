@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -22,6 +23,7 @@ struct Dict;
 struct Namespace;
 struct Loop;
 struct Method;
+struct Closure;
 
 // Work and memory that one rendering may still use. Value operations charge what they do, so that no expression costs
 // more than its share, whatever it nests or repeats.
@@ -34,8 +36,15 @@ struct Budget {
   Status ChargeElements(size_t n);    // for making a list or dict of this size
 };
 
-// Lists, tuples, generators and dicts are immutable, so values form no cycles; namespaces are not, and the renderer
-// empties them when it ends. How deep containers nest is bounded by kMaxDepth.
+// What json.dumps takes beside the value.
+struct JsonStyle {
+  std::optional<std::string> indent;  // of one level; none: all on one line
+  std::string between_items = ", ", after_key = ": ";
+  bool ascii = false, sort_keys = false;
+};
+
+// Lists, tuples, generators and dicts hold what they were made with, so values form no cycles; namespaces change, and
+// the renderer empties them when it ends. How deep containers nest is bounded by kMaxDepth.
 class Value {
  public:
   enum class Kind : uint8_t {
@@ -47,15 +56,18 @@ class Value {
     kString,
     kList,
     kTuple,
-    kGenerator,
+    kGenerator,  // gives its members once
+    kView,       // of a dict: its keys, values or items
     kDict,
     kNamespace,
     kLoop,
     kMacro,
+    kClosure,  // a macro with the names around it
     kFunction,
     kMethod
   };
-  enum class Builtin : uint8_t { kRange, kDict, kNamespace, kRaiseException };
+  enum class Builtin : uint8_t { kRange, kDict, kNamespace, kRaiseException, kStrftimeNow };
+  enum class View : uint8_t { kKeys, kValues, kItems };
   static constexpr int kMaxDepth = 100;
 
   Value() = default;                         // None
@@ -64,12 +76,15 @@ class Value {
   static Value Int(int64_t i);
   static Value Float(double d);
   static Value String(std::string text);
+  static Value Markup(std::string text);  // a string marked as HTML that is not to be escaped (the filter "safe")
   static Result<Value> MakeList(std::vector<Value> items, Kind kind, Budget* budget);  // kList, kTuple or kGenerator
+  static Result<Value> MakeView(std::vector<Value> items, View view, Budget* budget);
   static Result<Value> MakeDict(std::vector<std::pair<Value, Value>> items,
                                 Budget* budget);  // the last of equal keys counts
   static Value Of(std::shared_ptr<Namespace> object);
   static Value Of(std::shared_ptr<Loop> object);
   static Value Of(const Macro* macro);
+  static Result<Value> Of(std::shared_ptr<Closure> object, Budget* budget);
   static Value Of(Builtin builtin);
   static Value MethodOf(Value self, std::string_view name);
   static Result<Value> FromJson(const json::value& source, Budget* budget, int depth = 0);
@@ -80,7 +95,10 @@ class Value {
   bool is_string() const { return kind_ == Kind::kString; }
   bool is_integral() const { return kind_ == Kind::kInt || kind_ == Kind::kBool; }
   bool is_number() const { return is_integral() || kind_ == Kind::kFloat; }
-  bool is_sequence() const { return kind_ == Kind::kList || kind_ == Kind::kTuple || kind_ == Kind::kGenerator; }
+  bool is_markup() const { return is_string() && scalar_.integer != 0; }
+  bool is_sequence() const {
+    return kind_ == Kind::kList || kind_ == Kind::kTuple || kind_ == Kind::kGenerator || kind_ == Kind::kView;
+  }
 
   // REQUIRES: the fitting kind.
   int64_t integer() const { return scalar_.integer; }  // also of kBool
@@ -91,8 +109,11 @@ class Value {
   Namespace& name_space() const;
   const Loop& loop() const;
   const Macro& macro() const { return *static_cast<const Macro*>(object_.get()); }
+  const Closure& closure() const;
   const Method& method() const;
   Builtin builtin() const { return static_cast<Builtin>(scalar_.integer); }
+  View view() const { return static_cast<View>(scalar_.integer); }
+  size_t& generated() const;  // members that a generator has given
   std::string undefined_name() const { return object_ ? string() : "value"; }
   const void* identity() const { return object_.get(); }
 
@@ -111,6 +132,7 @@ class Value {
 struct List {
   std::vector<Value> items;
   int depth = 1;
+  mutable size_t generated = 0;
 };
 
 struct Dict {
@@ -132,6 +154,12 @@ struct Loop {
   int depth = 1;  // a loop over loops holds them as a list would
 };
 
+struct Closure {
+  const Macro* macro = nullptr;  // the template owns it
+  std::unordered_map<std::string_view, Value> names;
+  int depth = 1;
+};
+
 struct Method {
   Value self;
   std::string name;
@@ -143,9 +171,11 @@ std::string_view KindName(const Value& value);
 // str(): None, True, 1.0, text as it is, containers with the repr() of their members. Undefined gives "".
 Status AppendText(const Value& value, Budget* budget, std::string* out);
 Result<std::string> TextOf(const Value& value, Budget* budget);
+// The same with the five characters of HTML escaped, unless it is markup.
+Result<std::string> EscapedText(const Value& value, Budget* budget);
 
-// json.dumps(ensure_ascii=False, indent=...); indent < 0 means one line.
-Result<std::string> ToJson(const Value& value, int indent, bool sort_keys, Budget* budget);
+// json.dumps(value, ...).
+Result<std::string> ToJson(const Value& value, const JsonStyle& style, Budget* budget);
 
 Result<bool> Equal(const Value& a, const Value& b, Budget* budget);
 // -1, 0 or 1 for kinds that Python orders.
