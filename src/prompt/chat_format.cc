@@ -175,6 +175,38 @@ Result<std::vector<int32_t>> ChatFormat::Tokenize(const std::vector<Piece>& piec
   return ids;
 }
 
+// An answer may hold added tokens that are not special (<think>): a model wrote it, and the template looks for them.
+std::string ChatFormat::Guarded(const Message& message, Marks* marks) const {
+  std::string guarded;
+  for (const Tokenizer::Piece& piece : tokenizer_->SplitAtSpecials(message.content)) {
+    if (piece.special && (message.role != "assistant" || tokenizer_->IsSpecial(*piece.special))) {
+      guarded += marks->Add(std::string(piece.text));
+      continue;
+    }
+    std::string_view rest = piece.text;
+    for (size_t at = 0; (at = rest.find(kMarkBegin)) != std::string_view::npos; rest.remove_prefix(at)) {
+      guarded += rest.substr(0, at);
+      guarded += marks->Add(std::string(kMarkBegin));
+      at += kMarkBegin.size();
+    }
+    guarded += rest;
+  }
+  return guarded;
+}
+
+// Those of the template's own text, in order; none where the text cannot be cut.
+std::optional<std::vector<int32_t>> ChatFormat::SpecialTokens(std::string_view rendered, const Marks& marks) const {
+  const auto pieces = marks.Cut(rendered);
+  if (!pieces.ok()) return std::nullopt;
+  std::vector<int32_t> ids;
+  for (const Piece& piece : *pieces) {
+    if (!piece.literal) continue;
+    for (const Tokenizer::Piece& part : tokenizer_->SplitAtSpecials(piece.text))
+      if (part.special && tokenizer_->IsSpecial(*part.special)) ids.push_back(*part.special);
+  }
+  return ids;
+}
+
 Result<PromptNode> ChatFormat::Build(const std::vector<Message>& messages, const std::vector<Document>& documents,
                                      const std::vector<std::string>& labels) const {
   if (messages.empty()) return InvalidArgument("'messages' is empty; at least one message is needed");
@@ -215,7 +247,18 @@ Result<PromptNode> ChatFormat::Build(const std::vector<Message>& messages, const
     }
   }
 
-  SW_ASSIGN_OR_RETURN(const std::string rendered, Render(message_objects, document_objects));
+  SW_ASSIGN_OR_RETURN(std::string rendered, Render(message_objects, document_objects));
+  // Templates look into messages: they trim them, and leave out the reasoning of earlier answers. So what counts is the
+  // rendering of their text as it is, but for special tokens in it. It must have the special tokens of the first one,
+  // lest a template that edits a message puts one together from its parts.
+  for (size_t i = 0, offset = message_objects.size() - messages.size(); i < messages.size(); ++i) {
+    json::object& object = message_objects[i + offset].get_object();
+    std::string content = Guarded(messages[i], &marks);
+    if (i + offset == 0 && !in_words.empty()) content += marks.Add("\n\n") + in_words;
+    object["content"] = std::move(content);
+  }
+  SW_ASSIGN_OR_RETURN(std::string exact, Render(message_objects, document_objects));
+  if (SpecialTokens(exact, marks) == SpecialTokens(rendered, marks)) rendered = std::move(exact);
   const std::string_view text = rendered;
   const auto tokenized = [&](size_t begin, size_t end, std::string document) -> Result<PromptNode> {
     SW_ASSIGN_OR_RETURN(const std::vector<Piece> pieces, marks.Cut(text.substr(begin, end - begin)));

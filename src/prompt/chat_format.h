@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,8 +16,9 @@
 
 namespace spanwise {
 
-// Renders the template with marks in place of everything the caller wrote, then cuts the result: the template's own
-// text may hold special tokens, the caller's text never does, and each document becomes a text of its own in a set.
+// Renders the template with marks in place of documents and of the special tokens that the caller wrote, then cuts the
+// result: the template's own text may hold special tokens, the caller's text never does, and each document becomes a
+// text of its own in a set.
 // Text between two special tokens is tokenised as one piece. Immutable, thread-safe.
 class ChatFormat {
  public:
@@ -40,6 +42,8 @@ class ChatFormat {
   class Marks;
   Result<std::string> Render(const json::array& messages, const json::array& documents) const;
   Status ProbeDocuments();
+  std::string Guarded(const Message& message, Marks* marks) const;
+  std::optional<std::vector<int32_t>> SpecialTokens(std::string_view rendered, const Marks& marks) const;
   Result<std::vector<int32_t>> Tokenize(const std::vector<Piece>& pieces) const;
 
   std::shared_ptr<const Tokenizer> tokenizer_;
