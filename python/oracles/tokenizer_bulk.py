@@ -69,7 +69,11 @@ def ours(program, definition, texts):
     with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
         file.write(definition)
         file.flush()
-        out = subprocess.run([program, file.name], input="".join(json.dumps(t) + "\n" for t in texts), capture_output=True, text=True, encoding="utf-8")
+        return ours_of_file(program, file.name, texts)
+
+
+def ours_of_file(program, path, texts):
+    out = subprocess.run([program, path], input="".join(json.dumps(t) + "\n" for t in texts), capture_output=True, text=True, encoding="utf-8")
     if out.returncode:
         sys.exit(out.stderr)
     return [json.loads(line) for line in out.stdout.split("\n") if line]

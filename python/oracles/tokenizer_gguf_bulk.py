@@ -1,8 +1,11 @@
-"""The --gguf part of tokenizer_bulk.py: ids of our tokenizers from GGUF vocabularies against llama.cpp's."""
+"""The --gguf part of tokenizer_bulk.py: ids of our tokenizers from GGUF files against llama.cpp's.
+
+Where llama.cpp only approximates a model's own tokenizer (bert, and the splits of tekken and gpt-4o), lines that differ are compared
+with that tokenizer, in the Hugging Face library, too: "not the original either" must be 0.
+"""
 import json
 import sys
 import tempfile
-import unicodedata
 from pathlib import Path
 
 import gguf
@@ -12,7 +15,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 PRE_NAMES = ["default", "gpt-2", "llama-bpe", "qwen2", "qwen35", "deepseek-llm", "deepseek-coder", "deepseek-v3", "deepseek-r1-qwen", "falcon", "starcoder", "refact", "smollm", "mpt", "olmo",
-             "dbrx", "tekken", "command-r", "stablelm2", "gpt-4o", "chatglm-bpe", "viking", "bloom"]
+             "dbrx", "tekken", "command-r", "stablelm2", "gpt-4o", "chatglm-bpe", "viking", "bloom", "bailingmoe", "seed-coder", "exaone-moe", "minicpm5", "laguna"]
+WORDS = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+{c}|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*{c}"
+REST = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+ORIGINAL = {"tekken": WORDS.replace("{c}", "") + r"|\p{N}" + REST, "gpt-4o": WORDS.replace("{c}", "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?") + r"|\p{N}{1,3}" + REST}
 
 
 def sentencepiece_vocabularies(training, vocab):
@@ -49,7 +55,9 @@ def vocabularies(training, vocab):
         phantom[i] = t
         seen.add(t)
         types.append(CONTROL if t in ("[CLS]", "[SEP]", "<|begin|>", "<|end|>") else UNKNOWN if t == "[UNK]" else NORMAL)
-    yield "bert", {"model": "bert", "tokens": phantom, "types": types, "unk_id": phantom.index("[UNK]"), "bos_id": phantom.index("[CLS]"), "sep_id": phantom.index("[SEP]")}
+    d["added_tokens"] = [t for t in d["added_tokens"] if t["special"]]
+    d["model"]["max_input_chars_per_word"] = 10 ** 9
+    yield "bert", {"original": Tokenizer.from_str(json.dumps(d)), "model": "bert", "tokens": phantom, "types": types, "unk_id": phantom.index("[UNK]"), "bos_id": phantom.index("[CLS]"), "sep_id": phantom.index("[SEP]")}
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(kinds_module.Regex(r" ?\p{L}+|\p{N}{1,3}|\s+(?!\S)| ?[^\s\p{L}\p{N}]+|\s+"), "isolated"),
@@ -59,7 +67,13 @@ def vocabularies(training, vocab):
     model = json.loads(tokenizer.to_str())["model"]
     tokens = sorted(model["vocab"], key=model["vocab"].get)
     for pre in PRE_NAMES:
-        yield "gpt2 " + pre, {"model": "gpt2", "pre": pre, "tokens": tokens, "types": [CONTROL, CONTROL] + [NORMAL] * (len(tokens) - 2), "merges": [" ".join(m) for m in model["merges"]],
+        original = None
+        if pre in ORIGINAL:
+            d = json.loads(tokenizer.to_str())
+            d["model"]["ignore_merges"] = pre == "tekken"
+            d["pre_tokenizer"]["pretokenizers"][0]["pattern"] = {"Regex": ORIGINAL[pre]}
+            original = Tokenizer.from_str(json.dumps(d))
+        yield "gpt2 " + pre, {"original": original, "model": "gpt2", "pre": pre, "tokens": tokens, "types": [CONTROL, CONTROL] + [NORMAL] * (len(tokens) - 2), "merges": [" ".join(m) for m in model["merges"]],
                               "bos_id": 0, "eos_id": 1}
 
 
@@ -87,22 +101,18 @@ def write(vocabulary, path):
 
 
 def run(options, training, texts):
-    from tokenizer_bulk import ours
+    from tokenizer_bulk import ours_of_file
     texts = [t for t in texts if t and "\0" not in t]
-    everything = texts
     for name, vocabulary in vocabularies(training, options.vocab):
         if options.only and name not in options.only.split(","):
             continue
-        # llama.cpp decomposes a Hangul syllable, and a letter with marks, to its first character only.
-        texts = [t for t in everything if name != "bert" or all(unicodedata.normalize("NFD", c)[1:] == "" for c in t)]
-        if options.save:
-            (Path(options.save) / f"gguf_{name.replace(' ', '_')}.json").write_text(json.dumps(vocabulary))
+        original = vocabulary.pop("original", None)
         with tempfile.TemporaryDirectory() as folder:
-            path = str(Path(folder) / "vocab.gguf")
+            path = str(Path(options.save or folder) / f"{name.replace(' ', '_')}.gguf")
             write(vocabulary, path)
             llama = llama_cpp.Llama(path, vocab_only=True, verbose=False)
-            counts, shown, n_ids = {"special": 0, "plain": 0, "error": 0}, 0, 0
-            for text, got in zip(texts, ours(options.program, json.dumps(vocabulary), texts), strict=True):
+            counts, shown, n_ids = {"special": 0, "plain": 0, "error": 0, "not the original either": 0}, 0, 0
+            for text, got in zip(texts, ours_of_file(options.program, path, texts), strict=True):
                 if "error" in got:
                     counts["error"] += 1
                     continue
@@ -112,6 +122,13 @@ def run(options, training, texts):
                     if got[key]["ids"] == want:
                         continue
                     counts[key] += 1
+                    if original and key == "special":
+                        want = original.encode(text, add_special_tokens=False).ids
+                        if got[key]["ids"] == want:
+                            continue
+                        counts["not the original either"] += 1
+                    elif original:
+                        continue
                     if shown < 3:
                         shown += 1
                         at = next((i for i, (a, b) in enumerate(zip(got[key]["ids"], want)) if a != b), min(len(want), len(got[key]["ids"])))

@@ -127,6 +127,8 @@ class Reader {
         {"add_sep_token", &GgufVocabulary::add_sep},
         {"add_space_prefix", &GgufVocabulary::add_space_prefix},
         {"remove_extra_whitespaces", &GgufVocabulary::remove_extra_whitespaces},
+        {"normalizer.lowercase", &GgufVocabulary::lowercase},
+        {"normalizer.strip_accents", &GgufVocabulary::strip_accents},
     };
     for (const FlagKey& row : kFlags) {
       SW_ASSIGN_OR_RETURN(v_.*row.flag, file_.GetBool(Key(row.key)));

@@ -37,6 +37,7 @@ struct GgufVocabulary {
 
   // Absent when the file is silent; what that means depends on the model.
   std::optional<bool> add_bos, add_eos, add_sep, add_space_prefix, remove_extra_whitespaces;
+  std::optional<bool> lowercase, strip_accents;  // what "bert" does to text
 
   std::string precompiled_charsmap;                   // SentencePiece's normalisation table, binary; often empty
   std::optional<std::string> chat_template;           // Jinja, UTF-8

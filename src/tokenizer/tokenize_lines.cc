@@ -1,7 +1,7 @@
 // What a tokenizer makes of many texts, for comparison with other implementations, and how fast it is:
 //   tokenize_lines TOKENIZER            JSON strings, one a line, from standard input; one JSON object a line comes out
 //   tokenize_lines TOKENIZER --speed F  MB/s of one thread over the text of the file F
-// TOKENIZER is a tokenizer.json, or a GGUF vocabulary as JSON (gguf_vocabulary_json.h).
+// TOKENIZER is a tokenizer.json or a GGUF file.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -11,16 +11,20 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/str.h"
-#include "tokenizer/gguf_vocabulary_json.h"
+#include "formats/gguf.h"
+#include "formats/gguf_vocabulary.h"
 #include "tokenizer/tokenizer.h"
 
 namespace spanwise {
 namespace {
 
 Result<std::shared_ptr<const Tokenizer>> Load(const std::string& path) {
+  if (path.ends_with(".gguf")) {
+    SW_ASSIGN_OR_RETURN(const auto file, GgufFile::Open(path));
+    SW_ASSIGN_OR_RETURN(const GgufVocabulary vocabulary, ReadGgufVocabulary(*file));
+    return Tokenizer::FromGguf(vocabulary, path);
+  }
   SW_ASSIGN_OR_RETURN(const std::string source, ReadFile(path));
-  SW_ASSIGN_OR_RETURN(const json::value root, ParseJson(source, path));
-  if (IsGgufVocabularyJson(root)) return Tokenizer::FromGguf(GgufVocabularyFromJson(root.get_object()), path);
   return Tokenizer::FromJson(source, path);
 }
 

@@ -292,10 +292,16 @@ class Reader {
 
   // Word pieces; in GGUF files those that begin a word are marked, with U+2581, and not the others.
   Status ReadWordPiece() {
-    out_.normalizer =
-        Normalizer({MakeUnicodeForm(UnicodeForm::kNfd), MakeCharacterRule(CharacterRule::kBertClean),
-                    MakeCharacterRule(CharacterRule::kStripMarks), MakeCharacterRule(CharacterRule::kBertHan),
-                    MakeCharacterRule(CharacterRule::kLowercase)});
+    // The order and the rules of BERT's own tokenizer.
+    const bool lowercase = vocabulary_.lowercase.value_or(true);
+    std::vector<std::shared_ptr<const NormalizerStep>> steps = {MakeCharacterRule(CharacterRule::kBertClean),
+                                                                MakeCharacterRule(CharacterRule::kBertHan)};
+    if (vocabulary_.strip_accents.value_or(lowercase)) {
+      steps.push_back(MakeUnicodeForm(UnicodeForm::kNfd));
+      steps.push_back(MakeCharacterRule(CharacterRule::kStripNonspacingMarks));
+    }
+    if (lowercase) steps.push_back(MakeCharacterRule(CharacterRule::kLowercase));
+    out_.normalizer = Normalizer(std::move(steps));
     out_.pre_tokenizer = PreTokenizer({MakeCharacterSplit(IsWhiteSpace, "space", SplitBehavior::kRemoved),
                                        MakeCharacterSplit(IsPunctuation, "punctuation", SplitBehavior::kIsolated)});
     WordPieceDefinition pieces;

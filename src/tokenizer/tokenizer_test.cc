@@ -15,6 +15,7 @@
 #include "formats/gguf_vocabulary.h"
 #include "tokenizer/byte_level.h"
 #include "tokenizer/normalizer.h"
+#include "tokenizer/unicode.h"
 
 namespace spanwise {
 namespace {
@@ -426,9 +427,28 @@ TEST(TokenizerFromGguf, NamesWhatItCannotRead) {
 TEST(TokenizerFromGguf, EveryKnownPreTokenizerCompiles) {
   GgufVocabulary v = Gguf("gpt2");
   v.merges = {"a b"};
-  for (const std::string pre :
-       {"", "default", "gpt-2", "llama-bpe", "qwen2", "qwen35", "gpt-4o", "tekken", "starcoder", "falcon",
-        "deepseek-llm", "deepseek-coder", "deepseek-v3", "bloom", "viking", "chatglm-bpe"}) {
+  for (const std::string pre : {"",
+                                "default",
+                                "gpt-2",
+                                "llama-bpe",
+                                "qwen2",
+                                "qwen35",
+                                "gpt-4o",
+                                "tekken",
+                                "starcoder",
+                                "falcon",
+                                "deepseek-llm",
+                                "deepseek-coder",
+                                "deepseek-v3",
+                                "bloom",
+                                "viking",
+                                "chatglm-bpe",
+                                "bailingmoe",
+                                "seed-coder",
+                                "exaone-moe",
+                                "minicpm5",
+                                "laguna",
+                                "granite-embed-multi-97m"}) {
     v.pre = pre;
     EXPECT_TRUE(Tokenizer::FromGguf(v, "g").ok()) << pre << Tokenizer::FromGguf(v, "g").status().message();
   }
@@ -441,6 +461,30 @@ TEST(Tokenizer, TellsTheTokensThatBelongAroundAText) {
     EXPECT_THAT(tokenizer->around().before, ElementsAre(1));
     EXPECT_THAT(tokenizer->around().after, ElementsAre(2));
   }
+}
+
+TEST(Unicode, ClassesAreThoseOfTheReference) {
+  EXPECT_TRUE(IsPunctuation(0x2E42));
+  EXPECT_FALSE(IsPunctuation(0x2E43));  // of Unicode 9
+  EXPECT_TRUE(IsPunctuation(0x166D));   // a symbol since Unicode 12
+  EXPECT_TRUE(IsStrippedMark(0x1ABE));
+  EXPECT_FALSE(IsStrippedMark(0x1ABF));
+  EXPECT_TRUE(IsStrippedNonspacingMark(0x1734));  // a spacing mark since Unicode 14
+  EXPECT_FALSE(IsStrippedNonspacingMark(0x1ABF));
+  EXPECT_FALSE(IsControlLike(0x8E2));
+  EXPECT_TRUE(IsControlLike(0x200B));
+}
+
+TEST(TokenizerFromGguf, WordPieceTreatsTextAsTheFileSays) {
+  GgufVocabulary v = Gguf("bert");
+  v.tokens[3] = "\u2581A";
+  v.tokens[4] = "\u2581\u0915\u093e";  // a spacing mark stays
+  EXPECT_THAT(Tokenizer::FromGguf(v, "g").value()->Encode("A \u00e1", false).value(), ElementsAre(5, 5));
+  EXPECT_THAT(Tokenizer::FromGguf(v, "g").value()->Encode("\u0915\u093e", false).value(), ElementsAre(4));
+  v.lowercase = false;
+  EXPECT_THAT(Tokenizer::FromGguf(v, "g").value()->Encode("A \u00e1", false).value(), ElementsAre(3, 0));
+  v.strip_accents = true;
+  EXPECT_THAT(Tokenizer::FromGguf(v, "g").value()->Encode("A \u00e1", false).value(), ElementsAre(3, 5));
 }
 
 TEST(Normalize, LongRunsOfMarksAreSortedFast) {

@@ -28,14 +28,16 @@ inline size_t LastCharacter(std::string_view text) {
   return at;
 }
 
-bool IsWhiteSpace(char32_t code);      // Unicode's White_Space
-bool IsPunctuation(char32_t code);     // general category P, and all of ASCII's
-bool IsNumeric(char32_t code);         // N
-bool IsMark(char32_t code);            // M
-bool IsNonspacingMark(char32_t code);  // Mn
-bool IsControlLike(char32_t code);     // Cc, Cf, Co, Cs
-bool IsWordCharacter(char32_t code);   // \w of Unicode regular expressions
-bool IsHan(char32_t code);             // the blocks that BERT puts spaces around
-char32_t LowercaseOf(char32_t code);   // the simple mapping: one character
+// Punctuation, stripped marks and controls are those of the older tables that the Hugging Face library uses.
+bool IsWhiteSpace(char32_t code);              // Unicode's White_Space
+bool IsPunctuation(char32_t code);             // general category P, and all of ASCII's
+bool IsNumeric(char32_t code);                 // N
+bool IsMark(char32_t code);                    // M
+bool IsStrippedMark(char32_t code);            // M
+bool IsStrippedNonspacingMark(char32_t code);  // Mn
+bool IsControlLike(char32_t code);             // Cc, Cf, Co, Cs
+bool IsWordCharacter(char32_t code);           // \w of Unicode regular expressions
+bool IsHan(char32_t code);                     // the blocks that BERT puts spaces around
+char32_t LowercaseOf(char32_t code);           // the simple mapping: one character
 
 }  // namespace spanwise

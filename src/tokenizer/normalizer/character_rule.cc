@@ -65,9 +65,9 @@ class CharacterRuleStep final : public NormalizerStep {
         return true;
       }
       case CharacterRule::kStripMarks:
-        return IsMark(code) && become("");
+        return IsStrippedMark(code) && become("");
       case CharacterRule::kStripNonspacingMarks:
-        return IsNonspacingMark(code) && become("");
+        return IsStrippedNonspacingMark(code) && become("");
       case CharacterRule::kNmt:
         if (NmtDrops(code)) return become("");
         return NmtMakesSpace(code) && become(" ");

@@ -73,6 +73,18 @@ const Kind kDeepSeekCoderKind = {{kLineBreak, R"(\s?\p{L}+)", R"(\s?\p{P}+)", kE
 const Kind kDeepSeek3Kind = {{kNumbers3, kHanAndKana, kDeepSeek3Words}};
 const Kind kBloomKind = {{" ?[^(\\s|.,!?…。，、।۔،)]+"}};
 const Kind kVikingKind = {{" ?[^(\\s|.,!?…。，、।۔،)]+", kDigit}};
+const Kind kBailingKind = {
+    {R"('(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n])"
+     R"(|\s+(?!\S)|\s+)"}};
+const Kind kSeedCoderKind = {
+    {R"((?:{c})|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+)"}};
+const Kind kExaoneMoeKind = {
+    {R"((?:{c})|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n])"
+     R"(|\s+(?!\S)|\s+)"}};
+const Kind kMiniCpm5Kind = {
+    {kNumbers3, R"((?:{c})|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"}, true};
+const Kind kLagunaKind = {{R"([^\n]+|[\n]+)", kQwen2}};
+const Kind kGraniteEmbeddingKind = {{kGpt4o}, true};
 const Kind kLinesKind = {{R"([^\n]+|[\n]+)"}};
 
 struct Row {
@@ -143,6 +155,24 @@ constexpr Row kRows[] = {
     {"poro-chat", &kBloomKind},
     {"viking", &kVikingKind},
     {"gemma4", &kLinesKind},
+    {"jina-v5-nano", &kLlama3Kind},
+    {"kormo", &kQwen2Kind},
+    {"f2llmv2", &kQwen2Kind},
+    {"exaone4", &kGpt2Kind},
+    {"kanana2", &kGpt4oKind},
+    {"talkie", &kGpt4oKind},
+    {"minimax-m2", &kGpt4oKind},
+    {"granite-embed-multi-97m", &kGraniteEmbeddingKind},
+    {"mellum2", &kDigitsKind},
+    {"joyai-llm", &kDeepSeek3Kind},
+    {"hy_v4", &kDeepSeek3Kind},
+    {"bailingmoe", &kBailingKind},
+    {"bailingmoe2", &kBailingKind},
+    {"llada-moe", &kBailingKind},
+    {"seed-coder", &kSeedCoderKind},
+    {"exaone-moe", &kExaoneMoeKind},
+    {"minicpm5", &kMiniCpm5Kind},
+    {"laguna", &kLagunaKind},
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-// A GgufVocabulary written as JSON, for tests: {"model": ..., "pre": ..., "tokens": [...], "scores": [...], ...}.
+// A GgufVocabulary written as JSON, for fuzzing: {"model": ..., "pre": ..., "tokens": [...], "scores": [...], ...}.
 #pragma once
 
 #include <string>
@@ -59,6 +59,8 @@ inline GgufVocabulary GgufVocabularyFromJson(const json::object& object) {
   };
   flag("add_space_prefix", &out.add_space_prefix);
   flag("remove_extra_whitespaces", &out.remove_extra_whitespaces);
+  flag("lowercase", &out.lowercase);
+  flag("strip_accents", &out.strip_accents);
   return out;
 }
 
