@@ -7,11 +7,13 @@
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <map>
 #include <set>
 
 #include "base/file.h"
 #include "base/json.h"
 #include "base/str.h"
+#include "formats/gguf.h"
 #include "formats/gguf_vocabulary.h"
 #include "tokenizer/byte_level.h"
 #include "tokenizer/normalizer.h"
@@ -378,6 +380,30 @@ GgufVocabulary Gguf(std::string model) {
   v.scores = {0, 0, -5, -6, -7, -3, -4, -8, 0, 0};
   v.unk_id = 0;
   return v;
+}
+
+TEST(TokenizerFromGguf, AgreesWithTheReferenceIdForId) {
+  const std::string base = SourceDir() + "/tests/golden/tokenizer_gguf/";
+  std::map<std::string, std::shared_ptr<const Tokenizer>> tokenizers;
+  const std::string file = ReadFile(base + "vectors.jsonl").value();
+  for (const std::string_view line : Split(file, '\n')) {
+    if (line.empty()) continue;
+    const json::value record = ParseJson(line, base).value();
+    const json::object& fields = record.get_object();
+    const std::string name = GetString(fields, "file").value().value();
+    const auto pre = GetString(fields, "pre").value();
+    auto& tokenizer = tokenizers[name + " " + pre.value_or("")];
+    if (!tokenizer) {
+      const auto gguf = GgufFile::Open(base + name + ".gguf").value();
+      GgufVocabulary vocabulary = ReadGgufVocabulary(*gguf).value();
+      if (pre) vocabulary.pre = *pre;
+      tokenizer = Tokenizer::FromGguf(vocabulary, name).value();
+    }
+    const std::string text = GetString(fields, "text").value().value();
+    const auto ids = tokenizer->Encode(text, true).value();
+    EXPECT_EQ(std::vector<int64_t>(ids.begin(), ids.end()), Numbers(fields.at("ids"))) << line;
+  }
+  EXPECT_GT(tokenizers.size(), 20u);
 }
 
 TEST(TokenizerFromGguf, MergesByScoreWithBytesForTheRest) {
