@@ -3,12 +3,18 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <condition_variable>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <future>
 #include <mutex>
+
+#include "base/file.h"
+#include "base/json.h"
 
 namespace spanwise {
 namespace {
@@ -172,12 +178,26 @@ TEST(Engine, RefusesWhatCannotBeDone) {
 }
 
 TEST(Engine, EndsAtTheContextsEnd) {
+  // The bundled model, but with a context of 128 tokens.
+  namespace fs = std::filesystem;
+  const fs::path folder = testing::TempDir() + "engine_test_short_" + std::to_string(getpid());
+  fs::create_directories(folder);
+  for (const auto& file : fs::directory_iterator(fs::absolute(Pocket())))
+    if (file.path().filename() != "config.json") fs::create_symlink(file.path(), folder / file.path().filename());
+  json::value config = ParseJson(ReadFile(Pocket() + "/config.json").value(), "config.json").value();
+  config.as_object()["max_position_embeddings"] = 128;
+  std::ofstream(folder / "config.json") << json::serialize(config);
+  const auto engine = Engine::Open({.model = folder, .kv_memory_bytes = size_t{64} << 20}).value();
+  fs::remove_all(folder);
+
   Request request;
-  request.prompt_tokens = std::vector<int32_t>(4090, 100);
+  request.prompt_tokens = std::vector<int32_t>(122, 100);
   request.sampling.ignore_eos = true;
-  const Answer answer = SharedEngine().Run(request).value();
+  const Answer answer = engine->Run(request).value();
   EXPECT_EQ(answer.usage.completion_tokens, 6);
   EXPECT_EQ(answer.finish_reason, FinishReason::kLength);
+  request.prompt_tokens->resize(128, 100);
+  EXPECT_THAT(engine->Run(request).status().message(), HasSubstr("the model's context holds 128 tokens"));
 }
 
 TEST(Engine, RunsOutOfMemoryWithOneFailedRequest) {
