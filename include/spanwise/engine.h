@@ -24,7 +24,7 @@ namespace spanwise {
 
 struct EngineOptions {
   std::string model;                         // a folder in the Hugging Face layout, or a GGUF file
-  std::optional<std::string> dtype = {};     // weights: "f32" or "bf16"; absent: as stored
+  std::optional<std::string> dtype = {};     // weights: "f32", "bf16", "q8" or "q4"; absent: as stored
   std::optional<std::string> kv_dtype = {};  // "f32" or "bf16"; absent: f32 when dtype is f32, else bf16
   int threads = 0;                           // 0: one per CPU
   size_t kv_memory_bytes = 0;                // budget of kept KV; 0: a quarter of the machine's memory

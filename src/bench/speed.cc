@@ -134,10 +134,11 @@ Status BenchPrefill(const Options& o, const Report& report) {
     SW_RETURN_IF_ERROR(status);
     if (i > 0) rates.push_back(o.prompt_tokens / s);  // the first one warms up
   }
-  report(Summarise(
-      "prefill",
-      {{"shape", o.shape}, {"dtype", json::string(DTypeName(o.weights->matrix_dtype()))}, {"tokens", o.prompt_tokens}},
-      "tokens/s", rates));
+  report(Summarise("prefill",
+                   {{"shape", o.shape},
+                    {"dtype", json::string(WeightTypeName(o.weights->main_type()))},
+                    {"tokens", o.prompt_tokens}},
+                   "tokens/s", rates));
   return Status::Ok();
 }
 
@@ -164,15 +165,13 @@ Status BenchDecode(const Options& o, const Report& report) {
   }
   Row row = Summarise("decode",
                       {{"shape", o.shape},
-                       {"dtype", json::string(DTypeName(o.weights->matrix_dtype()))},
+                       {"dtype", json::string(WeightTypeName(o.weights->main_type()))},
                        {"context", o.prompt_tokens},
                        {"tokens", o.decode_tokens}},
                       "tokens/s", rates);
   // Every matrix is read once a token; of the embedding table only a row, unless it is also the head.
   const ModelConfig& c = o.weights->config();
-  const size_t embedding = c.tie_embeddings ? 0
-                                            : static_cast<size_t>(c.vocab_size) * static_cast<size_t>(c.hidden_dim) *
-                                                  DTypeBytes(o.weights->matrix_dtype());
+  const size_t embedding = c.tie_embeddings ? 0 : o.weights->embedding().bytes();
   const double bytes = static_cast<double>(o.weights->n_bytes() - embedding) +
                        static_cast<double>(KvBytesPerToken(executor)) * (o.prompt_tokens + o.decode_tokens / 2.0);
   row.floor = bandwidth / bytes;

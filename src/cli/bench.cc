@@ -15,6 +15,10 @@ struct Options {
 };
 
 Status Bench(const Options& o) {
+  std::optional<WeightType> type;
+  if (!o.common.dtype.empty()) {
+    SW_ASSIGN_OR_RETURN(type, ParseWeights(o.common.dtype));
+  }
   ThreadPool pool(o.common.threads);
   bench::Options options{.weights = nullptr,
                          .shape = o.shape,
@@ -28,10 +32,10 @@ Status Bench(const Options& o) {
                          .question_tokens = o.question_tokens};
   if (!o.shape.empty()) {
     SW_ASSIGN_OR_RETURN(const ModelConfig config, bench::ParseShape(o.shape));
-    options.weights = ModelWeights::Random(config, pool);
+    options.weights = ModelWeights::Random(config, type.value_or(WeightType::kBf16), pool);
   } else {
     SW_ASSIGN_OR_RETURN(const std::string folder, ModelFolder(o.common));
-    SW_ASSIGN_OR_RETURN(options.weights, ModelWeights::Load(folder, std::nullopt, pool));
+    SW_ASSIGN_OR_RETURN(options.weights, ModelWeights::Load(folder, type, pool));
     options.shape = folder.substr(folder.find_last_of('/') + 1);
   }
   const auto report = [&](const bench::Row& row) {
@@ -79,6 +83,7 @@ Verb BenchVerb(CLI::App& app) {
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
   verb->add_option("--model", o->common.model, "Model folder (default: the bundled model)");
+  verb->add_option("--dtype", o->common.dtype, kDTypeHelp);
   verb->add_option("--threads", o->common.threads, "Threads (0: one per CPU)")->capture_default_str();
   verb->add_flag("--json", o->common.json, "One JSON object a line");
   return {verb, [o] {

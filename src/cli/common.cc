@@ -16,7 +16,7 @@ namespace spanwise::cli {
 
 void AddModelOptions(CLI::App* app, CommonOptions* o) {
   app->add_option("--model", o->model, "Model folder in the Hugging Face layout (default: the bundled model)");
-  app->add_option("--dtype", o->dtype, "Weights: f32 or bf16 (default: as stored)");
+  app->add_option("--dtype", o->dtype, kDTypeHelp);
   app->add_option("--kv-dtype", o->kv_dtype, "Kept keys and values: f32 or bf16 (default: bf16, f32 with --dtype f32)");
   app->add_option("--device", o->device, "cpu")->capture_default_str();
   app->add_option("--threads", o->threads, "Threads (0: one per CPU)")->capture_default_str();

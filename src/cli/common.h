@@ -17,6 +17,8 @@ namespace spanwise::cli {
 
 inline constexpr int kDone = 0, kFailed = 1, kWrongUsage = 2;
 
+inline constexpr char kDTypeHelp[] = "Weights: f32, bf16, q8 or q4 (default: as stored)";
+
 struct CommonOptions {
   std::string model;  // empty: the bundled model
   std::string dtype, kv_dtype;

@@ -50,13 +50,10 @@ struct Job {
   Clock::time_point submitted = Clock::now();
 };
 
-Result<DType> ParseEngineDType(const std::string& name, const char* option) {
+Result<DType> ParseKvDType(const std::string& name) {
   const auto dtype = ParseDType(name);
-  if (!dtype || *dtype == DType::kF16) {
-    const bool later = name == "q8" || name == "q4";
-    return later ? Unimplemented(StrFormat("{} {} is not available; use f32 or bf16", option, name))
-                 : InvalidArgument(StrFormat("{} {} is not one of f32, bf16", option, Quoted(name)));
-  }
+  if (!dtype || *dtype == DType::kF16)
+    return InvalidArgument(StrFormat("kv-dtype {} is not one of f32, bf16", Quoted(name)));
   return *dtype;
 }
 
@@ -132,20 +129,20 @@ class EngineImpl final : public Engine {
       return InvalidArgument(StrFormat("step_tokens is {}, expected at least 1", options.step_tokens));
     if (options.threads < 0 || options.threads > 1024)
       return InvalidArgument(StrFormat("threads is {}, expected 0 to 1024", options.threads));
-    std::optional<DType> dtype;
+    std::optional<WeightType> type;
     if (options.dtype) {
-      SW_ASSIGN_OR_RETURN(dtype, ParseEngineDType(*options.dtype, "dtype"));
+      SW_ASSIGN_OR_RETURN(type, ParseWeights(*options.dtype));
     }
-    DType kv_dtype = dtype == DType::kF32 ? DType::kF32 : DType::kBf16;
+    DType kv_dtype = type == WeightType::kF32 ? DType::kF32 : DType::kBf16;
     if (options.kv_dtype) {
-      SW_ASSIGN_OR_RETURN(kv_dtype, ParseEngineDType(*options.kv_dtype, "kv-dtype"));
+      SW_ASSIGN_OR_RETURN(kv_dtype, ParseKvDType(*options.kv_dtype));
     }
     if (!std::filesystem::exists(options.model)) return NotFound(options.model + ": no such model folder or GGUF file");
     if (!std::filesystem::is_directory(options.model) && !options.model.ends_with(".gguf"))
       return InvalidArgument(options.model + ": is neither a model folder nor a file that ends in .gguf");
     SW_ASSIGN_OR_RETURN(text_, LoadModelText(options.model));
     ThreadPool pool(options.threads);
-    SW_ASSIGN_OR_RETURN(const auto weights, ModelWeights::Load(options.model, dtype, pool));
+    SW_ASSIGN_OR_RETURN(const auto weights, ModelWeights::Load(options.model, type, pool));
     if (text_.tokenizer->vocab_size() > weights->config().vocab_size)
       return InvalidArgument(StrFormat("{}: the tokenizer has ids up to {}, the model's vocabulary holds {}",
                                        options.model, text_.tokenizer->vocab_size() - 1, weights->config().vocab_size));
@@ -162,7 +159,7 @@ class EngineImpl final : public Engine {
              .parameters = weights->n_parameters(),
              .weight_bytes = weights->n_bytes(),
              .kv_bytes_per_token = executor_->transformer().kv_geometry().BlockBytes() / kKvBlockTokens,
-             .weight_dtype = std::string(DTypeName(weights->matrix_dtype())),
+             .weight_dtype = std::string(WeightTypeName(weights->main_type())),
              .kv_dtype = std::string(DTypeName(kv_dtype))};
     stats_.kv_blocks_budget = executor_->store().stats().n_blocks_budget;
     return Status::Ok();

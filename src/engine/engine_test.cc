@@ -255,9 +255,20 @@ TEST(Engine, ShutsDownUnderWay) {
   EXPECT_EQ(ended.get_future().get(), StatusCode::kCancelled);
 }
 
+TEST(Engine, AnswersWithQuantisedWeights) {
+  for (const std::string dtype : {"q8", "q4"}) {
+    const auto engine = Engine::Open({.model = Pocket(), .dtype = dtype, .kv_memory_bytes = size_t{64} << 20}).value();
+    EXPECT_THAT(engine->model().weight_dtype, HasSubstr(dtype));
+    EXPECT_LT(engine->model().weight_bytes, SharedEngine().model().weight_bytes * 6 / 10);
+    const Answer cold = engine->Run(Question()).value();
+    EXPECT_THAT(cold.text, HasSubstr("12 kg")) << dtype;
+    EXPECT_EQ(engine->Run(Question())->text, cold.text);
+  }
+}
+
 TEST(Engine, SaysWhyAModelCannotBeOpened) {
   EXPECT_EQ(Engine::Open({.model = "/nonexistent"}).status().code(), StatusCode::kNotFound);
-  EXPECT_EQ(Engine::Open({.model = Pocket(), .dtype = "q4"}).status().code(), StatusCode::kUnimplemented);
+  EXPECT_EQ(Engine::Open({.model = Pocket(), .kv_dtype = "q4"}).status().code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(Engine::Open({.model = Pocket(), .dtype = "int3"}).status().code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(Engine::Open({.model = Pocket(), .threads = -1}).status().code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(Engine::Open({.model = Pocket() + "/nonexistent.gguf"}).status().code(), StatusCode::kNotFound);

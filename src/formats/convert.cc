@@ -45,10 +45,7 @@ struct Job {
 WeightType TypeFor(const std::string& name, const TensorView& tensor, const ModelConfig& config, WeightType wanted) {
   const WeightType kept = StoredAs(tensor.dtype);
   if (tensor.shape.size() != 2) return kept;
-  if (!config.names.router.empty() && name.ends_with(config.names.router + ".weight")) return kept;
-  const bool ends = name.ends_with("embed_tokens.weight") || name.ends_with("lm_head.weight");
-  const WeightType type = wanted == WeightType::kQ4_0 && ends ? WeightType::kQ8_0 : wanted;
-  return static_cast<size_t>(tensor.shape[1]) % BlockOf(type).elements == 0 ? type : kept;
+  return QuantisedType(name, config, kept, static_cast<size_t>(tensor.shape[1]), wanted);
 }
 
 std::string_view SafetensorsName(WeightType type) {
@@ -160,6 +157,14 @@ class TemporaryFolder {
 };
 
 }  // namespace
+
+WeightType QuantisedType(const std::string& name, const ModelConfig& config, WeightType stored, size_t n_in,
+                         WeightType wanted) {
+  if (!config.names.router.empty() && name.ends_with(config.names.router + ".weight")) return stored;
+  const bool ends = name.ends_with("embed_tokens.weight") || name.ends_with("lm_head.weight");
+  const WeightType type = wanted == WeightType::kQ4_0 && ends ? WeightType::kQ8_0 : wanted;
+  return n_in % BlockOf(type).elements == 0 ? type : stored;
+}
 
 Result<std::map<std::string, WeightType>> ReadBlockTypes(std::string_view config_json, std::string_view where) {
   SW_ASSIGN_OR_RETURN(const json::value root, ParseJson(config_json, where));

@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "base/thread_pool.h"
+#include "formats/model_config.h"
 #include "spanwise/status.h"
 #include "tensor/weight_type.h"
 
@@ -22,11 +23,15 @@ namespace spanwise {
 using ConvertProgress = std::function<void(size_t done, size_t total)>;
 
 // Reads `folder`, writes `out`, which must not exist: a temporary folder beside it is filled, synced and renamed, so
-// that `out` is whole or absent. Matrices whose rows are whole blocks become `type`; of the embeddings and the head,
-// kQ4_0 becomes kQ8_0; routers of experts and vectors stay as they are. Other files of the folder are copied, other
-// weights not. REQUIRES: type is kBf16, kQ8_0 or kQ4_0.
+// that `out` is whole or absent. Matrices become bf16, or what QuantisedType says; vectors stay as they are. Other
+// files of the folder are copied, other weights not. REQUIRES: type is kBf16, kQ8_0 or kQ4_0.
 Status ConvertModel(const std::string& folder, const std::string& out, WeightType type, ThreadPool& pool,
                     const ConvertProgress& progress);
+
+// What a plain matrix of rows of n_in elements becomes when `wanted` (kQ8_0 or kQ4_0) is asked for: `stored` for
+// routers of experts and rows that are no whole blocks, kQ8_0 for the embeddings and the head, else `wanted`.
+WeightType QuantisedType(const std::string& name, const ModelConfig& config, WeightType stored, size_t n_in,
+                         WeightType wanted);
 
 // The tensors that a config.json gives a block type, by name; empty for a folder that was never converted.
 // Unimplemented for another quant_method, version or type.

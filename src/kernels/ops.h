@@ -22,16 +22,24 @@
 #include "spanwise/status.h"
 #include "tensor/activation.h"
 #include "tensor/dtype.h"
+#include "tensor/panels.h"
 
 namespace spanwise {
 
-// A weight matrix as Hugging Face stores it: [n_out][n_in], row-major, dense; usually inside a mapped file (so possibly
-// aligned to the element only).
+// A weight matrix. Plain floats lie as Hugging Face stores them: [n_out][n_in], row-major, dense; usually inside a
+// mapped file (so possibly aligned to the element only). Block types lie in panels of 16 outputs (tensor/panels.h).
 struct WeightMatrix {
   const std::byte* data = nullptr;
-  DType dtype = DType::kF32;
+  WeightType type = WeightType::kF32;
   int n_out = 0;
   int n_in = 0;
+
+  bool quantised() const { return !PlainDType(type); }
+  DType dtype() const { return *PlainDType(type); }  // REQUIRES: !quantised()
+  size_t bytes() const {
+    const auto out = static_cast<size_t>(n_out), in = static_cast<size_t>(n_in);
+    return quantised() ? PanelBytes(type, out, in) : WeightBytes(type, out * in);
+  }
 };
 
 // A vector of weights (norm gains, biases), widened to float32 when the model is loaded.
@@ -80,6 +88,7 @@ namespace ops {
 
 // y[r, o] = sum_i x[r, i] * w[o, i] + bias[o].  x [n_rows, n_in] with row stride x_stride, y [n_rows, n_out] with row
 // stride y_stride, bias empty or n_out. y must not overlap x.
+// Block types are multiplied in integers: each row of x is rounded to int8 in groups of 32 first (kernels/rounded.h).
 void MatMul(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, const WeightMatrix& w, WeightVector bias,
             float* y, int64_t y_stride);
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <random>
 
@@ -7,24 +8,39 @@ namespace spanwise {
 
 // Values matter little to speed, but must not be zero, denormal or growing: normal with a variance that keeps
 // activations level.
-std::shared_ptr<const ModelWeights> ModelWeights::Random(const ModelConfig& config, ThreadPool& pool) {
+std::shared_ptr<const ModelWeights> ModelWeights::Random(const ModelConfig& config, WeightType type, ThreadPool& pool) {
   auto model = std::make_shared<ModelWeights>();
   ModelWeights& m = *model;
   const ModelConfig& c = m.config_ = config;
   uint64_t seed = 1;
   const auto matrix = [&](int n_out, int n_in) {
-    std::vector<uint16_t>& data = m.converted_.emplace_back(static_cast<size_t>(n_out) * static_cast<size_t>(n_in));
+    const size_t rows = static_cast<size_t>(n_out), width = static_cast<size_t>(n_in);
+    const size_t row_bytes = WeightBytes(type, width);
+    std::vector<std::byte>& data =
+        m.panels_.emplace_back(PlainDType(type) ? rows * row_bytes : PanelBytes(type, rows, width));
     const float scale = 1.0f / std::sqrt(static_cast<float>(n_in));
     const uint64_t base = seed++ << 32;
-    pool.ParallelFor(static_cast<size_t>(n_out), [&](size_t row) {
-      std::minstd_rand random(static_cast<uint32_t>((base >> 32) * 7919 + row));
+    pool.ParallelFor((rows + kPanelRows - 1) / kPanelRows, [&](size_t panel) {
+      std::minstd_rand random(static_cast<uint32_t>((base >> 32) * 7919 + panel));
       std::uniform_real_distribution<float> value(-1.7f * scale, 1.7f * scale);
-      for (size_t i = row * static_cast<size_t>(n_in); i < (row + 1) * static_cast<size_t>(n_in); ++i)
-        data[i] = FloatToBf16(value(random));
+      std::vector<float> wide(width);
+      std::vector<std::byte> made(kPanelRows * row_bytes);
+      const std::byte* from[kPanelRows] = {};
+      const size_t first = panel * kPanelRows, n = std::min<size_t>(kPanelRows, rows - first);
+      for (size_t i = 0; i < n; ++i) {
+        for (float& v : wide) v = value(random);
+        Narrow(type, wide.data(), width, made.data() + i * row_bytes);
+        from[i] = made.data() + i * row_bytes;
+      }
+      if (PlainDType(type)) {
+        std::copy_n(made.begin(), n * row_bytes, data.begin() + static_cast<ptrdiff_t>(first * row_bytes));
+      } else {
+        PackPanel(type, from, width, data.data() + PanelBytes(type, first, width));
+      }
     });
-    m.n_parameters_ += data.size();
-    m.n_bytes_ += 2 * data.size();
-    return WeightMatrix{reinterpret_cast<const std::byte*>(data.data()), DType::kBf16, n_out, n_in};
+    m.n_parameters_ += rows * width;
+    m.n_bytes_ += data.size();
+    return WeightMatrix{data.data(), type, n_out, n_in};
   };
   const auto ones = [](int n) { return std::vector<float>(static_cast<size_t>(n), 1.0f); };
   m.embedding_ = matrix(c.vocab_size, c.hidden_dim);

@@ -1,10 +1,13 @@
 #include "model/weights.h"
 
 #include <algorithm>
+#include <atomic>
+#include <cmath>
 #include <cstring>
 #include <functional>
 
 #include "base/str.h"
+#include "formats/convert.h"
 #include "model/rope_frequencies.h"
 
 namespace spanwise {
@@ -14,10 +17,19 @@ std::string ShapeText(const std::vector<int64_t>& shape) { return StrFormat("[{}
 
 }  // namespace
 
+Result<WeightType> ParseWeights(const std::string& name) {
+  for (const auto& [known, type] : {std::pair{"f32", WeightType::kF32},
+                                    {"bf16", WeightType::kBf16},
+                                    {"q8", WeightType::kQ8_0},
+                                    {"q4", WeightType::kQ4_0}})
+    if (name == known) return type;
+  return InvalidArgument(StrFormat("dtype {} is not one of f32, bf16, q8, q4", Quoted(name)));
+}
+
 class ModelWeights::Loader {
  public:
-  Loader(ModelWeights& model, std::string path, std::optional<DType> dtype, ThreadPool& pool)
-      : m_(model), path_(std::move(path)), dtype_(dtype), pool_(pool) {}
+  Loader(ModelWeights& model, std::string path, std::optional<WeightType> wanted, ThreadPool& pool)
+      : m_(model), path_(std::move(path)), wanted_(wanted), pool_(pool) {}
 
   Status Load() {
     SW_ASSIGN_OR_RETURN(m_.source_, WeightSource::Open(path_));
@@ -132,21 +144,55 @@ class ModelWeights::Loader {
 
   Status Matrix(const std::string& name, const Rows& rows, int n_in, WeightMatrix* out) {
     SW_ASSIGN_OR_RETURN(const StoredTensor tensor, Find(name, rows, {n_in}));
-    const std::optional<DType> plain = PlainDType(tensor.type);
-    const bool round = plain == DType::kF32 && dtype_ == DType::kBf16;
-    if (plain && !round && tensor.interleaved_heads == 0 && !rows.heads) {
-      const size_t before = static_cast<size_t>(rows.first) * static_cast<size_t>(n_in);
-      *out = {tensor.data + WeightBytes(tensor.type, before), *plain, rows.n, n_in};
-    } else if (plain && !round && *plain != DType::kF32) {
-      *out = {Reorder(tensor, rows), *plain, rows.n, n_in};
-    } else if (plain ? round : dtype_ != DType::kF32) {
-      *out = {Convert(tensor, rows, m_.converted_, FloatToBf16), DType::kBf16, rows.n, n_in};
+    const WeightType type = TypeOf(name, tensor.type, n_in);
+    const std::byte* data;
+    if (!PlainDType(type)) {
+      SW_ASSIGN_OR_RETURN(data, Pack(tensor, rows, type));
+    } else if (type != tensor.type) {
+      data = type == WeightType::kBf16 ? Convert(tensor, rows, m_.converted_, FloatToBf16)
+                                       : Convert(tensor, rows, m_.widened_, std::identity());
+    } else if (tensor.interleaved_heads == 0 && !rows.heads) {
+      data = tensor.data + WeightBytes(type, static_cast<size_t>(rows.first) * static_cast<size_t>(n_in));
     } else {
-      *out = {Convert(tensor, rows, m_.widened_, std::identity()), DType::kF32, rows.n, n_in};
+      data = type == WeightType::kF32 ? Convert(tensor, rows, m_.widened_, std::identity()) : Reorder(tensor, rows);
     }
-    m_.n_bytes_ += static_cast<size_t>(rows.n) * static_cast<size_t>(n_in) * DTypeBytes(out->dtype);
-    widened_blocks_ |= !plain && out->dtype == DType::kF32;
+    *out = {data, type, rows.n, n_in};
+    m_.n_bytes_ += out->bytes();
     return Status::Ok();
+  }
+
+  // What a matrix becomes in memory.
+  WeightType TypeOf(const std::string& name, WeightType stored, int n_in) const {
+    const bool plain = PlainDType(stored).has_value();
+    if (!wanted_) return stored;
+    if (wanted_ == WeightType::kF32) return plain ? stored : WeightType::kF32;
+    if (wanted_ == WeightType::kBf16) return plain && stored != WeightType::kF32 ? stored : WeightType::kBf16;
+    return plain ? QuantisedType(name, m_.config_, stored, static_cast<size_t>(n_in), *wanted_) : stored;
+  }
+
+  // Panels of the rows in the order of the model, quantised if the tensor is plain.
+  Result<const std::byte*> Pack(const StoredTensor& tensor, const Rows& rows, WeightType type) {
+    const auto n_rows = static_cast<size_t>(rows.n), n_in = static_cast<size_t>(tensor.shape[1]);
+    const size_t stored_bytes = WeightBytes(tensor.type, n_in), row_bytes = WeightBytes(type, n_in);
+    std::vector<std::byte>& panels = m_.panels_.emplace_back(PanelBytes(type, n_rows, n_in));
+    std::atomic<bool> finite = true;
+    pool_.ParallelFor((n_rows + kPanelRows - 1) / kPanelRows, [&](size_t panel) {
+      const std::byte* from[kPanelRows] = {};
+      std::vector<std::byte> made(type == tensor.type ? 0 : kPanelRows * row_bytes);
+      std::vector<float> wide(type == tensor.type ? 0 : n_in);
+      for (size_t i = 0; i < kPanelRows && panel * kPanelRows + i < n_rows; ++i) {
+        from[i] = tensor.data + stored_bytes * StoredRow(tensor, rows, panel * kPanelRows + i);
+        if (type == tensor.type) continue;
+        Widen(tensor.type, from[i], n_in, wide.data());
+        if (!std::ranges::all_of(wide, [](float value) { return std::isfinite(value); })) finite = false;
+        if (!finite) return;
+        from[i] = made.data() + i * row_bytes;
+        Narrow(type, wide.data(), n_in, made.data() + i * row_bytes);
+      }
+      PackPanel(type, from, n_in, panels.data() + PanelBytes(type, panel * kPanelRows, n_in));
+    });
+    if (!finite) return Corruption(StrFormat("{}: tensor {} holds a value that is not finite", path_, tensor.name));
+    return panels.data();
   }
 
   // A copy of 16-bit rows in the order of the model.
@@ -207,25 +253,22 @@ class ModelWeights::Loader {
     });
     Hasher all;
     all.Field(m_.source_->ConfigBytes());
-    all.Field(m_.embedding_.dtype == DType::kBf16 && dtype_ == DType::kBf16 ? "bf16"
-              : widened_blocks_                                             ? "f32"
-                                                                            : "stored");
+    all.Field(wanted_ ? WeightTypeName(*wanted_) : "stored");
     for (const Hash256& hash : hashes) all.Field(hash);
     m_.digest_ = all.Finish();
   }
 
   ModelWeights& m_;
   std::string path_;
-  std::optional<DType> dtype_;
+  std::optional<WeightType> wanted_;
   ThreadPool& pool_;
   std::vector<int> head_order_;  // of a head's dimensions, empty when they stay as stored
-  bool widened_blocks_ = false;
 };
 
-Result<std::shared_ptr<const ModelWeights>> ModelWeights::Load(const std::string& path, std::optional<DType> dtype,
+Result<std::shared_ptr<const ModelWeights>> ModelWeights::Load(const std::string& path, std::optional<WeightType> type,
                                                                ThreadPool& pool) {
   auto model = std::make_shared<ModelWeights>();
-  SW_RETURN_IF_ERROR(Loader(*model, path, dtype, pool).Load());
+  SW_RETURN_IF_ERROR(Loader(*model, path, type, pool).Load());
   return std::shared_ptr<const ModelWeights>(std::move(model));
 }
 

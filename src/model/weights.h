@@ -16,6 +16,9 @@
 
 namespace spanwise {
 
+// The type that a user names: "f32", "bf16", "q8" or "q4". InvalidArgument for anything else.
+Result<WeightType> ParseWeights(const std::string& name);
+
 // y = W x + b. The bias is empty where the model has none.
 struct Linear {
   WeightMatrix weight;
@@ -37,19 +40,22 @@ struct LayerWeights {
   std::vector<FeedForwardWeights> experts;
 };
 
-// Matrices stay in the memory-mapped files unless they must be converted: float32 when bf16 is asked for, block types,
-// and rows that a file keeps in another order get one copy. Immutable after loading; thread-safe.
+// Matrices stay in the memory-mapped files unless they must be converted: float32 when bf16 is asked for, block types
+// (laid out in panels, or widened), and rows that a file keeps in another order get one copy. Immutable after loading;
+// thread-safe.
 class ModelWeights {
  public:
-  // `path` is a folder with config.json and safetensors, or a GGUF file. With dtype bf16, float32 matrices are rounded;
-  // 16-bit ones are used as they are with any dtype, since widening them is exact. Block types become float32 with
-  // dtype f32, else bf16.
+  // `path` is a folder with config.json and safetensors, or a GGUF file. Without `type`, matrices keep the type they
+  // are stored in. With kF32 and kBf16, block types are widened to it, and kBf16 rounds float32; 16-bit matrices are
+  // used as they are, since widening them is exact. With kQ8_0 and kQ4_0, plain matrices are quantised as
+  // QuantisedType says, and block types stay. REQUIRES: type is one of these.
   // NotFound, Corruption, InvalidArgument or Unimplemented name the file, tensor or field.
-  static Result<std::shared_ptr<const ModelWeights>> Load(const std::string& path, std::optional<DType> dtype,
+  static Result<std::shared_ptr<const ModelWeights>> Load(const std::string& path, std::optional<WeightType> type,
                                                           ThreadPool& pool);
 
-  // Random bf16 weights of a Llama shape, in memory: for measuring speed. No biases, no QK-norm.
-  static std::shared_ptr<const ModelWeights> Random(const ModelConfig& config, ThreadPool& pool);
+  // Random weights of a Llama shape, in memory, for measuring speed: kBf16, kQ8_0 or kQ4_0 as Load makes them. No
+  // biases, no QK-norm.
+  static std::shared_ptr<const ModelWeights> Random(const ModelConfig& config, WeightType type, ThreadPool& pool);
 
   const ModelConfig& config() const { return config_; }
   const WeightMatrix& embedding() const { return embedding_; }
@@ -59,8 +65,8 @@ class ModelWeights {
   // SHA-256 over the configuration and every tensor's name, dtype, shape and bytes: part of every span's address.
   const Hash256& digest() const { return digest_; }
   size_t n_parameters() const { return n_parameters_; }
-  size_t n_bytes() const { return n_bytes_; }  // in memory, mapped files included
-  DType matrix_dtype() const { return embedding_.dtype; }
+  size_t n_bytes() const { return n_bytes_; }                             // in memory, mapped files included
+  WeightType main_type() const { return layers_[0].output.weight.type; }  // of most matrices
   // REQUIRES: loaded from files.
   const WeightSource& source() const { return *source_; }
 
@@ -72,6 +78,7 @@ class ModelWeights {
   std::vector<float> final_norm_;
   std::vector<LayerWeights> layers_;
   std::deque<std::vector<uint16_t>> converted_;
+  std::deque<std::vector<std::byte>> panels_;
   std::deque<std::vector<float>> widened_;
   Hash256 digest_;
   size_t n_parameters_ = 0, n_bytes_ = 0;

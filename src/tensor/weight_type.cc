@@ -5,6 +5,8 @@
 #include <cstring>
 #include <limits>
 
+#include "base/check.h"
+
 namespace spanwise {
 namespace {
 
@@ -23,80 +25,50 @@ const TypeRow& RowOf(WeightType type) { return kTypes[static_cast<size_t>(type)]
 
 uint16_t Load16(const uint8_t* p) { return static_cast<uint16_t>(p[0] | p[1] << 8); }
 
-void WidenQ8_0(const uint8_t* block, float* out) {
-  const float d = F16ToFloat(Load16(block));
-  for (size_t i = 0; i < 32; ++i) out[i] = d * static_cast<float>(static_cast<int8_t>(block[2 + i]));
+void ReadQ8_0(const uint8_t* block, BlockFields* f) {
+  f->d = Load16(block);
+  std::memcpy(f->q, block + 2, 32);
 }
 
-void WidenQ4_0(const uint8_t* block, float* out) {
-  const float d = F16ToFloat(Load16(block));
+void ReadQ4_0(const uint8_t* block, BlockFields* f) {
+  f->d = Load16(block);
   for (size_t i = 0; i < 16; ++i) {
-    const int b = block[2 + i];
-    out[i] = d * static_cast<float>((b & 15) - 8);
-    out[16 + i] = d * static_cast<float>((b >> 4) - 8);
+    f->q[i] = static_cast<int8_t>(block[2 + i] & 15);
+    f->q[16 + i] = static_cast<int8_t>(block[2 + i] >> 4);
   }
 }
 
-// The 6-bit scale and minimum of group g of 8.
-struct ScaleAndMin {
-  int scale, min;
-};
-
-ScaleAndMin UnpackScale(const uint8_t* packed, size_t g) {
-  if (g < 4) return {packed[g] & 63, packed[4 + g] & 63};
-  return {(packed[4 + g] & 15) | (packed[g - 4] >> 6) << 4, packed[4 + g] >> 4 | (packed[g] >> 6) << 4};
-}
-
 // kQ4K where `high` is null, kQ5K otherwise.
-void WidenGroups(const uint8_t* block, const uint8_t* high, const uint8_t* low, float* out) {
-  const float d = F16ToFloat(Load16(block)), m = F16ToFloat(Load16(block + 2));
+void ReadGroups(const uint8_t* block, const uint8_t* high, const uint8_t* low, BlockFields* f) {
+  f->d = Load16(block);
+  f->m = Load16(block + 2);
+  const uint8_t* packed = block + 4;
+  for (size_t g = 0; g < 4; ++g) {
+    f->scale[g] = static_cast<int8_t>(packed[g] & 63);
+    f->min[g] = packed[4 + g] & 63;
+    f->scale[4 + g] = static_cast<int8_t>((packed[8 + g] & 15) | (packed[g] >> 6) << 4);
+    f->min[4 + g] = static_cast<uint8_t>(packed[8 + g] >> 4 | (packed[4 + g] >> 6) << 4);
+  }
   for (size_t g = 0; g < 8; ++g) {
-    const ScaleAndMin s = UnpackScale(block + 4, g);
-    const float scale = d * static_cast<float>(s.scale), min = m * static_cast<float>(s.min);
     for (size_t i = 0; i < 32; ++i) {
       const int b = low[32 * (g / 2) + i];
-      int q = g % 2 == 0 ? b & 15 : b >> 4;
-      if (high) q += (high[i] >> g & 1) << 4;
-      out[32 * g + i] = scale * static_cast<float>(q) - min;
+      const int fifth = high ? (high[i] >> g & 1) << 4 : 0;
+      f->q[32 * g + i] = static_cast<int8_t>((g % 2 == 0 ? b & 15 : b >> 4) + fifth);
     }
   }
 }
 
-void WidenQ6K(const uint8_t* block, float* out) {
-  const uint8_t *low = block, *high = block + 128, *scales = block + 192;
-  const float d = F16ToFloat(Load16(block + 208));
+void ReadQ6K(const uint8_t* block, BlockFields* f) {
+  const uint8_t *low = block, *high = block + 128;
+  f->d = Load16(block + 208);
+  std::memcpy(f->scale, block + 192, 16);
   for (size_t k = 0; k < 2; ++k)
     for (size_t r = 0; r < 4; ++r)
       for (size_t i = 0; i < 32; ++i) {
         const int b = low[64 * k + 32 * (r % 2) + i];
-        const int q = (r < 2 ? b & 15 : b >> 4) | (high[32 * k + i] >> 2 * r & 3) << 4;
-        const float scale = d * static_cast<float>(static_cast<int8_t>(scales[8 * k + 2 * r + i / 16]));
-        out[128 * k + 32 * r + i] = scale * static_cast<float>(q - 32);
+        const int top = (high[32 * k + i] >> 2 * r & 3) << 4;
+        f->q[128 * k + 32 * r + i] = static_cast<int8_t>((r < 2 ? b & 15 : b >> 4) | top);
       }
-}
-
-void WidenBlock(WeightType type, const uint8_t* block, float* out) {
-  switch (type) {
-    case WeightType::kF32:
-      std::memcpy(out, block, sizeof(float));
-      return;
-    case WeightType::kBf16:
-      *out = Bf16ToFloat(Load16(block));
-      return;
-    case WeightType::kF16:
-      *out = F16ToFloat(Load16(block));
-      return;
-    case WeightType::kQ8_0:
-      return WidenQ8_0(block, out);
-    case WeightType::kQ4_0:
-      return WidenQ4_0(block, out);
-    case WeightType::kQ4K:
-      return WidenGroups(block, nullptr, block + 16, out);
-    case WeightType::kQ5K:
-      return WidenGroups(block, block + 16, block + 48, out);
-    case WeightType::kQ6K:
-      return WidenQ6K(block, out);
-  }
 }
 
 }  // namespace
@@ -134,10 +106,73 @@ size_t WeightBytes(WeightType type, size_t n) {
   return n / block.elements * block.bytes;
 }
 
+BlockKind KindOf(WeightType type) {
+  switch (type) {
+    case WeightType::kQ4_0:
+      return {.bits = 4, .offset = 8, .scale_group = 0, .minima = false};
+    case WeightType::kQ4K:
+      return {.bits = 4, .offset = 0, .scale_group = 32, .minima = true};
+    case WeightType::kQ5K:
+      return {.bits = 5, .offset = 0, .scale_group = 32, .minima = true};
+    case WeightType::kQ6K:
+      return {.bits = 6, .offset = 32, .scale_group = 16, .minima = false};
+    default:
+      SW_DCHECK(type == WeightType::kQ8_0);
+      return {.bits = 8, .offset = 0, .scale_group = 0, .minima = false};
+  }
+}
+
+void ReadBlock(WeightType type, const std::byte* block, BlockFields* fields) {
+  const auto* bytes = reinterpret_cast<const uint8_t*>(block);
+  switch (type) {
+    case WeightType::kQ4_0:
+      return ReadQ4_0(bytes, fields);
+    case WeightType::kQ4K:
+      return ReadGroups(bytes, nullptr, bytes + 16, fields);
+    case WeightType::kQ5K:
+      return ReadGroups(bytes, bytes + 16, bytes + 48, fields);
+    case WeightType::kQ6K:
+      return ReadQ6K(bytes, fields);
+    default:
+      SW_DCHECK(type == WeightType::kQ8_0);
+      return ReadQ8_0(bytes, fields);
+  }
+}
+
+void WidenFields(WeightType type, const BlockFields& f, float* out) {
+  const BlockKind kind = KindOf(type);
+  const size_t n = BlockOf(type).elements;
+  const float d = F16ToFloat(f.d), m = F16ToFloat(f.m);
+  const size_t group = kind.scale_group > 0 ? static_cast<size_t>(kind.scale_group) : n;
+  for (size_t first = 0; first < n; first += group) {
+    const size_t g = first / group;
+    const float scale = kind.scale_group > 0 ? d * static_cast<float>(f.scale[g]) : d;
+    for (size_t i = first; i < first + group; ++i) out[i] = scale * static_cast<float>(f.q[i] - kind.offset);
+    if (!kind.minima) continue;
+    const float min = m * static_cast<float>(f.min[g]);
+    for (size_t i = first; i < first + group; ++i) out[i] -= min;
+  }
+}
+
 void Widen(WeightType type, const std::byte* data, size_t n, float* out) {
+  if (type == WeightType::kF32) {
+    std::memcpy(out, data, n * sizeof(float));
+    return;
+  }
+  if (const auto plain = PlainDType(type)) {
+    for (size_t i = 0; i < n; ++i) {
+      uint16_t bits;
+      std::memcpy(&bits, data + 2 * i, 2);
+      out[i] = *plain == DType::kBf16 ? Bf16ToFloat(bits) : F16ToFloat(bits);
+    }
+    return;
+  }
   const WeightBlock block = BlockOf(type);
-  const auto* at = reinterpret_cast<const uint8_t*>(data);
-  for (size_t i = 0; i < n; i += block.elements, at += block.bytes) WidenBlock(type, at, out + i);
+  for (size_t i = 0; i < n; i += block.elements, data += block.bytes) {
+    BlockFields fields;
+    ReadBlock(type, data, &fields);
+    WidenFields(type, fields, out + i);
+  }
 }
 
 namespace {

@@ -43,6 +43,27 @@ WeightType StoredAs(DType dtype);                  // the same, backwards
 // The bytes of n elements. REQUIRES: n is a multiple of the block's elements, and n x 4 fits in size_t.
 size_t WeightBytes(WeightType type, size_t n);
 
+// How the elements of a block type follow from integers: x = d s (q - offset) - m t, where s is 1 without scales and t
+// is 0 without minima. REQUIRES: a block type.
+struct BlockKind {
+  int bits;         // of q; 8 bits are signed, fewer are not
+  int offset;       // 0 for signed and for types with minima
+  int scale_group;  // elements that share a scale s, 0 for types without
+  bool minima;      // whether there are m and t; groups of scale_group elements share t
+};
+BlockKind KindOf(WeightType type);
+
+// The integers of one block.
+struct BlockFields {
+  uint16_t d = 0, m = 0;  // f16 bits
+  int8_t scale[16] = {};
+  uint8_t min[8] = {};
+  int8_t q[256] = {};
+};
+void ReadBlock(WeightType type, const std::byte* block, BlockFields* fields);
+// The block's elements; each product and difference of BlockKind is rounded once, from left to right.
+void WidenFields(WeightType type, const BlockFields& fields, float* out);
+
 // Widens n elements to float32, exactly for plain floats; for blocks each product and difference above is rounded once,
 // from left to right, as the `gguf` package does. `data` may be unaligned. REQUIRES: as WeightBytes.
 void Widen(WeightType type, const std::byte* data, size_t n, float* out);

@@ -61,10 +61,10 @@ struct OwnedWeights {
         StoreElement(bytes.data() + offset, dtype, i, values[i]);
       }
     }
-    matrix = {bytes.data() + offset, dtype, n_out, n_in};
+    matrix = {bytes.data() + offset, StoredAs(dtype), n_out, n_in};
   }
   float at(int out, int in) const {
-    return LoadElement(matrix.data, matrix.dtype,
+    return LoadElement(matrix.data, matrix.dtype(),
                        static_cast<size_t>(out) * static_cast<size_t>(matrix.n_in) + static_cast<size_t>(in));
   }
   std::vector<std::byte> bytes;

@@ -29,13 +29,19 @@ std::string Path(const std::string& name) {
 
 json::value ReadJson(const std::string& path) { return ParseJson(ReadFile(path).value(), path).value(); }
 
-std::unique_ptr<Transformer> Load(const std::string& path, DType dtype, ThreadPool& pool) {
-  const auto weights = ModelWeights::Load(path, dtype, pool);
+// In memory as stored, or widened to f32 or bf16; KV in f32 with f32, else in bf16.
+using LoadAs = std::optional<WeightType>;
+constexpr LoadAs kStored, kF32 = WeightType::kF32, kBf16 = WeightType::kBf16;
+
+std::string_view NameOf(LoadAs type) { return type ? WeightTypeName(*type) : "stored"; }
+
+std::unique_ptr<Transformer> Load(const std::string& path, LoadAs type, ThreadPool& pool) {
+  const auto weights = ModelWeights::Load(path, type, pool);
   if (!weights.ok()) {
     ADD_FAILURE() << weights.status().message();
     return nullptr;
   }
-  return std::make_unique<Transformer>(*weights, dtype, pool);
+  return std::make_unique<Transformer>(*weights, type == kF32 ? DType::kF32 : DType::kBf16, pool);
 }
 
 // The logits after the last of `ids`.
@@ -103,26 +109,26 @@ Vectors ReadVectors(const std::string& folder, const std::string& name) {
 }
 
 // Logits of transformers over the same weights, widened.
-void ExpectTransformersLogits(const Vectors& vectors, DType dtype, double tolerance, ThreadPool& pool) {
-  const auto model = Load(vectors.file, dtype, pool);
+void ExpectTransformersLogits(const Vectors& vectors, LoadAs type, double tolerance, ThreadPool& pool) {
+  const auto model = Load(vectors.file, type, pool);
   ASSERT_TRUE(model);
   for (const Prompt& p : vectors.prompts) {
     std::vector<int32_t> ids = p.ids;
-    EXPECT_LT(Error(Logits(*model, ids), p.expected[0]), tolerance) << ids.size();
+    EXPECT_LT(Error(Logits(*model, ids), p.expected[0]), tolerance) << NameOf(type) << ", " << ids.size() << " tokens";
     ids.insert(ids.end(), p.continuation.begin(), p.continuation.end());
-    EXPECT_LT(Error(Logits(*model, ids), p.expected[1]), tolerance) << ids.size();
+    EXPECT_LT(Error(Logits(*model, ids), p.expected[1]), tolerance) << NameOf(type) << ", " << ids.size() << " tokens";
   }
 }
 
 // The same greedy tokens, and its best logits as far as it rounds activations.
-void ExpectLlamaCppTokens(const Vectors& vectors, DType dtype, ThreadPool& pool) {
-  const auto model = Load(vectors.file, dtype, pool);
+void ExpectLlamaCppTokens(const Vectors& vectors, LoadAs type, ThreadPool& pool) {
+  const auto model = Load(vectors.file, type, pool);
   ASSERT_TRUE(model);
   for (const Prompt& p : vectors.prompts) {
     std::vector<int32_t> ids = p.ids;
     for (const int32_t expected : p.continuation) {
       const std::vector<float> logits = Logits(*model, ids);
-      ASSERT_EQ(Best(logits), expected) << DTypeName(dtype) << " after " << ids.size();
+      ASSERT_EQ(Best(logits), expected) << NameOf(type) << " after " << ids.size();
       ids.push_back(expected);
     }
     for (const size_t at : {0, 1}) {
@@ -143,13 +149,15 @@ class GgufModel : public testing::TestWithParam<const char*> {
 };
 
 TEST_P(GgufModel, AgreesWithTransformersOverTheSameWeights) {
-  ExpectTransformersLogits(vectors_, DType::kF32, 1e-4, pool_);
-  ExpectTransformersLogits(vectors_, DType::kBf16, 2e-2, pool_);
+  ExpectTransformersLogits(vectors_, kF32, 1e-4, pool_);
+  ExpectTransformersLogits(vectors_, kBf16, 2e-2, pool_);
+  ExpectTransformersLogits(vectors_, kStored, 3e-2, pool_);
 }
 
 TEST_P(GgufModel, ContinuesAsLlamaCpp) {
-  ExpectLlamaCppTokens(vectors_, DType::kF32, pool_);
-  ExpectLlamaCppTokens(vectors_, DType::kBf16, pool_);
+  ExpectLlamaCppTokens(vectors_, kF32, pool_);
+  ExpectLlamaCppTokens(vectors_, kBf16, pool_);
+  ExpectLlamaCppTokens(vectors_, kStored, pool_);
 }
 
 // What python/oracles/gguf_families.py wrote, where SPANWISE_GGUF_VECTORS names the folder.
@@ -161,8 +169,8 @@ TEST(Gguf, AgreesOverEveryFamily) {
   for (const auto& model : root.at("models").as_object()) {
     SCOPED_TRACE(std::string(model.key()));
     const Vectors vectors = ReadVectors(folder, model.key());
-    ExpectTransformersLogits(vectors, DType::kF32, 1e-4, pool);
-    ExpectLlamaCppTokens(vectors, DType::kF32, pool);
+    ExpectTransformersLogits(vectors, kF32, 1e-4, pool);
+    ExpectLlamaCppTokens(vectors, kF32, pool);
   }
 }
 
@@ -176,13 +184,12 @@ INSTANTIATE_TEST_SUITE_P(Files, GgufModel, testing::Values("llama3-bf16", "qwen2
 // The file holds the same bf16 weights with the rows of q and k interleaved, and the positions' scaling as a tensor.
 TEST(Gguf, EqualsTheSafetensorsModel) {
   ThreadPool pool{2};
-  const auto ours = ModelWeights::Load(Path("models/llama3"), DType::kF32, pool).value();
-  const auto theirs = ModelWeights::Load(Path("gguf/llama3-bf16.gguf"), DType::kF32, pool).value();
+  const auto ours = ModelWeights::Load(Path("models/llama3"), WeightType::kF32, pool).value();
+  const auto theirs = ModelWeights::Load(Path("gguf/llama3-bf16.gguf"), WeightType::kF32, pool).value();
   EXPECT_NE(ours->digest(), theirs->digest());
   ASSERT_EQ(ours->layers().size(), theirs->layers().size());
   const auto same = [](const WeightMatrix& a, const WeightMatrix& b) {
-    return a.dtype == b.dtype && a.n_out == b.n_out && a.n_in == b.n_in &&
-           std::memcmp(a.data, b.data, DTypeBytes(a.dtype) * static_cast<size_t>(a.n_out * a.n_in)) == 0;
+    return a.type == b.type && a.n_out == b.n_out && a.n_in == b.n_in && std::memcmp(a.data, b.data, a.bytes()) == 0;
   };
   for (size_t i = 0; i < ours->layers().size(); ++i) {
     const LayerWeights &a = ours->layers()[i], &b = theirs->layers()[i];

@@ -141,10 +141,12 @@ class GoldenModel : public testing::TestWithParam<const char*> {
  protected:
   void SetUp() override { golden_ = ReadGolden(GetParam()); }
 
-  std::unique_ptr<Transformer> Load(DType dtype, ThreadPool& pool) {
-    auto weights = ModelWeights::Load(Folder(GetParam()), dtype, pool);
+  std::unique_ptr<Transformer> Load(WeightType type, ThreadPool& pool) {
+    auto weights = ModelWeights::Load(Folder(GetParam()), type, pool);
     EXPECT_TRUE(weights.ok()) << weights.status().message();
-    return weights.ok() ? std::make_unique<Transformer>(*weights, dtype, pool) : nullptr;
+    return weights.ok()
+               ? std::make_unique<Transformer>(*weights, type == WeightType::kF32 ? DType::kF32 : DType::kBf16, pool)
+               : nullptr;
   }
 
   Golden golden_;
@@ -152,13 +154,13 @@ class GoldenModel : public testing::TestWithParam<const char*> {
 };
 
 TEST_P(GoldenModel, ReadsTheEndTokens) {
-  const auto model = Load(DType::kF32, pool_);
+  const auto model = Load(WeightType::kF32, pool_);
   ASSERT_TRUE(model);
   EXPECT_EQ(model->config().eos_ids, golden_.eos_ids);
 }
 
 TEST_P(GoldenModel, AgreesInFloat32) {
-  const auto model = Load(DType::kF32, pool_);
+  const auto model = Load(WeightType::kF32, pool_);
   ASSERT_TRUE(model);
   for (const Prompt& p : golden_.prompts) {
     OwnedRun run(model->kv_geometry(), 0);
@@ -169,7 +171,7 @@ TEST_P(GoldenModel, AgreesInFloat32) {
 }
 
 TEST_P(GoldenModel, ContinuesAlikeInFloat32) {
-  const auto model = Load(DType::kF32, pool_);
+  const auto model = Load(WeightType::kF32, pool_);
   ASSERT_TRUE(model);
   for (const Prompt& p : golden_.prompts) {
     OwnedRun run(model->kv_geometry(), 0);
@@ -185,7 +187,7 @@ TEST_P(GoldenModel, ContinuesAlikeInFloat32) {
 }
 
 TEST_P(GoldenModel, AgreesInBf16) {
-  const auto model = Load(DType::kBf16, pool_);
+  const auto model = Load(WeightType::kBf16, pool_);
   ASSERT_TRUE(model);
   double worst = 0;
   for (const Prompt& p : golden_.prompts) {
@@ -198,10 +200,25 @@ TEST_P(GoldenModel, AgreesInBf16) {
   RecordProperty("transformers_error", std::to_string(golden_.hf_bf16_error));
 }
 
+// These models are 64 wide: an error of 0.4 % (q8) or 8 % (q4) in each product averages out little.
+TEST_P(GoldenModel, QuantisesWithinItsError) {
+  for (const auto& [type, limit] : {std::pair{WeightType::kQ8_0, 0.08}, {WeightType::kQ4_0, 0.7}}) {
+    const auto model = Load(type, pool_);
+    ASSERT_TRUE(model);
+    double worst = 0;
+    for (const Prompt& p : golden_.prompts) {
+      OwnedRun run(model->kv_geometry(), 0);
+      worst = std::max(worst, WorstError(golden_, p, Append(*model, {}, run, p.All())));
+    }
+    EXPECT_LT(worst, limit) << WeightTypeName(type);
+    RecordProperty("error_" + std::string(WeightTypeName(type)), std::to_string(worst));
+  }
+}
+
 // One prefill, prefill in chunks, token by token, and beside other sequences: the same bits.
 TEST_P(GoldenModel, DoesNotDependOnChunksOrBatchMates) {
-  for (const DType dtype : {DType::kF32, DType::kBf16}) {
-    const auto model = Load(dtype, pool_);
+  for (const WeightType type : {WeightType::kF32, WeightType::kBf16, WeightType::kQ4_0}) {
+    const auto model = Load(type, pool_);
     ASSERT_TRUE(model);
     const std::vector<int32_t> tokens = golden_.prompts.back().All();
     OwnedRun whole(model->kv_geometry(), 0);
@@ -251,7 +268,7 @@ TEST_P(GoldenModel, DoesNotDependOnThreads) {
   const std::vector<int32_t> tokens = golden_.prompts.back().All();
   std::vector<float> logits[2];
   for (ThreadPool* pool : {&one, &three}) {
-    const auto model = Load(DType::kBf16, *pool);
+    const auto model = Load(WeightType::kBf16, *pool);
     ASSERT_TRUE(model);
     OwnedRun run(model->kv_geometry(), 0);
     logits[pool == &three] = Append(*model, {}, run, tokens);
@@ -262,8 +279,8 @@ TEST_P(GoldenModel, DoesNotDependOnThreads) {
 // A prompt cut into runs that are placed one after another: each run's keys count from its own beginning, and attention
 // merges the runs, so this is the same model up to rounding.
 TEST_P(GoldenModel, AgreesOverSeveralRuns) {
-  for (const auto& [dtype, tolerance] : {std::pair{DType::kF32, 1e-4}, std::pair{DType::kBf16, 2e-2}}) {
-    const auto model = Load(dtype, pool_);
+  for (const auto& [type, tolerance] : {std::pair{WeightType::kF32, 1e-4}, std::pair{WeightType::kBf16, 2e-2}}) {
+    const auto model = Load(type, pool_);
     ASSERT_TRUE(model);
     const Prompt& p = golden_.prompts.back();
     const std::vector<int32_t> tokens = p.All();

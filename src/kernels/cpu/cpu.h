@@ -10,6 +10,7 @@
 namespace spanwise::cpu {
 
 decltype(ops::MatMul) MatMul;
+decltype(ops::MatMul) MatMulQuantised;  // REQUIRES: w.quantised(), at least one row
 decltype(ops::RmsNorm) RmsNorm;
 decltype(ops::GatedUnit) GatedUnit;
 decltype(ops::Add) Add;

@@ -115,8 +115,8 @@ void ScaleAndCapRange(float* x, float scale, float cap, int64_t n) {
 }
 
 void EmbedRow(const WeightMatrix& w, int id, float* out) {
-  const size_t row_bytes = static_cast<size_t>(w.n_in) * DTypeBytes(w.dtype);
-  WidenRow(w.data + static_cast<size_t>(id) * row_bytes, w.dtype, w.n_in, out);
+  const size_t row_bytes = static_cast<size_t>(w.n_in) * DTypeBytes(w.dtype());
+  WidenRow(w.data + static_cast<size_t>(id) * row_bytes, w.dtype(), w.n_in, out);
 }
 
 void NarrowRow(const float* in, int n, DType dtype, std::byte* out) {
@@ -206,7 +206,12 @@ void EmbedRows(ThreadPool& pool, const WeightMatrix& w, const int32_t* ids, int 
   ForRanges(pool, static_cast<size_t>(n_rows), static_cast<size_t>(w.n_in) * 4, [&](size_t begin, size_t end) {
     for (size_t r = begin; r < end; ++r) {
       SW_DCHECK(ids[r] >= 0 && ids[r] < w.n_out);
-      embed_row(w, ids[r], out + r * static_cast<size_t>(w.n_in));
+      float* row = out + r * static_cast<size_t>(w.n_in);
+      if (w.quantised()) {
+        WidenPanelRow(w.type, w.data, static_cast<size_t>(ids[r]), static_cast<size_t>(w.n_in), row);
+      } else {
+        embed_row(w, ids[r], row);
+      }
     }
   });
 }

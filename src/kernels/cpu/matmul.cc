@@ -121,7 +121,7 @@ void StreamOutputs(const MatMulArgs& args, int row_begin, int out_begin, int n_o
   const DF d;
   constexpr int kOut = kGroups * kLanes;
   const WeightMatrix& w = args.w;
-  const size_t element_bytes = DTypeBytes(w.dtype), row_bytes = static_cast<size_t>(w.n_in) * element_bytes;
+  const size_t element_bytes = DTypeBytes(w.dtype()), row_bytes = static_cast<size_t>(w.n_in) * element_bytes;
   const int stage_in = static_cast<int>(kStageBytes / element_bytes);
   for (int out = out_begin; out < out_begin + n_out; out += kOut) {
     const std::byte* weights = w.data + static_cast<size_t>(out) * row_bytes;
@@ -141,7 +141,7 @@ void StreamOutputs(const MatMulArgs& args, int row_begin, int out_begin, int n_o
           }
         }
       }
-      ContinueChains<Columns, kRows, kGroups>(args.x + row_begin * args.x_stride + k0, args.x_stride, stage, w.dtype,
+      ContinueChains<Columns, kRows, kGroups>(args.x + row_begin * args.x_stride + k0, args.x_stride, stage, w.dtype(),
                                               static_cast<int>(n_bytes / element_bytes), next, row_bytes, chains);
     }
     for (int r = 0; r < kRows; ++r) {
@@ -157,7 +157,7 @@ void StreamOutputs(const MatMulArgs& args, int row_begin, int out_begin, int n_o
 
 // How many outputs from the first one on StreamBlock will do: none if there are too many rows to gain by it.
 int StreamableOutputs(const MatMulArgs& args, const MatMulBlockRange& range) {
-  if (kLanes < 8 || range.row_end - range.row_begin > 4 || args.w.dtype == DType::kF16) return 0;
+  if (kLanes < 8 || range.row_end - range.row_begin > 4 || args.w.dtype() == DType::kF16) return 0;
   return (range.out_end - range.out_begin) / (4 * kLanes) * (4 * kLanes);
 }
 
@@ -177,7 +177,7 @@ void StreamBlock(const MatMulArgs& args, const MatMulBlockRange& range, int n_ou
 
 void MatMulBlock(const MatMulArgs& args, MatMulBlockRange range, float* panels) {
   if (const int n = StreamableOutputs(args, range); n > 0) {
-    if (args.w.dtype == DType::kBf16) {
+    if (args.w.dtype() == DType::kBf16) {
       StreamBlock<Bf16Columns>(args, range, n, reinterpret_cast<std::byte*>(panels));
     } else {
       StreamBlock<F32Columns>(args, range, n, reinterpret_cast<std::byte*>(panels));
@@ -186,7 +186,7 @@ void MatMulBlock(const MatMulArgs& args, MatMulBlockRange range, float* panels) 
     if (range.out_begin == range.out_end) return;
   }
   const WeightMatrix& w = args.w;
-  const size_t element_bytes = DTypeBytes(w.dtype);
+  const size_t element_bytes = DTypeBytes(w.dtype());
   const int n_rows = range.row_end - range.row_begin, n_out = range.out_end - range.out_begin;
   const int n_whole = n_out / kPanel, n_panels = (n_out + kPanel - 1) / kPanel;
   float* y = args.y + range.row_begin * args.y_stride + range.out_begin;
@@ -200,7 +200,7 @@ void MatMulBlock(const MatMulArgs& args, MatMulBlockRange range, float* panels) 
         rows[i] =
             w.data + (static_cast<size_t>(out) * static_cast<size_t>(w.n_in) + static_cast<size_t>(k0)) * element_bytes;
       }
-      PackPanel(rows, w.dtype, n_k, panels + p * kPanel * kBlockIn);
+      PackPanel(rows, w.dtype(), n_k, panels + p * kPanel * kBlockIn);
     }
     TileArgs t = {.a = args.x + range.row_begin * args.x_stride + k0,
                   .a_stride = args.x_stride,
@@ -242,6 +242,7 @@ void MatMul(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, cons
             float* y, int64_t y_stride) {
   SW_DCHECK(w.n_out >= 1 && w.n_in >= 1 && (bias.empty() || bias.size() == static_cast<size_t>(w.n_out)));
   if (n_rows <= 0) return;
+  if (w.quantised()) return MatMulQuantised(pool, x, x_stride, n_rows, w, bias, y, y_stride);
   const MatMulArgs args = {x, x_stride, w, bias, y, y_stride};
   const auto block_matmul = HWY_DYNAMIC_DISPATCH(MatMulBlock);
   const int n_even = (n_rows + kBlockRows - 1) / kBlockRows;

@@ -10,10 +10,11 @@
 
 namespace spanwise::cpu {
 
-// Per-thread floats, aligned to a cache line, that grow to the largest request and stay. Only one user at a time on a
-// thread, so ops never nest.
+// Per-thread floats, aligned to a cache line, that grow to the largest request and stay. Only one user of a slot at a
+// time on a thread, so ops never nest: slot 0 is for the tasks of a parallel loop, slot 1 for who starts it.
 class Scratch {
  public:
+  template <int kSlot = 0>
   static float* Floats(size_t n) {
     static thread_local Scratch scratch;
     if (n > scratch.size_) {

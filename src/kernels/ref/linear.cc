@@ -1,21 +1,50 @@
 #include <cmath>
 #include <numbers>
+#include <vector>
 
 #include "base/check.h"
 #include "kernels/element.h"
 #include "kernels/ref/ref.h"
+#include "kernels/rounded.h"
 
 namespace spanwise::ref {
+namespace {
+
+// What kernels/rounded.h defines, but summed in double over the weights as Widen gives them.
+void MatMulQuantised(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, const WeightMatrix& w,
+                     WeightVector bias, float* y, int64_t y_stride) {
+  const auto n_in = static_cast<size_t>(w.n_in), rows = static_cast<size_t>(n_rows);
+  std::vector<float> rounded(rows * n_in);
+  for (size_t r = 0; r < rows; ++r) {
+    for (size_t i = 0; i < n_in; i += kRoundedGroup) {
+      int8_t q[kRoundedGroup];
+      const float scale = RoundGroup(x + static_cast<int64_t>(r) * x_stride + i, q);
+      for (size_t k = 0; k < kRoundedGroup; ++k) rounded[r * n_in + i + k] = scale * static_cast<float>(q[k]);
+    }
+  }
+  pool.ParallelFor(static_cast<size_t>(w.n_out), [&](size_t o) {
+    std::vector<float> weights(n_in);
+    WidenPanelRow(w.type, w.data, o, n_in, weights.data());
+    for (size_t r = 0; r < rows; ++r) {
+      double sum = bias.empty() ? 0 : bias[o];
+      for (size_t i = 0; i < n_in; ++i) sum += static_cast<double>(rounded[r * n_in + i]) * weights[i];
+      y[static_cast<int64_t>(r) * y_stride + static_cast<int64_t>(o)] = static_cast<float>(sum);
+    }
+  });
+}
+
+}  // namespace
 
 void MatMul(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, const WeightMatrix& w, WeightVector bias,
             float* y, int64_t y_stride) {
   SW_DCHECK(bias.empty() || bias.size() == static_cast<size_t>(w.n_out));
+  if (w.quantised()) return MatMulQuantised(pool, x, x_stride, n_rows, w, bias, y, y_stride);
   pool.ParallelFor(static_cast<size_t>(w.n_out), [&](size_t o) {
     for (int r = 0; r < n_rows; ++r) {
       double sum = bias.empty() ? 0 : bias[o];
       for (int i = 0; i < w.n_in; ++i) {
         const size_t index = o * static_cast<size_t>(w.n_in) + static_cast<size_t>(i);
-        sum += static_cast<double>(x[r * x_stride + i]) * LoadElement(w.data, w.dtype, index);
+        sum += static_cast<double>(x[r * x_stride + i]) * LoadElement(w.data, w.dtype(), index);
       }
       y[r * y_stride + static_cast<int64_t>(o)] = static_cast<float>(sum);
     }
@@ -63,8 +92,12 @@ void EmbedRows(ThreadPool&, const WeightMatrix& w, const int32_t* ids, int n_row
   const auto n_in = static_cast<size_t>(w.n_in);
   for (size_t r = 0; r < static_cast<size_t>(n_rows); ++r) {
     SW_DCHECK(ids[r] >= 0 && ids[r] < w.n_out);
+    if (w.quantised()) {
+      WidenPanelRow(w.type, w.data, static_cast<size_t>(ids[r]), n_in, out + r * n_in);
+      continue;
+    }
     for (size_t i = 0; i < n_in; ++i) {
-      out[r * n_in + i] = LoadElement(w.data, w.dtype, static_cast<size_t>(ids[r]) * n_in + i);
+      out[r * n_in + i] = LoadElement(w.data, w.dtype(), static_cast<size_t>(ids[r]) * n_in + i);
     }
   }
 }

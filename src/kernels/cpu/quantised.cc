@@ -1,0 +1,514 @@
+// Products with matrices of block types, as kernels/rounded.h defines them.
+//
+// A panel's integers are unpacked, 256 inputs at a time, to bytes in the first-level cache and multiplied by tiles of
+// rows. A line of 64 bytes holds four neighbouring inputs of 16 outputs, and the same four inputs of a row are
+// broadcast against it.
+#include <cstring>
+
+#include "base/check.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/work.h"
+#include "kernels/rounded.h"
+#include "tensor/panels.h"
+
+// Its own set of targets: dot products of bytes came with Ice Lake (HWY_AVX3_DL), the rest of the kernels gain nothing
+// from it.
+#undef HWY_DISABLED_TARGETS
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3)
+#define HWY_WANT_AVX3_DL
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/quantised.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#ifndef SPANWISE_KERNELS_CPU_QUANTISED_CC_
+#define SPANWISE_KERNELS_CPU_QUANTISED_CC_
+namespace spanwise::cpu {
+
+inline constexpr int kQuantisedRows = 256;  // rows of one task's block
+inline constexpr int kChunkGroups = 8;      // groups of 32 inputs unpacked at once
+inline constexpr size_t kLine = 64, kLinesOfGroup = 8;
+
+// Rows rounded to int8 in groups of 32.
+struct RoundedRows {
+  int8_t* q;      // [n_rows, n_in]
+  float* scale;   // [n_rows, n_in / 32]
+  int32_t* sums;  // [n_rows, n_in / 16] of the integers
+  int n_in;
+};
+
+struct QuantisedArgs {
+  WeightType type;
+  const std::byte* panel;
+  RoundedRows x;
+  int n_rows;
+  const float* bias;  // of the panel's outputs, or null
+  float* y;           // of the first row and output
+  int64_t y_stride;
+  int width;  // outputs that exist, at most 16
+};
+
+// What a thread needs for a panel.
+struct PanelScratch {
+  alignas(64) float sums[kQuantisedRows * kPanelRows];
+  alignas(64) uint8_t bytes[kChunkGroups * kLinesOfGroup * kLine];
+  alignas(64) float scale[kChunkGroups * 2 * kPanelRows];
+  alignas(64) float min[kChunkGroups * kPanelRows];
+  const uint8_t* groups[kChunkGroups];  // the lines of each group: in `bytes`, or in the panel itself
+};
+
+}  // namespace spanwise::cpu
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace spanwise::cpu::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+void RoundRow(const float* x, int n_in, int8_t* q, float* scale, int32_t* sums) {
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+  for (int g = 0; g < n_in / kRoundedGroup; ++g) scale[g] = RoundGroup(x + g * kRoundedGroup, q + g * kRoundedGroup);
+#else
+  const HWY_CAPPED(float, 8) d;
+  const hn::RebindToSigned<decltype(d)> di;
+  const hn::Rebind<int8_t, decltype(d)> d8;
+  constexpr int kLanes = static_cast<int>(hn::MaxLanes(d));
+  for (int g = 0; g < n_in / kRoundedGroup; ++g) {
+    const float* from = x + g * kRoundedGroup;
+    auto largest = hn::Zero(d);
+    for (int i = 0; i < kRoundedGroup; i += kLanes) largest = hn::Max(largest, hn::Abs(hn::LoadU(d, from + i)));
+    const float a = hn::GetLane(hn::MaxOfLanes(d, largest));
+    const float up = a < kSmallestRounded ? 0 : 127 / a;
+    for (int i = 0; i < kRoundedGroup; i += kLanes) {
+      const auto r = hn::NearestInt(hn::Mul(hn::LoadU(d, from + i), hn::Set(d, up)));
+      hn::StoreU(hn::DemoteTo(d8, hn::Min(hn::Max(r, hn::Set(di, -127)), hn::Set(di, 127))), d8,
+                 q + g * kRoundedGroup + i);
+    }
+    scale[g] = up == 0 ? 0 : a / 127;
+  }
+#endif
+  for (int j = 0; j < n_in / 16; ++j) {
+    int32_t sum = 0;
+    for (int i = 0; i < 16; ++i) sum += q[16 * j + i];
+    sums[j] = sum;
+  }
+}
+
+#if HWY_TARGET == HWY_SCALAR
+
+template <int kBits>
+void UnpackLines(const uint8_t* from, uint8_t* to) {
+  for (size_t i = 0; i < kLinesOfGroup * kLine; ++i) {
+    const size_t line = i / kLine, at = i % kLine;
+    int v = line < 4 ? from[i] & 15 : from[i - 4 * kLine] >> 4;
+    if (kBits == 5) v |= (from[4 * kLine + at] >> line & 1) << 4;
+    if (kBits == 6) v |= (from[(4 + line / 4) * kLine + at] >> 2 * (line % 4) & 3) << 4;
+    to[i] = static_cast<uint8_t>(v);
+  }
+}
+
+#else
+
+// Bytes shifted left by kBits (right if below zero); what crosses from one byte into the next is for a mask to remove.
+template <int kBits, class D, class V>
+HWY_INLINE V ShiftBytes(D d, V v) {
+  const hn::Repartition<uint16_t, D> d16;
+  if constexpr (kBits >= 0) {
+    return hn::BitCast(d, hn::ShiftLeft<kBits>(hn::BitCast(d16, v)));
+  } else {
+    return hn::BitCast(d, hn::ShiftRight<-kBits>(hn::BitCast(d16, v)));
+  }
+}
+
+// The eight lines of a group of `kBits` < 8, as bytes.
+template <int kBits>
+HWY_INLINE void UnpackLines(const uint8_t* from, uint8_t* to) {
+  const HWY_CAPPED(uint8_t, 64) d;
+  const auto low_mask = hn::Set(d, 15);
+  for (size_t at = 0; at < kLine; at += hn::Lanes(d)) {
+    const auto store = [&](size_t line, auto v) HWY_ATTR { hn::StoreU(v, d, to + line * kLine + at); };
+    hn::VFromD<decltype(d)> low[4], high[4];
+#pragma GCC unroll 4
+    for (size_t c = 0; c < 4; ++c) {
+      const auto v = hn::LoadU(d, from + c * kLine + at);
+      low[c] = hn::And(v, low_mask);
+      high[c] = hn::And(ShiftBytes<-4>(d, v), low_mask);
+    }
+    if constexpr (kBits == 5) {
+      const auto v = hn::LoadU(d, from + 4 * kLine + at);
+      const auto bit = hn::Set(d, 16);
+      low[0] = hn::Or(low[0], hn::And(ShiftBytes<4>(d, v), bit));
+      low[1] = hn::Or(low[1], hn::And(ShiftBytes<3>(d, v), bit));
+      low[2] = hn::Or(low[2], hn::And(ShiftBytes<2>(d, v), bit));
+      low[3] = hn::Or(low[3], hn::And(ShiftBytes<1>(d, v), bit));
+      high[0] = hn::Or(high[0], hn::And(v, bit));
+      high[1] = hn::Or(high[1], hn::And(ShiftBytes<-1>(d, v), bit));
+      high[2] = hn::Or(high[2], hn::And(ShiftBytes<-2>(d, v), bit));
+      high[3] = hn::Or(high[3], hn::And(ShiftBytes<-3>(d, v), bit));
+    }
+    if constexpr (kBits == 6) {
+      const auto bits = hn::Set(d, 48);
+      const auto add = [&](auto* lines, size_t line) HWY_ATTR {
+        const auto v = hn::LoadU(d, from + line * kLine + at);
+        lines[0] = hn::Or(lines[0], hn::And(ShiftBytes<4>(d, v), bits));
+        lines[1] = hn::Or(lines[1], hn::And(ShiftBytes<2>(d, v), bits));
+        lines[2] = hn::Or(lines[2], hn::And(v, bits));
+        lines[3] = hn::Or(lines[3], hn::And(ShiftBytes<-2>(d, v), bits));
+      };
+      add(low, 4);
+      add(high, 5);
+    }
+    for (size_t c = 0; c < 4; ++c) {
+      store(c, low[c]);
+      store(c + 4, high[c]);
+    }
+  }
+}
+
+#endif
+
+HWY_INLINE void WidenHalves(const std::byte* from, float out[kPanelRows]) {
+#if HWY_TARGET <= HWY_AVX2
+  const auto* bits = reinterpret_cast<const __m128i*>(from);
+  _mm256_store_ps(out, _mm256_cvtph_ps(_mm_loadu_si128(bits)));
+  _mm256_store_ps(out + 8, _mm256_cvtph_ps(_mm_loadu_si128(bits + 1)));
+#else
+  for (size_t o = 0; o < kPanelRows; ++o) {
+    uint16_t bits;
+    std::memcpy(&bits, from + 2 * o, 2);
+    out[o] = F16ToFloat(bits);
+  }
+#endif
+}
+
+// Unpacks n_blocks blocks of a panel: their groups' bytes, scales d s and minima m t.
+template <WeightType kType>
+HWY_INLINE void UnpackBlocks(const std::byte* block, size_t n_blocks, PanelScratch& s) {
+  constexpr bool kScales = kType != WeightType::kQ8_0 && kType != WeightType::kQ4_0;
+  constexpr bool kMinima = kType == WeightType::kQ4K || kType == WeightType::kQ5K;
+  constexpr size_t kGroups = kScales ? 8 : 1, kScalesOfGroup = kType == WeightType::kQ6K ? 2 : 1;
+  constexpr int kBits = kType == WeightType::kQ8_0  ? 8
+                        : kType == WeightType::kQ5K ? 5
+                        : kType == WeightType::kQ6K ? 6
+                                                    : 4;
+  constexpr size_t kGroupBytes = kBits == 8 ? 8 * kLine : (4 + kBits - 4) * kLine;
+  constexpr size_t kN = kGroups * kScalesOfGroup, kScaleAt = (kMinima ? 4 : 2) * kPanelRows;
+  constexpr size_t kMinAt = kScaleAt + kN * kPanelRows,
+                   kHead = (kScales ? kScaleAt + (kMinima ? 2 : 1) * kN * kPanelRows : kScaleAt);
+  for (size_t b = 0; b < n_blocks; ++b, block += kHead + kGroups * kGroupBytes) {
+    alignas(64) float d[kPanelRows], m[kPanelRows];
+    float* scale = s.scale + b * kN * kPanelRows;
+    WidenHalves(block, kScales ? d : scale);
+    if constexpr (kScales) {
+      const auto* bytes = reinterpret_cast<const int8_t*>(block + kScaleAt);
+      for (size_t j = 0; j < kN; ++j)
+        for (size_t o = 0; o < kPanelRows; ++o)
+          scale[j * kPanelRows + o] = d[o] * static_cast<float>(bytes[j * kPanelRows + o]);
+    }
+    if constexpr (kMinima) {
+      WidenHalves(block + 2 * kPanelRows, m);
+      const auto* bytes = reinterpret_cast<const uint8_t*>(block + kMinAt);
+      for (size_t j = 0; j < kN; ++j)
+        for (size_t o = 0; o < kPanelRows; ++o)
+          s.min[(b * kN + j) * kPanelRows + o] = m[o] * static_cast<float>(bytes[j * kPanelRows + o]);
+    }
+    for (size_t g = 0; g < kGroups; ++g) {
+      const auto* from = reinterpret_cast<const uint8_t*>(block + kHead + g * kGroupBytes);
+      const size_t at = b * kGroups + g;
+      if constexpr (kBits == 8) {
+        s.groups[at] = from;
+      } else {
+        uint8_t* to = s.bytes + at * kLinesOfGroup * kLine;
+        UnpackLines<kBits>(from, to);
+        s.groups[at] = to;
+      }
+    }
+  }
+}
+
+// How integers become a chain's terms: bits of the weights, scale groups of 32 inputs, offset, minima.
+template <int kBitsOf, int kScalesOf, int kOffsetOf, bool kMinimaOf>
+struct Terms {
+  static constexpr int kBits = kBitsOf, kScales = kScalesOf, kOffset = kOffsetOf;
+  static constexpr bool kMinima = kMinimaOf;
+};
+
+#if HWY_TARGET == HWY_AVX3_DL
+
+constexpr int kTileRows = 8;
+
+// Continues the chains of kRows rows at `sums` by n_groups groups, which begin at input k0. (Processors of this target
+// have the instruction; Highway 1.0's list of options for the compiler leaves it out.)
+template <class T, int kRows>
+__attribute__((target("avx512vnni"))) void ContinueTile(const PanelScratch& s, int n_groups, const RoundedRows& x,
+                                                        int row, int k0, float* sums) {
+  __m512 y[kRows];
+  for (int r = 0; r < kRows; ++r) y[r] = _mm512_load_ps(sums + r * kPanelRows);
+  const int8_t* q = x.q + static_cast<int64_t>(row) * x.n_in + k0;
+  const int n_scales = x.n_in / kRoundedGroup;
+  const float* e = x.scale + static_cast<int64_t>(row) * n_scales + k0 / kRoundedGroup;
+  const int32_t* row_sums = x.sums + 2 * static_cast<int64_t>(row) * n_scales + k0 / 16;
+  // Signed weights are made unsigned for the instruction by 128, which is taken off with the offset.
+  constexpr int kOffset = T::kBits == 8 ? 128 : T::kOffset;
+  const __m512i flip = _mm512_set1_epi8(static_cast<char>(0x80));
+  for (int g = 0; g < n_groups; ++g, q += kRoundedGroup) {
+    const uint8_t* line = s.groups[g];
+    for (int j = 0; j < T::kScales; ++j) {
+      constexpr int kLines = 8 / T::kScales;
+      __m512i dots[kRows];
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const int32_t* sum = row_sums + 2 * (r * n_scales + g);
+        dots[r] = kOffset == 0 ? _mm512_setzero_si512()
+                               : _mm512_set1_epi32(-kOffset * (T::kScales == 2 ? sum[j] : sum[0] + sum[1]));
+      }
+#pragma GCC unroll 8
+      for (int c = 0; c < kLines; ++c, line += kLine) {
+        __m512i w = _mm512_loadu_si512(line);
+        if (T::kBits == 8) w = _mm512_xor_si512(w, flip);
+#pragma GCC unroll 8
+        for (int r = 0; r < kRows; ++r) {
+          int32_t four;
+          std::memcpy(&four, q + static_cast<int64_t>(r) * x.n_in + 4 * (j * kLines + c), 4);
+          dots[r] = _mm512_dpbusd_epi32(dots[r], w, _mm512_set1_epi32(four));
+        }
+      }
+      const __m512 scale = _mm512_load_ps(s.scale + (g * T::kScales + j) * kPanelRows);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r)
+        y[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[r]), _mm512_mul_ps(scale, _mm512_set1_ps(e[r * n_scales + g])),
+                               y[r]);
+    }
+    if (T::kMinima) {
+      const __m512 min = _mm512_load_ps(s.min + g * kPanelRows);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const int32_t* sum = row_sums + 2 * (r * n_scales + g);
+        y[r] = _mm512_fnmadd_ps(_mm512_set1_ps(static_cast<float>(sum[0] + sum[1])),
+                                _mm512_mul_ps(min, _mm512_set1_ps(e[r * n_scales + g])), y[r]);
+      }
+    }
+  }
+  for (int r = 0; r < kRows; ++r) _mm512_store_ps(sums + r * kPanelRows, y[r]);
+}
+
+#elif HWY_TARGET == HWY_AVX2
+
+constexpr int kTileRows = 4;
+
+// As above, in two halves of 8 outputs. Products of bytes are added in pairs, then in 16 bits as long as the integers'
+// bits allow, then in 32. Signed weights lend their sign to the row's bytes.
+template <class T, int kRows>
+void ContinueTile(const PanelScratch& s, int n_groups, const RoundedRows& x, int row, int k0, float* sums) {
+  const int8_t* q = x.q + static_cast<int64_t>(row) * x.n_in + k0;
+  const int n_scales = x.n_in / kRoundedGroup;
+  const float* e = x.scale + static_cast<int64_t>(row) * n_scales + k0 / kRoundedGroup;
+  const int32_t* row_sums = x.sums + 2 * static_cast<int64_t>(row) * n_scales + k0 / 16;
+  const __m256i ones = _mm256_set1_epi16(1);
+  // Lines whose sums of pairs fit in 16 bits: (2^bits - 1) x 127 x 2 for each.
+  constexpr int kRun = T::kBits == 4 ? 8 : T::kBits == 5 ? 4 : T::kBits == 6 ? 2 : 1;
+  for (int g = 0; g < n_groups; ++g, q += kRoundedGroup) {
+    const uint8_t* line = s.groups[g];
+    for (int j = 0; j < T::kScales; ++j) {
+      constexpr int kLines = 8 / T::kScales;
+      __m256i dots[kRows][2];
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) dots[r][0] = dots[r][1] = _mm256_setzero_si256();
+#pragma GCC unroll 8
+      for (int c0 = 0; c0 < kLines; c0 += kRun) {
+        __m256i pairs[kRows][2];
+#pragma GCC unroll 8
+        for (int c = c0; c < c0 + kRun; ++c, line += kLine) {
+          const __m256i w0 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(line));
+          const __m256i w1 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(line + 32));
+          const __m256i u0 = T::kBits == 8 ? _mm256_abs_epi8(w0) : w0, u1 = T::kBits == 8 ? _mm256_abs_epi8(w1) : w1;
+#pragma GCC unroll 4
+          for (int r = 0; r < kRows; ++r) {
+            int32_t four;
+            std::memcpy(&four, q + static_cast<int64_t>(r) * x.n_in + 4 * (j * kLines + c), 4);
+            const __m256i b = _mm256_set1_epi32(four);
+            const __m256i p0 = _mm256_maddubs_epi16(u0, T::kBits == 8 ? _mm256_sign_epi8(b, w0) : b);
+            const __m256i p1 = _mm256_maddubs_epi16(u1, T::kBits == 8 ? _mm256_sign_epi8(b, w1) : b);
+            pairs[r][0] = c == c0 ? p0 : _mm256_add_epi16(pairs[r][0], p0);
+            pairs[r][1] = c == c0 ? p1 : _mm256_add_epi16(pairs[r][1], p1);
+          }
+        }
+#pragma GCC unroll 4
+        for (int r = 0; r < kRows; ++r) {
+          dots[r][0] = _mm256_add_epi32(dots[r][0], _mm256_madd_epi16(pairs[r][0], ones));
+          dots[r][1] = _mm256_add_epi32(dots[r][1], _mm256_madd_epi16(pairs[r][1], ones));
+        }
+      }
+      const float* scale = s.scale + (g * T::kScales + j) * kPanelRows;
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+        const int32_t* sum = row_sums + 2 * (r * n_scales + g);
+        const __m256i offset = _mm256_set1_epi32(T::kOffset * (T::kScales == 2 ? sum[j] : sum[0] + sum[1]));
+        const __m256 d = _mm256_set1_ps(e[r * n_scales + g]);
+        float* y = sums + r * kPanelRows;
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; ++h) {
+          const __m256i dot = T::kOffset == 0 ? dots[r][h] : _mm256_sub_epi32(dots[r][h], offset);
+          const __m256 scaled = _mm256_mul_ps(_mm256_load_ps(scale + 8 * h), d);
+          _mm256_store_ps(y + 8 * h, _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scaled, _mm256_load_ps(y + 8 * h)));
+        }
+      }
+    }
+    if (T::kMinima) {
+      const float* min = s.min + g * kPanelRows;
+      for (int r = 0; r < kRows; ++r) {
+        const int32_t* sum = row_sums + 2 * (r * n_scales + g);
+        const __m256 d = _mm256_set1_ps(e[r * n_scales + g]), n = _mm256_set1_ps(static_cast<float>(sum[0] + sum[1]));
+        float* y = sums + r * kPanelRows;
+        for (int h = 0; h < 2; ++h)
+          _mm256_store_ps(
+              y + 8 * h, _mm256_fnmadd_ps(n, _mm256_mul_ps(_mm256_load_ps(min + 8 * h), d), _mm256_load_ps(y + 8 * h)));
+      }
+    }
+  }
+}
+
+#else
+
+constexpr int kTileRows = 1;
+
+template <class T, int kRows>
+void ContinueTile(const PanelScratch& s, int n_groups, const RoundedRows& x, int row, int k0, float* sums) {
+  const int8_t* q = x.q + static_cast<int64_t>(row) * x.n_in + k0;
+  const int n_scales = x.n_in / kRoundedGroup;
+  const float* e = x.scale + static_cast<int64_t>(row) * n_scales + k0 / kRoundedGroup;
+  const int32_t* row_sums = x.sums + 2 * static_cast<int64_t>(row) * n_scales + k0 / 16;
+  constexpr int kInputs = kRoundedGroup / T::kScales;
+  for (int g = 0; g < n_groups; ++g, q += kRoundedGroup, row_sums += 2) {
+    for (int o = 0; o < kPanelRows; ++o) {
+      for (int j = 0; j < T::kScales; ++j) {
+        int32_t dot = 0;
+        for (int i = j * kInputs; i < (j + 1) * kInputs; ++i) {
+          const int w = s.groups[g][i / 4 * static_cast<int>(kLine) + 4 * o + i % 4];
+          dot += ((T::kBits == 8 ? static_cast<int8_t>(w) : w) - T::kOffset) * q[i];
+        }
+        sums[o] = std::fma(static_cast<float>(dot), s.scale[(g * T::kScales + j) * kPanelRows + o] * e[g], sums[o]);
+      }
+      if (T::kMinima)
+        sums[o] = std::fma(static_cast<float>(row_sums[0] + row_sums[1]), -(s.min[g * kPanelRows + o] * e[g]), sums[o]);
+    }
+  }
+}
+
+#endif
+
+template <class T>
+void ContinueRows(const PanelScratch& s, int n_groups, const RoundedRows& x, int n_rows, int k0, float* sums) {
+  int row = 0;
+  for (; row + kTileRows <= n_rows; row += kTileRows)
+    ContinueTile<T, kTileRows>(s, n_groups, x, row, k0, sums + row * kPanelRows);
+  if constexpr (kTileRows >= 8) {
+    if (row + 4 <= n_rows) {
+      ContinueTile<T, 4>(s, n_groups, x, row, k0, sums + row * kPanelRows);
+      row += 4;
+    }
+  }
+  if constexpr (kTileRows >= 4) {
+    if (row + 2 <= n_rows) {
+      ContinueTile<T, 2>(s, n_groups, x, row, k0, sums + row * kPanelRows);
+      row += 2;
+    }
+  }
+  if (row < n_rows) ContinueTile<T, 1>(s, n_groups, x, row, k0, sums + row * kPanelRows);
+}
+
+template <WeightType kType, class T>
+void MultiplyBlocks(const QuantisedArgs& a, PanelScratch& s) {
+  const auto elements = static_cast<int>(BlockOf(kType).elements);
+  const size_t block_bytes = PanelBlockBytes(kType);
+  constexpr int kChunk = kChunkGroups * kRoundedGroup;
+  const std::byte* block = a.panel;
+  for (int k0 = 0; k0 < a.x.n_in; k0 += kChunk) {
+    const int n = HWY_MIN(kChunk, a.x.n_in - k0);
+    const auto n_blocks = static_cast<size_t>(n / elements);
+    UnpackBlocks<kType>(block, n_blocks, s);
+    block += n_blocks * block_bytes;
+    ContinueRows<T>(s, n / kRoundedGroup, a.x, a.n_rows, k0, s.sums);
+  }
+}
+
+void MultiplyPanel(const QuantisedArgs& a, PanelScratch& s) {
+  std::memset(s.sums, 0, static_cast<size_t>(a.n_rows) * kPanelRows * sizeof(float));
+  switch (a.type) {
+    case WeightType::kQ8_0:
+      MultiplyBlocks<WeightType::kQ8_0, Terms<8, 1, 0, false>>(a, s);
+      break;
+    case WeightType::kQ4_0:
+      MultiplyBlocks<WeightType::kQ4_0, Terms<4, 1, 8, false>>(a, s);
+      break;
+    case WeightType::kQ4K:
+      MultiplyBlocks<WeightType::kQ4K, Terms<4, 1, 0, true>>(a, s);
+      break;
+    case WeightType::kQ5K:
+      MultiplyBlocks<WeightType::kQ5K, Terms<5, 1, 0, true>>(a, s);
+      break;
+    default:
+      MultiplyBlocks<WeightType::kQ6K, Terms<6, 2, 32, false>>(a, s);
+      break;
+  }
+  for (int r = 0; r < a.n_rows; ++r) {
+    float* y = a.y + r * a.y_stride;
+    const float* sums = s.sums + r * kPanelRows;
+    for (int o = 0; o < a.width; ++o) y[o] = a.bias ? sums[o] + a.bias[o] : sums[o];
+  }
+}
+
+}  // namespace spanwise::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace spanwise::cpu {
+
+HWY_EXPORT(RoundRow);
+HWY_EXPORT(MultiplyPanel);
+
+void MatMulQuantised(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, const WeightMatrix& w,
+                     WeightVector bias, float* y, int64_t y_stride) {
+  const auto rows = static_cast<size_t>(n_rows), n_in = static_cast<size_t>(w.n_in);
+  // The rounded rows: 8 bits and a share of a scale and of two sums for each input.
+  float* memory = Scratch::Floats<1>(rows * (n_in / 32 + n_in / 16 + n_in / 4));
+  RoundedRows rounded = {.q = reinterpret_cast<int8_t*>(memory + rows * (n_in / 32 + n_in / 16)),
+                         .scale = memory,
+                         .sums = reinterpret_cast<int32_t*>(memory + rows * (n_in / 32)),
+                         .n_in = w.n_in};
+  const auto round_row = HWY_DYNAMIC_DISPATCH(RoundRow);
+  ForRanges(pool, rows, n_in * 4, [&](size_t begin, size_t end) {
+    for (size_t r = begin; r < end; ++r)
+      round_row(x + static_cast<int64_t>(r) * x_stride, w.n_in, rounded.q + r * n_in, rounded.scale + r * (n_in / 32),
+                rounded.sums + r * (n_in / 16));
+  });
+
+  const auto multiply_panel = HWY_DYNAMIC_DISPATCH(MultiplyPanel);
+  const size_t n_row_blocks = (rows + kQuantisedRows - 1) / kQuantisedRows;
+  const size_t n_panels = (static_cast<size_t>(w.n_out) + kPanelRows - 1) / kPanelRows;
+  const size_t panel_bytes = PanelBytes(w.type, kPanelRows, n_in);
+  const size_t work = std::min<size_t>(rows, kQuantisedRows) * kPanelRows * n_in / 2;
+  ForRanges(pool, n_panels * n_row_blocks, work, [&](size_t begin, size_t end) {
+    static_assert(alignof(PanelScratch) <= 64 && sizeof(PanelScratch) % sizeof(float) == 0);
+    auto* scratch = reinterpret_cast<PanelScratch*>(Scratch::Floats(sizeof(PanelScratch) / sizeof(float)));
+    for (size_t i = begin; i < end; ++i) {
+      const size_t panel = i / n_row_blocks, first = i % n_row_blocks * kQuantisedRows;
+      const int out = static_cast<int>(panel) * kPanelRows;
+      multiply_panel({.type = w.type,
+                      .panel = w.data + panel * panel_bytes,
+                      .x = {.q = rounded.q + first * n_in,
+                            .scale = rounded.scale + first * (n_in / 32),
+                            .sums = rounded.sums + first * (n_in / 16),
+                            .n_in = w.n_in},
+                      .n_rows = static_cast<int>(std::min<size_t>(rows - first, kQuantisedRows)),
+                      .bias = bias.empty() ? nullptr : bias.data() + out,
+                      .y = y + static_cast<int64_t>(first) * y_stride + out,
+                      .y_stride = y_stride,
+                      .width = std::min(kPanelRows, w.n_out - out)},
+                     *scratch);
+    }
+  });
+}
+
+}  // namespace spanwise::cpu
+#endif

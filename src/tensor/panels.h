@@ -1,0 +1,43 @@
+// Matrices of block types as the kernels read them: the rows of 16 outputs side by side, so that a vector holds one
+// input, or four neighbours, of each.
+//
+// A matrix [n_out][n_in] is ceil(n_out / 16) panels one after another; rows that do not exist are zero. A panel is
+// n_in / elements panel blocks, each made of the 16 rows' blocks (tensor/weight_type.h) at that place:
+//
+//   d       16 x f16
+//   m       16 x f16                                       types with minima
+//   s       scales of the block x 16 bytes                 types with scales (elements / scale_group of them)
+//   t       scales of the block x 16 bytes                 types with minima
+//   groups  elements / 32 times the integers q of 32 inputs, where byte 4 o + i of a line of 64 belongs to output o:
+//     8 bits  lines c = 0 ... 7:      q of input 4 c + i
+//     less    lines c = 0 ... 3:      low four bits: of input 4 c + i; high four bits: of input 16 + 4 c + i, both
+//                                     without what stands in the following lines
+//     5 bits  then one line:          bit c is bit 4 of input 4 c + i
+//     6 bits  then lines v = 0, 1:    bits 2 c and 2 c + 1 are bits 4 and 5 of input 16 v + 4 c + i
+//
+// So a panel has the bytes of its 16 rows, but for the packed scales of kQ4K and kQ5K, which take 4 bytes more a block.
+#pragma once
+
+#include <cstddef>
+
+#include "tensor/weight_type.h"
+
+namespace spanwise {
+
+inline constexpr int kPanelRows = 16;
+
+// The bytes of a panel's block, of its part before the groups, and of one group. REQUIRES: a block type.
+size_t PanelBlockBytes(WeightType type);
+size_t PanelBlockHead(WeightType type);
+size_t PanelGroupBytes(WeightType type);
+
+// The bytes of panels for n_out rows. REQUIRES: n_in is a multiple of the block's elements.
+size_t PanelBytes(WeightType type, size_t n_out, size_t n_in);
+
+// Lays out one panel: rows[i] points at the blocks of row i, or is null for a row of zeros.
+void PackPanel(WeightType type, const std::byte* const rows[kPanelRows], size_t n_in, std::byte* panel);
+
+// The elements of one row of a matrix in panels, as Widen gives them.
+void WidenPanelRow(WeightType type, const std::byte* panels, size_t row, size_t n_in, float* out);
+
+}  // namespace spanwise
