@@ -9,6 +9,7 @@
 #include "cli/common.h"
 #include "formats/weight_source.h"
 #include "kernels/kv_view.h"
+#include "tensor/panels.h"
 
 namespace spanwise::cli {
 namespace {
@@ -96,9 +97,11 @@ Sizes Measure(const std::vector<StoredTensor>& tensors) {
   for (const StoredTensor& t : tensors) {
     sizes.parameters += t.n_elements();
     sizes.stored += t.n_bytes();
-    // Block types are widened to bf16, vectors to float32.
-    sizes.in_memory +=
-        PlainDType(t.type) && t.shape.size() > 1 ? t.n_bytes() : t.n_elements() * (t.shape.size() > 1 ? 2 : 4);
+    // Block types lie in panels, vectors are widened to float32.
+    const auto width = static_cast<size_t>(t.shape.empty() ? 1 : t.shape.back());
+    sizes.in_memory += t.shape.size() < 2   ? t.n_elements() * sizeof(float)
+                       : PlainDType(t.type) ? t.n_bytes()
+                                            : PanelBytes(t.type, t.n_elements() / width, width);
     auto& [count, bytes] = sizes.by_dtype[std::string(WeightTypeName(t.type))];
     ++count;
     bytes += t.n_bytes();
