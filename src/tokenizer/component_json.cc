@@ -10,6 +10,7 @@ namespace {
 
 constexpr int kMaxNesting = 4;
 constexpr size_t kMaxSteps = 64;
+constexpr size_t kMaxPatternTextBytes = 4096;  // looking for a text takes time in proportion to its length
 
 struct Step {
   std::string type;
@@ -63,6 +64,9 @@ Result<JsonPattern> ReadPattern(const json::object& definition, std::string_view
   }
   if (pattern.text.empty())
     return InvalidArgument(StrFormat("{}: 'pattern' has neither a 'Regex' nor a 'String' that is not empty", type));
+  if (pattern.text.size() > kMaxPatternTextBytes)
+    return InvalidArgument(
+        StrFormat("{}: 'pattern' has {} bytes, expected at most {}", type, pattern.text.size(), kMaxPatternTextBytes));
   return pattern;
 }
 

@@ -13,6 +13,9 @@
 
 namespace spanwise {
 
+// Of one token: where a model looks for the longest, a text takes time in proportion to this.
+constexpr size_t kMaxTokenBytes = 4096;
+
 // Everything that decides which ids a text gets, in an order that a file's layout does not change.
 class DefinitionDigest {
  public:

@@ -33,9 +33,10 @@ class Normalizer {
   static Result<Normalizer> FromJson(const json::value& definition);
 
   // The rewritten text, or null when `piece`, of `input`, stays as it is.
-  Result<std::unique_ptr<RewrittenText>> Apply(std::string_view input, const Piece& piece, RegexRun* regexes) const;
+  Result<std::unique_ptr<RewrittenText>> Apply(std::string_view input, const Piece& piece, RegexRun* regexes,
+                                               GrowthBudget* growth) const;
   // The normal form of a text of its own.
-  Result<std::string> ApplyTo(std::string_view text) const;
+  Result<std::string> ApplyTo(std::string_view text, RegexRun* regexes, GrowthBudget* growth) const;
 
   std::string Description() const;
   bool empty() const { return steps_.empty(); }

@@ -11,11 +11,16 @@ namespace spanwise {
 namespace {
 
 constexpr size_t kMaxTextBytes = size_t{1} << 30;
+constexpr size_t kMaxNormalAddedBytes = 1024;
 
 }  // namespace
 
 Result<std::shared_ptr<const Tokenizer>> PipelineTokenizer::Create(Definition definition) {
   std::vector<AddedToken> raw, normalized, literal;
+  size_t n_bytes = 0;
+  for (const AddedToken& token : definition.added) n_bytes += token.content.size();
+  RegexRun regexes(n_bytes);
+  GrowthBudget growth(n_bytes);
   for (const AddedToken& token : definition.added) {
     if (!token.normalized) {
       raw.push_back(token);
@@ -23,7 +28,11 @@ Result<std::shared_ptr<const Tokenizer>> PipelineTokenizer::Create(Definition de
     }
     literal.push_back(token);
     normalized.push_back(token);
-    SW_ASSIGN_OR_RETURN(normalized.back().content, definition.normalizer.ApplyTo(token.content));
+    SW_ASSIGN_OR_RETURN(std::string content, definition.normalizer.ApplyTo(token.content, &regexes, &growth));
+    if (content.size() > kMaxNormalAddedBytes)
+      return InvalidArgument(StrFormat("added token {} has {} bytes when normalised, expected at most {}",
+                                       Quoted(token.content), content.size(), kMaxNormalAddedBytes));
+    normalized.back().content = std::move(content);
   }
   std::shared_ptr<PipelineTokenizer> tokenizer(new PipelineTokenizer(std::move(definition)));
   for (const AddedToken& token : tokenizer->definition_.added) tokenizer->id_of_added_.emplace(token.content, token.id);
@@ -47,6 +56,7 @@ class PipelineTokenizer::Encoder {
         ids_(ids),
         tokens_(tokens),
         regexes_(input.size()),
+        growth_(input.size()),
         model_(definition_.model->Start()),
         encode_word_([this](const Slice& word) { return EncodeWord(word); }) {}
 
@@ -78,11 +88,11 @@ class PipelineTokenizer::Encoder {
   Status EncodeNormalized(const Slice& piece, bool parse_special) {
     std::unique_ptr<RewrittenText> rewritten;
     if (!definition_.normalizer.empty()) {
-      SW_ASSIGN_OR_RETURN(rewritten, definition_.normalizer.Apply(input_, piece, &regexes_));
+      SW_ASSIGN_OR_RETURN(rewritten, definition_.normalizer.Apply(input_, piece, &regexes_, &growth_));
     }
     const Slice normal = rewritten ? Slice{rewritten->text, 0, rewritten.get()} : piece;
     const auto split = [this](const Slice& rest) {
-      return definition_.pre_tokenizer.Split(rest, {input_, &regexes_}, encode_word_);
+      return definition_.pre_tokenizer.Split(rest, {input_, &regexes_, &growth_}, encode_word_);
     };
     if (!parse_special || tokenizer_.normalized_added_.empty()) return split(normal);
     return EachAdded(tokenizer_.normalized_added_, normal, split);
@@ -138,6 +148,7 @@ class PipelineTokenizer::Encoder {
   std::vector<int32_t>* const ids_;
   std::vector<EncodedToken>* const tokens_;
   RegexRun regexes_;
+  GrowthBudget growth_;
   const std::unique_ptr<Model::Run> model_;
   const PieceSink encode_word_;
   WordCache cache_;

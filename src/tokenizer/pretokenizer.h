@@ -11,6 +11,7 @@
 #include "spanwise/status.h"
 #include "tokenizer/piece.h"
 #include "tokenizer/regex.h"
+#include "tokenizer/rewriter.h"
 
 namespace spanwise {
 
@@ -22,6 +23,7 @@ using PieceSink = std::function<Status(const Piece&)>;
 struct SplitRun {
   std::string_view input;
   RegexRun* regexes;
+  GrowthBudget* growth;
 };
 
 // Immutable, thread-safe.

@@ -3,6 +3,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <algorithm>
 #include <array>
 
 #include "base/check.h"
@@ -13,6 +14,9 @@ namespace {
 
 constexpr size_t kMaxPatternBytes = size_t{64} << 10;
 constexpr uint32_t kCheapSteps = 2000;  // a match this short is not charged: its cost is within the per-byte cost
+// A match looks at so much text first, and at more only when it reaches the end of that, for which it is charged: some
+// expressions look through all the rest of the text at every place, and that takes no steps.
+constexpr size_t kCheapBytes = 2048;
 constexpr size_t kJitStackBytes = size_t{8} << 20;
 
 // Unicode White_Space, which is what Oniguruma's \s means. PCRE2's own \s adds U+180E.
@@ -229,7 +233,7 @@ Result<std::shared_ptr<const Regex>> Regex::Compile(std::string_view pattern) {
   regex->may_begin_ = FirstBytes(translated, kOptions & ~uint32_t{PCRE2_ANCHORED}, context.get());
   regex->pattern_ = pattern;
   regex->code_ = code;
-  regex->jit_ = pcre2_jit_compile(code, PCRE2_JIT_COMPLETE) == 0;
+  regex->jit_ = pcre2_jit_compile(code, PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD) == 0;
   return std::shared_ptr<const Regex>(std::move(regex));
 }
 
@@ -272,14 +276,37 @@ size_t RegexRun::MatcherOf(const std::shared_ptr<const Regex>& regex) {
   return matchers_.size() - 1;
 }
 
+namespace {
+
+// begin + window, or the next boundary between characters.
+size_t WindowEnd(std::string_view subject, size_t begin, size_t window) {
+  if (window >= subject.size() - begin) return subject.size();
+  size_t end = begin + window;
+  while (end < subject.size() && (static_cast<uint8_t>(subject[end]) & 0xC0) == 0x80) ++end;
+  return end;
+}
+
+}  // namespace
+
 Result<std::optional<size_t>> RegexMatcher::MatchAt(std::string_view subject, size_t begin, RegexBudget* budget) {
   const auto* code = static_cast<const pcre2_code*>(regex_->code_);
   const auto* text = reinterpret_cast<PCRE2_SPTR>(subject.data());
   state_->SetLimit(kCheapSteps);
+  size_t window = kCheapBytes, end = WindowEnd(subject, begin, window);
   while (true) {
-    const int rc = regex_->jit_ ? pcre2_jit_match(code, text, subject.size(), begin, 0, state_->data, state_->context)
-                                : pcre2_match(code, text, subject.size(), begin, PCRE2_NO_UTF_CHECK, state_->data,
-                                              state_->context);
+    const uint32_t partial = end < subject.size() ? PCRE2_PARTIAL_HARD : 0;
+    const int rc =
+        regex_->jit_ ? pcre2_jit_match(code, text, end, begin, partial, state_->data, state_->context)
+                     : pcre2_match(code, text, end, begin, partial | PCRE2_NO_UTF_CHECK, state_->data, state_->context);
+    if (rc == PCRE2_ERROR_PARTIAL) {
+      window = std::min(window * 4, subject.size() - begin);
+      if (window > budget->steps)
+        return ResourceExhausted(StrFormat("regular expression {}: looks at too much text at byte {} of {}",
+                                           Quoted(regex_->pattern()), begin, subject.size()));
+      budget->steps -= window;
+      end = WindowEnd(subject, begin, window);
+      continue;
+    }
     if (rc >= 0) {
       const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(state_->data);
       return std::optional<size_t>(std::max<size_t>(ends[1], begin));

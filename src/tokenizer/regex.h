@@ -37,10 +37,11 @@ class Regex {
   bool jit_ = false;
 };
 
-// Steps that all matches of one call may take together beyond the cheap ones. Linear in the text, so that an
-// expression with exponential backtracking ends in ResourceExhausted instead of running on.
+// Steps, and bytes looked at, that all matches of one call may take together beyond the cheap ones. Linear in the text,
+// so that an expression with exponential backtracking ends in ResourceExhausted instead of running on.
 struct RegexBudget {
-  explicit RegexBudget(size_t text_bytes) : steps(10'000'000 + uint64_t{1000} * text_bytes) {}
+  explicit RegexBudget(size_t text_bytes) : steps(10'000'000) { AddText(text_bytes); }
+  void AddText(size_t text_bytes) { steps += uint64_t{1000} * text_bytes; }
   uint64_t steps;
 };
 
@@ -66,6 +67,9 @@ class RegexMatcher {
 class RegexRun {
  public:
   explicit RegexRun(size_t text_bytes) : budget_(text_bytes) {}
+
+  // There is more text than the constructor was told.
+  void AddText(size_t text_bytes) { budget_.AddText(text_bytes); }
 
   // Calls each(begin, end) -> Status for the matches in order, none overlapping; an empty match is reported unless a
   // match ends where it is. REQUIRES: `subject` is valid UTF-8.

@@ -1,5 +1,7 @@
 #include "tokenizer/rewriter.h"
 
+#include <algorithm>
+
 #include "base/str.h"
 #include "tokenizer/unicode.h"
 
@@ -8,9 +10,13 @@ namespace {
 
 // No Unicode normalisation makes more than 11 bytes out of one.
 constexpr size_t kMaxGrowth = 32;
-constexpr size_t kMaxSmallText = size_t{1} << 16;
+constexpr size_t kMaxSmallGrowth = size_t{1} << 16;
+constexpr size_t kMaxAllGrowth = size_t{3} << 30;  // offsets have 32 bits, the input at most 2^30 bytes
 
 }  // namespace
+
+GrowthBudget::GrowthBudget(size_t text_bytes)
+    : all(std::min(kMaxGrowth * text_bytes + kMaxSmallGrowth, kMaxAllGrowth)), left(all) {}
 
 void Rewriter::CopyUntil(size_t end) {
   std::vector<ByteRange>& sources = result_->sources;
@@ -36,7 +42,7 @@ void Rewriter::Replace(size_t begin, size_t end, std::string_view with) {
     result_->text.reserve(piece_.text.size() + piece_.text.size() / 4);
     result_->sources.reserve(piece_.text.size() + piece_.text.size() / 4);
   }
-  too_long_ |= result_->text.size() + with.size() > kMaxGrowth * input_.size() + kMaxSmallText;
+  too_long_ |= result_->text.size() + with.size() > piece_.text.size() + growth_->left;
   if (too_long_) return;
   CopyUntil(begin);
   ByteRange source;
@@ -60,9 +66,12 @@ void Rewriter::Prepend(std::string_view with) {
 
 Result<std::unique_ptr<RewrittenText>> Rewriter::Finish() {
   if (too_long_)
-    return ResourceExhausted(StrFormat("a normaliser makes more than {} bytes of a text of {} bytes",
-                                       kMaxGrowth * input_.size() + kMaxSmallText, input_.size()));
-  if (result_) CopyUntil(piece_.text.size());
+    return ResourceExhausted(StrFormat("the tokenizer's steps make a text of {} bytes more than {} bytes longer",
+                                       input_.size(), growth_->all));
+  if (!result_) return std::move(result_);
+  CopyUntil(piece_.text.size());
+  if (result_->text.size() > piece_.text.size())
+    growth_->left -= std::min(growth_->left, result_->text.size() - piece_.text.size());
   return std::move(result_);
 }
 

@@ -24,7 +24,7 @@ using TokenType = GgufVocabulary::TokenType;
 
 constexpr std::string_view kSpace = "\u2581";
 constexpr size_t kMaxTokens = size_t{1} << 24;
-constexpr size_t kMaxTokenBytes = 64 << 10;
+constexpr size_t kMaxVocabularyBytes = size_t{128} << 20;
 constexpr size_t kMaxAddedBytes = 1024;
 constexpr double kUnknownPenalty = 10;
 
@@ -80,9 +80,9 @@ class Reader {
     size_t n_bytes = 0;
     for (size_t i = 0; i < tokens.size(); ++i) {
       n_bytes += tokens[i].size();
-      if (tokens[i].size() > kMaxTokenBytes || n_bytes > (size_t{1} << 30))
-        return InvalidArgument(
-            StrFormat("token {} makes {} bytes of a vocabulary of {}", i, tokens[i].size(), n_bytes));
+      if (tokens[i].size() > kMaxTokenBytes || n_bytes > kMaxVocabularyBytes)
+        return InvalidArgument(StrFormat("token {} has {} bytes, all up to it {}, expected at most {} and {}", i,
+                                         tokens[i].size(), n_bytes, kMaxTokenBytes, kMaxVocabularyBytes));
       texts_.push_back(tokens[i]);
       AddToken(static_cast<int32_t>(i));
     }

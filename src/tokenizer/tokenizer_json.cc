@@ -10,6 +10,7 @@ namespace spanwise {
 namespace {
 
 constexpr size_t kMaxAddedBytes = 1024;
+constexpr size_t kMaxAround = 1024;  // tokens around a text
 constexpr size_t kMaxFileBytes = size_t{128} << 20;
 
 using Definition = PipelineTokenizer::Definition;
@@ -79,6 +80,8 @@ Status ReadTemplate(const json::object& definition, TokensAround* around) {
     if (!ids) return InvalidArgument(StrFormat("TemplateProcessing: {} has no 'ids'", Quoted(*name)));
     for (const json::value& value : *ids) {
       SW_ASSIGN_OR_RETURN(const int32_t id, ReadTokenId(value));
+      if (around->before.size() + around->after.size() == kMaxAround)
+        return InvalidArgument(StrFormat("TemplateProcessing: 'single' adds more than {} tokens", kMaxAround));
       (before ? around->before : around->after).push_back(id);
     }
   }

@@ -55,7 +55,9 @@ std::string Json(const std::vector<std::string>& more = {"ab", "abc"}, std::stri
 std::shared_ptr<const Tokenizer> Small() { return Tokenizer::FromJson(Json(), "small").value(); }
 
 std::string NfcOf(std::string_view text) {
-  return Normalizer({MakeUnicodeForm(UnicodeForm::kNfc)}).ApplyTo(text).value();
+  RegexRun regexes(text.size());
+  GrowthBudget growth(text.size());
+  return Normalizer({MakeUnicodeForm(UnicodeForm::kNfc)}).ApplyTo(text, &regexes, &growth).value();
 }
 
 const std::set<std::string> kPiecewise = {"gpt2", "llama3", "qwen2", "o200k", "pocket"};

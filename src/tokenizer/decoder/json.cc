@@ -1,4 +1,6 @@
 // The "decoder" of tokenizer.json.
+#include <algorithm>
+
 #include "base/str.h"
 #include "tokenizer/component_json.h"
 #include "tokenizer/decoder.h"
@@ -8,7 +10,15 @@ namespace {
 
 using Steps = std::vector<std::shared_ptr<const DecoderStep>>;
 
-constexpr int64_t kMaxStrip = 1 << 20;
+constexpr int64_t kMaxStrip = 256;  // so many characters of streamed text may have to wait
+constexpr size_t kMaxSuffixBytes = 4096;
+constexpr size_t kMaxGrowth = 1024;  // of a text, by all Replace steps together
+
+// How many times as long a text can become.
+size_t GrowthOf(const JsonPattern& pattern, std::string_view content) {
+  if (pattern.regex) return content.size() + 1;  // a match may be empty
+  return std::max<size_t>(1, (content.size() + pattern.text.size() - 1) / pattern.text.size());
+}
 
 Status AddStrip(const json::object& definition, Steps* steps) {
   SW_ASSIGN_OR_RETURN(auto content, ReadCharacter(definition, "content", ""));
@@ -31,7 +41,7 @@ Status AddMetaspace(const json::object& definition, Steps* steps) {
   return Status::Ok();
 }
 
-Status AddStep(std::string_view type, const json::object& definition, bool* bytes_given, Steps* steps) {
+Status AddStep(std::string_view type, const json::object& definition, bool* bytes_given, size_t* growth, Steps* steps) {
   const auto add = [&](std::shared_ptr<const DecoderStep> step) {
     steps->push_back(std::move(step));
     return Status::Ok();
@@ -51,13 +61,19 @@ Status AddStep(std::string_view type, const json::object& definition, bool* byte
   }
   if (type == "BPEDecoder") {
     SW_ASSIGN_OR_RETURN(auto suffix, GetString(definition, "suffix"));
-    if (suffix && suffix->empty()) return InvalidArgument("BPEDecoder: 'suffix' is empty");
+    if (suffix && (suffix->empty() || suffix->size() > kMaxSuffixBytes))
+      return InvalidArgument(
+          StrFormat("BPEDecoder: 'suffix' has {} bytes, expected 1 to {}", suffix->size(), kMaxSuffixBytes));
     return add(MakeSuffixDecoder(suffix.value_or("</w>")));
   }
   if (type == "Replace") {
     SW_ASSIGN_OR_RETURN(auto content, GetString(definition, "content"));
     if (!content) return InvalidArgument("Replace: 'content' is missing, expected a string");
     SW_ASSIGN_OR_RETURN(JsonPattern pattern, ReadPattern(definition, "Replace"));
+    const size_t times = GrowthOf(pattern, *content);
+    if (times > kMaxGrowth / *growth)
+      return InvalidArgument(StrFormat("Replace: a text could become more than {} times as long", kMaxGrowth));
+    *growth *= times;
     return add(pattern.regex ? MakeReplaceRegexDecoder(std::move(pattern.regex), std::move(*content))
                              : MakeReplaceTextDecoder(std::move(pattern.text), std::move(*content)));
   }
@@ -72,9 +88,10 @@ Status AddStep(std::string_view type, const json::object& definition, bool* byte
 Result<Decoder> Decoder::FromJson(const json::value& definition, bool* bytes_given) {
   *bytes_given = false;
   Steps steps;
+  size_t growth = 1;
   if (definition.is_null()) return Decoder({MakeSpacesBetween()});
   SW_RETURN_IF_ERROR(EachStep(definition, "decoders", [&](std::string_view type, const json::object& step) {
-    return AddStep(type, step, bytes_given, &steps);
+    return AddStep(type, step, bytes_given, &growth, &steps);
   }));
   return Decoder(std::move(steps));
 }

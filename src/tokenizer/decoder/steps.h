@@ -61,8 +61,17 @@ class EachToken final : public DecoderStep {
 
 // Every occurrence of `what` in *text becomes `with`. REQUIRES: `what` is not empty.
 inline void ReplaceAll(std::string_view what, std::string_view with, std::string* text) {
-  for (size_t at = 0; (at = text->find(what, at)) != std::string::npos; at += with.size())
-    text->replace(at, what.size(), with);
+  size_t at = text->find(what);
+  if (at == std::string::npos) return;
+  std::string out;
+  size_t done = 0;
+  for (; at != std::string::npos; at = text->find(what, done)) {
+    out.append(*text, done, at - done);
+    out += with;
+    done = at + what.size();
+  }
+  out.append(*text, done);
+  *text = std::move(out);
 }
 
 }  // namespace spanwise

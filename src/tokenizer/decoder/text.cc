@@ -92,6 +92,43 @@ class ReplaceTextDecoder final : public DecoderStep {
   const std::string what_, with_;
 };
 
+class ReplaceRegexDecoder final : public DecoderStep {
+ public:
+  ReplaceRegexDecoder(std::shared_ptr<const Regex> regex, std::string with)
+      : regex_(std::move(regex)), with_(std::move(with)) {}
+  std::unique_ptr<DecoderStep::Run> Start(DecoderStep::Run* next, bool joined) const override {
+    return StartWhole<Run>(joined, *this, next);
+  }
+
+ private:
+  class Run final : public DecoderStep::Run {
+   public:
+    Run(const ReplaceRegexDecoder& step, DecoderStep::Run* next) : step_(step), next_(next) {}
+    void Push(std::string token) override {
+      regexes_.AddText(token.size());
+      std::string out;
+      size_t done = 0;
+      const Status status = regexes_.EachMatch(step_.regex_, token, [&](size_t begin, size_t end) {
+        out.append(token, done, begin - done);
+        out += step_.with_;
+        done = end;
+        return Status::Ok();
+      });
+      // An expression that runs on and on replaces nothing.
+      next_->Push(status.ok() ? out.append(token, done) : std::move(token));
+    }
+    void Finish() override { next_->Finish(); }
+
+   private:
+    const ReplaceRegexDecoder& step_;
+    DecoderStep::Run* const next_;
+    RegexRun regexes_{0};
+  };
+
+  const std::shared_ptr<const Regex> regex_;
+  const std::string with_;
+};
+
 class StripDecoder final : public DecoderStep {
  public:
   StripDecoder(std::string content, size_t n_left, size_t n_right)
@@ -190,20 +227,7 @@ std::shared_ptr<const DecoderStep> MakeReplaceTextDecoder(std::string text, std:
 }
 
 std::shared_ptr<const DecoderStep> MakeReplaceRegexDecoder(std::shared_ptr<const Regex> regex, std::string with) {
-  return std::make_shared<EachToken>([regex = std::move(regex), with = std::move(with)](bool, std::string* token) {
-    RegexRun run(token->size());
-    std::string out;
-    size_t done = 0;
-    const Status status = run.EachMatch(regex, *token, [&](size_t begin, size_t end) {
-      out.append(*token, done, begin - done);
-      out += with;
-      done = end;
-      return Status::Ok();
-    });
-    if (!status.ok()) return;  // an expression that runs on and on replaces nothing
-    out.append(*token, done);
-    *token = std::move(out);
-  });
+  return std::make_shared<ReplaceRegexDecoder>(std::move(regex), std::move(with));
 }
 
 std::shared_ptr<const DecoderStep> MakeStripDecoder(std::string content, size_t n_left, size_t n_right) {

@@ -71,7 +71,7 @@ class ModelReader {
       if (out_->tokens.KindOf(id) != Kind::kNone)
         return InvalidArgument(StrFormat("'vocab' gives id {} to {} and to {}", id,
                                          Quoted(texts_[static_cast<size_t>(id)]), Quoted(item.key())));
-      SetToken(id, item.key());
+      SW_RETURN_IF_ERROR(SetToken(id, item.key()));
     }
     return Status::Ok();
   }
@@ -92,7 +92,7 @@ class ModelReader {
       const auto score = (*pair)[1].to_number<double>();
       if (!std::isfinite(score))
         return InvalidArgument(StrFormat("'vocab' member {} has score {}, expected a finite number", i, score));
-      SetToken(static_cast<int32_t>(i), (*pair)[0].get_string());
+      SW_RETURN_IF_ERROR(SetToken(static_cast<int32_t>(i), (*pair)[0].get_string()));
       scores_.push_back(score);
     }
     return Status::Ok();
@@ -109,10 +109,13 @@ class ModelReader {
     return Status::Ok();
   }
 
-  void SetToken(int32_t id, std::string_view text) {
+  Status SetToken(int32_t id, std::string_view text) {
+    if (text.size() > kMaxTokenBytes)
+      return InvalidArgument(StrFormat("token {} has {} bytes, expected at most {}", id, text.size(), kMaxTokenBytes));
     texts_[static_cast<size_t>(id)] = text;
     const auto bytes = out_->token_bytes ? BytesOfSymbols(text) : std::nullopt;
     out_->tokens.Set(id, bytes ? std::string_view(*bytes) : text, Kind::kPlain);
+    return Status::Ok();
   }
 
   Status ReadAdded() {

@@ -2,6 +2,7 @@
 // and leaf flag) from byte sequences to offsets into a block of strings, each ended by a zero byte.
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <array>
 
 #include "base/hash.h"
@@ -13,6 +14,9 @@ namespace spanwise {
 namespace {
 
 constexpr size_t kMaxCharsmapBytes = size_t{64} << 20;
+// A crafted trie can match without end, and its strings be copied for every byte of a text.
+constexpr size_t kMaxKeyBytes = 256;
+constexpr size_t kMaxStringBytes = 1024;
 constexpr size_t kMaxGraphemeBytes = 5;  // longer ones are looked up character by character
 
 uint32_t LittleEndian(std::string_view bytes, size_t at) {
@@ -43,6 +47,12 @@ class PrecompiledStep final : public NormalizerStep {
       return Corruption("precompiled charsmap: its strings do not end in a zero byte");
     if (size_t bad = 0; !IsValidUtf8(strings_, &bad))
       return Corruption(StrFormat("precompiled charsmap: its strings are not valid UTF-8 at byte {}", bad));
+    for (size_t at = 0, end; at < strings_.size(); at = end + 1) {
+      end = strings_.find('\0', at);
+      if (end - at > kMaxStringBytes)
+        return Corruption(StrFormat("precompiled charsmap: the string at byte {} has {} bytes, expected at most {}", at,
+                                    end - at, kMaxStringBytes));
+    }
     digest_ = Sha256(charsmap).Hex();
     for (int c = 0; c < 128; ++c) {
       const char byte = static_cast<char>(c);
@@ -69,7 +79,7 @@ class PrecompiledStep final : public NormalizerStep {
     size_t at = 0;
     const auto offset = [](uint32_t unit) { return (unit >> 10) << ((unit & (1u << 9)) >> 6); };
     at ^= offset(units_[0]);
-    for (size_t i = 0; i < text.size(); ++i) {
+    for (size_t i = 0; i < std::min(text.size(), kMaxKeyBytes); ++i) {
       const auto byte = static_cast<uint8_t>(text[i]);
       if (byte == 0) break;  // ends every key
       at ^= byte;

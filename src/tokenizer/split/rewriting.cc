@@ -18,7 +18,7 @@ Status HandOn(const Piece& piece, Rewriter* rewriter, const Each& each) {
 class PrefixSpace final : public SplitStep {
  public:
   Status Split(const Piece& piece, const SplitRun& run, const PieceSink& sink) const override {
-    Rewriter rewriter(run.input, piece);
+    Rewriter rewriter(run.input, piece, run.growth);
     if (piece.text.front() != ' ') rewriter.Prepend(" ");
     return HandOn(piece, &rewriter, sink);
   }
@@ -29,7 +29,7 @@ class PrefixSpace final : public SplitStep {
 class ByteSymbolSplit final : public SplitStep {
  public:
   Status Split(const Piece& piece, const SplitRun& run, const PieceSink& sink) const override {
-    Rewriter rewriter(run.input, piece);
+    Rewriter rewriter(run.input, piece, run.growth);
     for (size_t i = 0; i < piece.text.size();) {
       const uint32_t length = CharacterAt(piece.text, i).length;
       rewriter.Replace(i, i + length, SymbolsOfBytes(piece.text.substr(i, length)));
@@ -47,7 +47,7 @@ class Metaspace final : public SplitStep {
       : replacement_(std::move(replacement)), scheme_(scheme), split_(split) {}
 
   Status Split(const Piece& piece, const SplitRun& run, const PieceSink& sink) const override {
-    Rewriter rewriter(run.input, piece);
+    Rewriter rewriter(run.input, piece, run.growth);
     const bool has_one = piece.text.front() == ' ' || piece.text.starts_with(replacement_);
     const bool prepends = !has_one && (scheme_ == PrependScheme::kAlways ||
                                        (scheme_ == PrependScheme::kFirst && piece.Source(run.input, 0, 1).begin == 0));
