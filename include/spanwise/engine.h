@@ -29,7 +29,8 @@ struct EngineOptions {
   int threads = 0;                           // 0: one per CPU
   size_t kv_memory_bytes = 0;                // budget of kept KV; 0: a quarter of the machine's memory
   int max_queued = 256;                      // requests that may wait; one more is ResourceExhausted
-  int step_tokens = 512;                     // prompt tokens encoded in one step; never changes results
+  int max_running = 64;                      // requests that share each step; never changes results
+  int step_tokens = 512;                     // prompt tokens encoded in one step at most; never changes results
 };
 
 struct Request {

@@ -65,10 +65,9 @@ Plan FlatPlan(std::vector<int32_t> tokens) {
 }
 
 Status Prefill(Executor& executor, Sequence& sequence) {
-  for (bool more = true; more;) {
-    SW_ASSIGN_OR_RETURN(more, executor.PrefillStep(sequence, false, [](int, std::span<const float>) {}));
-  }
-  return Status::Ok();
+  Executor::Turn turn{.sequence = &sequence};
+  while (turn.status.ok() && !sequence.prompt_is_ready()) executor.Step({&turn, 1}, kStepTokens);
+  return turn.status;
 }
 
 size_t KvBytesPerToken(const Executor& executor) {
@@ -122,7 +121,7 @@ Result<ModelConfig> ParseShape(const std::string& shape) {
 }
 
 Status BenchPrefill(const Options& o, const Report& report) {
-  Executor executor(o.weights, o.kv_dtype, kKvBudget, kStepTokens, o.threads);
+  Executor executor(o.weights, o.kv_dtype, kKvBudget, o.threads);
   std::vector<double> rates;
   for (int i = 0; i < o.repeats + 1; ++i) {
     SW_ASSIGN_OR_RETURN(Sequence sequence,
@@ -143,7 +142,7 @@ Status BenchPrefill(const Options& o, const Report& report) {
 }
 
 Status BenchDecode(const Options& o, const Report& report) {
-  Executor executor(o.weights, o.kv_dtype, kKvBudget, kStepTokens, o.threads);
+  Executor executor(o.weights, o.kv_dtype, kKvBudget, o.threads);
   std::vector<double> rates;
   double bandwidth = 0;
   for (int i = 0; i < o.repeats; ++i) {
@@ -155,8 +154,9 @@ Status BenchDecode(const Options& o, const Report& report) {
     Status status = Status::Ok();
     const double s = Seconds([&] {
       for (int t = 0; t < o.decode_tokens && status.ok(); ++t) {
-        auto logits = executor.DecodeStep(sequence, t % o.weights->config().vocab_size);
-        status = logits.status();
+        Executor::Turn turn{.sequence = &sequence, .token = t % o.weights->config().vocab_size};
+        executor.Step({&turn, 1}, 0);
+        status = turn.status;
       }
     });
     SW_RETURN_IF_ERROR(status);
@@ -180,7 +180,7 @@ Status BenchDecode(const Options& o, const Report& report) {
 }
 
 Status BenchReuse(const Options& o, const Report& report) {
-  Executor executor(o.weights, o.kv_dtype, kKvBudget, kStepTokens, o.threads);
+  Executor executor(o.weights, o.kv_dtype, kKvBudget, o.threads);
   const int vocab = o.weights->config().vocab_size;
   std::vector<PromptNode> documents;
   for (int i = 0; i < o.documents; ++i)

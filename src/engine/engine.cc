@@ -18,6 +18,7 @@
 #include "engine/executor.h"
 #include "engine/generation.h"
 #include "engine/model_text.h"
+#include "engine/pacer.h"
 #include "kernels/ops.h"
 #include "model/weights.h"
 #include "prompt/chat_format.h"
@@ -127,6 +128,8 @@ class EngineImpl final : public Engine {
     SW_RETURN_IF_ERROR(ops::SelectIsa(""));  // a wrong SPANWISE_ISA is said here, not met in the first step
     if (options.step_tokens < 1)
       return InvalidArgument(StrFormat("step_tokens is {}, expected at least 1", options.step_tokens));
+    if (options.max_running < 1)
+      return InvalidArgument(StrFormat("max_running is {}, expected at least 1", options.max_running));
     if (options.threads < 0 || options.threads > 1024)
       return InvalidArgument(StrFormat("threads is {}, expected 0 to 1024", options.threads));
     std::optional<WeightType> type;
@@ -147,8 +150,10 @@ class EngineImpl final : public Engine {
       return InvalidArgument(StrFormat("{}: the tokenizer has ids up to {}, the model's vocabulary holds {}",
                                        options.model, text_.tokenizer->vocab_size() - 1, weights->config().vocab_size));
     const size_t budget = options.kv_memory_bytes ? options.kv_memory_bytes : QuarterOfMemory();
-    executor_ = std::make_unique<Executor>(weights, kv_dtype, budget, options.step_tokens, options.threads);
+    executor_ = std::make_unique<Executor>(weights, kv_dtype, budget, options.threads);
     max_queued_ = options.max_queued;
+    max_running_ = options.max_running;
+    step_tokens_ = options.step_tokens;
     keys_ = Hasher().Field(weights->digest()).Field(text_.tokenizer->digest()).Field(DTypeName(kv_dtype)).Finish();
 
     const ModelConfig& c = weights->config();
@@ -209,23 +214,151 @@ class EngineImpl final : public Engine {
     return job;
   }
 
+  // A request under way, owned by the engine's thread.
+  struct Active {
+    explicit Active(Job j) : job(std::move(j)) {}
+    Job job;
+    Answer answer;
+    std::optional<Generation> generation;
+    Sequence sequence;
+    size_t n_blocks = 0;           // KV memory that it may come to need
+    std::optional<int32_t> token;  // to feed next; absent while the prompt is read
+    size_t n_echoed = 1;
+    int n_steps = 0;
+    Clock::time_point prefill, decode;
+    bool all_logits() const { return job.echo && job.setup.sampling.logprobs; }
+  };
+
   void Loop() {
     while (true) {
-      std::unique_lock lock(mutex_);
-      wake_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
-      if (stopping_) break;
-      Job job = std::move(queue_.front());
-      queue_.pop_front();
-      stats_.running = 1;
-      lock.unlock();
-      Result<Answer> answer = Execute(job);
-      lock.lock();
-      stats_.running = 0;
-      Count(answer);
-      lock.unlock();
-      job.done(std::move(answer));
+      Admit();
+      if (active_.empty()) break;  // stopping
+      Step();
     }
-    for (Job& job : queue_) job.done(Cancelled("the engine is shutting down"));
+  }
+
+  // Waits for work, then takes from the queue what may run: as many as fit in memory whatever they come to need, and
+  // the first one in any case.
+  void Admit() {
+    std::unique_lock lock(mutex_);
+    wake_.wait(lock, [&] { return stopping_ || !queue_.empty() || !active_.empty(); });
+    if (stopping_) return Stop(lock);
+    while (!queue_.empty() && static_cast<int>(active_.size()) < max_running_) {
+      const size_t n_blocks = BlocksFor(queue_.front());
+      if (!active_.empty() && reserved_blocks_ + n_blocks > stats_.kv_blocks_budget) break;
+      reserved_blocks_ += n_blocks;
+      auto active = std::make_unique<Active>(std::move(queue_.front()));
+      active->n_blocks = n_blocks;
+      active_.push_back(std::move(active));
+      queue_.pop_front();
+    }
+    stats_.running = static_cast<int>(active_.size());
+  }
+
+  void Stop(std::unique_lock<std::mutex>& lock) {
+    std::deque<Job> queue;
+    queue.swap(queue_);
+    lock.unlock();
+    for (auto& active : active_) active->job.done(Cancelled("the engine is shutting down"));
+    active_.clear();
+    for (Job& job : queue) job.done(Cancelled("the engine is shutting down"));
+  }
+
+  // Blocks of the prompt and the longest answer, and one more for every run, which may begin with a copy.
+  static size_t BlocksFor(const Job& job) {
+    size_t n = 1;
+    for (const PlannedRun& run : job.plan.runs) n += run.tokens.size() / kKvBlockTokens + 2;
+    return n + static_cast<size_t>(job.setup.max_tokens) / kKvBlockTokens;
+  }
+
+  // One step of all requests under way; what has ended is answered.
+  void Step() {
+    std::vector<Executor::Turn> turns;
+    int n_decode = 0;
+    for (auto& active : active_) {
+      Status status = CheckCancelled(active->job);
+      if (status.ok() && !active->generation) status = Begin(*active);
+      if (!status.ok()) {
+        End(active, status);
+        continue;
+      }
+      turns.push_back({.sequence = &active->sequence, .token = active->token, .all_logits = active->all_logits()});
+      n_decode += active->token.has_value();
+    }
+    std::erase(active_, nullptr);
+    if (turns.empty()) return;
+    const Clock::time_point start = Clock::now();
+    const int n_encoded = executor_->Step(turns, pacer_.Room(n_decode, step_tokens_));
+    pacer_.Record(n_encoded - n_decode, n_decode, MsSince(start) / 1000);
+    for (size_t i = 0; i < turns.size(); ++i) {
+      const Result<bool> goes_on = turns[i].status.ok() ? Advance(*active_[i], turns[i]) : turns[i].status;
+      if (!goes_on.ok() || !*goes_on) End(active_[i], goes_on.status());
+    }
+    std::erase(active_, nullptr);
+  }
+
+  Status Begin(Active& a) {
+    a.answer.document_labels = std::move(a.job.labels);
+    SW_ASSIGN_OR_RETURN(a.generation,
+                        Generation::Create(*text_.tokenizer, info_.vocab_size, a.job.setup, a.job.observer));
+    const Clock::time_point begin = Clock::now();
+    SW_ASSIGN_OR_RETURN(a.sequence, executor_->Begin(std::move(a.job.plan), a.job.use_cache, a.all_logits()));
+    a.answer.timings.load_ms = MsSince(begin);
+    a.answer.usage.prompt_tokens = a.sequence.n_prompt_tokens();
+    a.prefill = Clock::now();
+    return a.job.echo ? a.generation->Echo(a.sequence.tail_plan().tokens[0], {}) : Status::Ok();
+  }
+
+  // Takes what a step made; false when the answer is complete.
+  Result<bool> Advance(Active& a, const Executor::Turn& turn) {
+    const auto vocab = static_cast<size_t>(info_.vocab_size);
+    if (!a.token) {
+      const std::span<const int32_t> prompt = a.sequence.tail_plan().tokens;
+      const size_t n = turn.logits.size() / vocab;
+      for (size_t i = 0; a.all_logits() && i < n; ++i)
+        if (const size_t next = static_cast<size_t>(turn.first) + i + 1; next < prompt.size()) {
+          SW_RETURN_IF_ERROR(a.generation->Echo(prompt[next], turn.logits.subspan(i * vocab, vocab)));
+          ++a.n_echoed;
+        }
+      if (turn.n_encoded > 0 && a.job.observer.on_prefill)
+        a.job.observer.on_prefill(a.sequence.n_ready_prompt_tokens(), a.sequence.n_prompt_tokens());
+      if (!a.sequence.prompt_is_ready()) return true;
+      for (; a.job.echo && a.n_echoed < prompt.size(); ++a.n_echoed)
+        SW_RETURN_IF_ERROR(a.generation->Echo(prompt[a.n_echoed], {}));
+      a.answer.timings.prefill_ms = MsSince(a.prefill);
+    } else {
+      ++a.n_steps;
+    }
+    const bool first = !a.token;
+    SW_ASSIGN_OR_RETURN(a.token, a.generation->Next(turn.logits.last(vocab)));
+    if (first) {
+      a.answer.timings.ttft_ms = MsSince(a.job.submitted);
+      a.decode = Clock::now();
+    }
+    return a.token.has_value();
+  }
+
+  // Answers a request, well or with an error, and forgets it.
+  void End(std::unique_ptr<Active>& active, const Status& status) {
+    Active& a = *active;
+    if (status.ok()) {
+      a.answer.compose = Report(a.sequence);
+      for (const int n : a.sequence.reused) a.answer.usage.cached_tokens += n;
+      if (a.n_steps > 0) a.answer.timings.decode_tokens_per_s = a.n_steps / (MsSince(a.decode) / 1000);
+      a.generation->Finish(&a.answer);
+    }
+    Result<Answer> answer = status.ok() ? Result<Answer>(std::move(a.answer)) : status;
+    // A cancelled answer is kept as far as it came.
+    if (a.token || status.ok()) executor_->Seal(a.sequence);
+    a.sequence = {};
+    {
+      const std::lock_guard lock(mutex_);
+      reserved_blocks_ -= a.n_blocks;
+      --stats_.running;
+      Count(answer);
+    }
+    a.job.done(std::move(answer));
+    active = nullptr;
   }
 
   // REQUIRES: mutex_ is held.
@@ -246,66 +379,6 @@ class EngineImpl final : public Engine {
     if (job.cancel->cancelled()) return Cancelled("the request was cancelled");
     const std::lock_guard lock(mutex_);
     return stopping_ ? Cancelled("the engine is shutting down") : Status::Ok();
-  }
-
-  Result<Answer> Execute(Job& job) {
-    SW_RETURN_IF_ERROR(CheckCancelled(job));
-    Answer answer;
-    answer.document_labels = std::move(job.labels);
-    const auto vocab = static_cast<size_t>(info_.vocab_size);
-    SW_ASSIGN_OR_RETURN(Generation generation,
-                        Generation::Create(*text_.tokenizer, info_.vocab_size, job.setup, job.observer));
-
-    const bool all_logits = job.echo && job.setup.sampling.logprobs;
-    const Clock::time_point begin = Clock::now();
-    SW_ASSIGN_OR_RETURN(Sequence sequence, executor_->Begin(std::move(job.plan), job.use_cache, all_logits));
-    answer.timings.load_ms = MsSince(begin);
-    answer.compose = Report(sequence);
-    answer.usage.prompt_tokens = sequence.n_prompt_tokens();
-    for (const int n : sequence.reused) answer.usage.cached_tokens += n;
-
-    const Clock::time_point prefill = Clock::now();
-    std::vector<float> last;  // logits that predict the next token
-    Status echoed = Status::Ok();
-    const std::span<const int32_t> prompt = sequence.tail_plan().tokens;
-    if (job.echo) echoed = generation.Echo(prompt[0], {});
-    size_t n_echoed = 1;
-    const auto sink = [&](int first, std::span<const float> logits) {
-      const size_t n = logits.size() / vocab;
-      for (size_t i = 0; all_logits && i < n; ++i)
-        if (const size_t next = static_cast<size_t>(first) + i + 1; next < prompt.size() && echoed.ok()) {
-          echoed = generation.Echo(prompt[next], logits.subspan(i * vocab, vocab));
-          ++n_echoed;
-        }
-      last.assign(logits.end() - static_cast<ptrdiff_t>(vocab), logits.end());
-    };
-    for (bool more = true; more;) {
-      SW_RETURN_IF_ERROR(CheckCancelled(job));
-      SW_ASSIGN_OR_RETURN(more, executor_->PrefillStep(sequence, all_logits, sink));
-      if (job.observer.on_prefill)
-        job.observer.on_prefill(sequence.n_ready_prompt_tokens(), sequence.n_prompt_tokens());
-    }
-    for (; job.echo && n_echoed < prompt.size() && echoed.ok(); ++n_echoed)
-      echoed = generation.Echo(prompt[n_echoed], {});
-    SW_RETURN_IF_ERROR(echoed);
-    answer.timings.prefill_ms = MsSince(prefill);
-
-    SW_ASSIGN_OR_RETURN(std::optional<int32_t> token, generation.Next(last));
-    answer.timings.ttft_ms = MsSince(job.submitted);
-    const Clock::time_point decode = Clock::now();
-    int n_steps = 0;
-    for (; token; ++n_steps) {
-      if (const Status status = CheckCancelled(job); !status.ok()) {
-        executor_->Seal(sequence);
-        return status;
-      }
-      SW_ASSIGN_OR_RETURN(const std::span<const float> logits, executor_->DecodeStep(sequence, *token));
-      SW_ASSIGN_OR_RETURN(token, generation.Next(logits));
-    }
-    if (n_steps > 0) answer.timings.decode_tokens_per_s = n_steps / (MsSince(decode) / 1000);
-    executor_->Seal(sequence);
-    generation.Finish(&answer);
-    return answer;
   }
 
   static ComposeReport Report(const Sequence& sequence) {
@@ -329,7 +402,12 @@ class EngineImpl final : public Engine {
   std::unique_ptr<Executor> executor_;  // used by thread_ alone once it runs, but for immutable parts
   Hash256 keys_;
   ModelInfo info_;
-  int max_queued_ = 0;
+  int max_queued_ = 0, max_running_ = 0, step_tokens_ = 0;
+
+  // Of thread_ alone.
+  std::deque<std::unique_ptr<Active>> active_;  // in order of arrival
+  size_t reserved_blocks_ = 0;                  // of all active
+  Pacer pacer_;
 
   mutable std::mutex mutex_;
   std::condition_variable wake_;

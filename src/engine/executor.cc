@@ -14,15 +14,31 @@ int Sequence::n_ready_prompt_tokens() const {
   return n;
 }
 
-Executor::Executor(std::shared_ptr<const ModelWeights> weights, DType kv_dtype, size_t kv_budget_bytes, int step_tokens,
-                   int n_threads)
+namespace {
+
+// Tokens of a common beginning for which a sequence waits for another one's next whole block.
+constexpr int kWorthWaiting = 16;
+
+}  // namespace
+
+// Consecutive rows of one run in a step.
+struct Executor::Part {
+  Turn* turn;
+  Run* run;
+  int first, n;
+  std::vector<KvRun> view;
+  std::vector<int> logit_rows;
+  bool keep;  // in the store, as far as blocks are whole, or all of it
+  bool last;  // the run is complete after it
+};
+
+Executor::Executor(std::shared_ptr<const ModelWeights> weights, DType kv_dtype, size_t kv_budget_bytes, int n_threads)
     : pool_(n_threads),
       transformer_(std::move(weights), kv_dtype, pool_),
-      store_(transformer_.kv_geometry(), kv_budget_bytes),
-      step_tokens_(step_tokens) {}
+      store_(transformer_.kv_geometry(), kv_budget_bytes) {}
 
 Result<Sequence> Executor::Begin(Plan plan, bool use_cache, bool whole_tail) {
-  Sequence sequence{.plan = std::move(plan), .use_cache = use_cache, .runs = {}, .reused = {}};
+  Sequence sequence{.plan = std::move(plan), .use_cache = use_cache, .runs = {}, .reused = {}, .looked = {}};
   for (size_t i = 0; i < sequence.plan.runs.size(); ++i) {
     const PlannedRun& planned = sequence.plan.runs[i];
     auto run = std::make_shared<Run>(planned.root);
@@ -33,6 +49,7 @@ Result<Sequence> Executor::Begin(Plan plan, bool use_cache, bool whole_tail) {
     }
     sequence.runs.push_back(std::move(run));
     sequence.reused.push_back(reused);
+    sequence.looked.push_back(store_.stats().published_spans);
   }
   return sequence;
 }
@@ -47,66 +64,120 @@ std::vector<KvRun> Executor::View(const Sequence& sequence, size_t run) const {
   return views;
 }
 
-Result<bool> Executor::PrefillStep(Sequence& sequence, bool all_logits, const LogitSink& sink) {
-  struct Part {
-    size_t run;
-    int first, n;
-    std::vector<KvRun> view;
-    std::vector<int> logit_rows;
-  };
-  const auto n_planned = [&](size_t i) { return static_cast<int>(sequence.plan.runs[i].tokens.size()); };
-  const auto complete = [&](int i) {
-    return sequence.runs[static_cast<size_t>(i)]->n_ready() == n_planned(static_cast<size_t>(i));
-  };
-  std::vector<Part> parts;
-  int room = step_tokens_;
-  for (size_t i = 0; i < sequence.runs.size() && room > 0; ++i) {
-    if (complete(static_cast<int>(i)) || !std::ranges::all_of(sequence.plan.runs[i].visible, complete)) continue;
-    Run& run = *sequence.runs[i];
-    const int first = run.n_ready(), n = std::min(room, n_planned(i) - first);
-    SW_RETURN_IF_ERROR(run.Extend(
-        store_, std::span(sequence.plan.runs[i].tokens).subspan(static_cast<size_t>(first), static_cast<size_t>(n))));
-    Part& part =
-        parts.emplace_back(Part{.run = i, .first = first, .n = n, .view = View(sequence, i), .logit_rows = {}});
-    if (i + 1 == sequence.runs.size()) {
-      if (all_logits) {
-        part.logit_rows.resize(static_cast<size_t>(n));
-        std::iota(part.logit_rows.begin(), part.logit_rows.end(), 0);
-      } else if (first + n == n_planned(i)) {
-        part.logit_rows = {n - 1};
-      }
-    }
-    room -= n;
-  }
-
-  std::vector<ForwardSequence> batch;
-  for (const Part& part : parts) {
-    Run& run = *sequence.runs[part.run];
-    batch.push_back({.tokens = run.tokens().subspan(static_cast<size_t>(part.first), static_cast<size_t>(part.n)),
-                     .runs = part.view,
-                     .tail_blocks = run.writable_blocks(),
-                     .logit_rows = part.logit_rows});
-  }
-  const std::span<const float> logits = transformer_.Forward(batch);
-  for (const Part& part : parts) {
-    Run& run = *sequence.runs[part.run];
-    run.MarkReady(part.n);
-    if (sequence.use_cache && run.n_ready() == n_planned(part.run)) run.Seal(store_);
-    if (!part.logit_rows.empty()) sink(part.first + part.logit_rows.front(), logits);
-  }
-  return sequence.n_ready_prompt_tokens() < sequence.n_prompt_tokens();
+bool Executor::MustWait(const Sequence& sequence, size_t i, int limit) const {
+  const std::shared_ptr<Run>& run = sequence.runs[i];
+  const std::vector<int32_t>& tokens = sequence.plan.runs[i].tokens;
+  return std::ranges::any_of(encodings_, [&](const Encoding& other) {
+    const std::shared_ptr<const Run> its = other.run.lock();
+    if (!its || its == run || its->root() != run->root()) return false;
+    const auto differ = std::ranges::mismatch(tokens, other.planned);
+    const int common = std::min(limit, static_cast<int>(differ.in1 - tokens.begin()));
+    const int n_its = its->n_ready(), n_planned = static_cast<int>(other.planned.size());
+    const int kept = n_its == n_planned ? n_its : n_its / kKvBlockTokens * kKvBlockTokens;
+    const bool worth = common == n_planned || common - run->n_ready() >= kWorthWaiting;
+    return worth && common > run->n_ready() && kept < common;
+  });
 }
 
-Result<std::span<const float>> Executor::DecodeStep(Sequence& sequence, int32_t token) {
-  Run& run = sequence.tail();
-  SW_RETURN_IF_ERROR(run.Extend(store_, std::span(&token, 1)));
-  const std::vector<KvRun> view = View(sequence, sequence.runs.size() - 1);
-  const int row = 0;
-  const ForwardSequence step{
-      .tokens = run.tokens().last(1), .runs = view, .tail_blocks = run.writable_blocks(), .logit_rows = {&row, 1}};
-  const std::span<const float> logits = transformer_.Forward({&step, 1});
-  run.MarkReady(1);
-  return logits;
+Status Executor::Retake(Sequence& sequence, size_t i, int limit) {
+  auto fresh = std::make_shared<Run>(sequence.runs[i]->root());
+  SW_ASSIGN_OR_RETURN(const int reused, fresh->Reuse(store_, sequence.plan.runs[i].tokens, limit));
+  sequence.looked[i] = store_.stats().published_spans;
+  if (reused > sequence.reused[i]) {
+    sequence.runs[i] = std::move(fresh);
+    sequence.reused[i] = reused;
+  }
+  return Status::Ok();
+}
+
+Status Executor::AddMissing(Turn& turn, int* room, std::vector<Part>* parts) {
+  Sequence& s = *turn.sequence;
+  const auto n_planned = [&](size_t i) { return static_cast<int>(s.plan.runs[i].tokens.size()); };
+  const auto complete = [&](int i) {
+    return s.runs[static_cast<size_t>(i)]->n_ready() == n_planned(static_cast<size_t>(i));
+  };
+  for (size_t i = 0; i < s.runs.size() && *room > 0; ++i) {
+    if (complete(static_cast<int>(i)) || !std::ranges::all_of(s.plan.runs[i].visible, complete)) continue;
+    const bool tail = i + 1 == s.runs.size();
+    const std::span<const int32_t> planned = s.plan.runs[i].tokens;
+    if (s.use_cache && s.runs[i]->n_ready() == s.reused[i] && !(tail && turn.all_logits)) {
+      const int limit = tail ? n_planned(i) - 1 : n_planned(i);
+      if (MustWait(s, i, limit)) continue;
+      if (s.looked[i] != store_.stats().published_spans) SW_RETURN_IF_ERROR(Retake(s, i, limit));
+      if (complete(static_cast<int>(i))) continue;
+      encodings_.push_back({s.runs[i], planned});
+    }
+    Run& run = *s.runs[i];
+    const int first = run.n_ready(), n = std::min(*room, n_planned(i) - first);
+    SW_RETURN_IF_ERROR(run.Extend(store_, planned.subspan(static_cast<size_t>(first), static_cast<size_t>(n))));
+    Part& part = parts->emplace_back(Part{.turn = &turn,
+                                          .run = &run,
+                                          .first = first,
+                                          .n = n,
+                                          .view = View(s, i),
+                                          .logit_rows = {},
+                                          .keep = s.use_cache,
+                                          .last = first + n == n_planned(i)});
+    if (tail && turn.all_logits) {
+      part.logit_rows.resize(static_cast<size_t>(n));
+      std::iota(part.logit_rows.begin(), part.logit_rows.end(), 0);
+    } else if (tail && part.last) {
+      part.logit_rows = {n - 1};
+    }
+    *room -= n;
+  }
+  return Status::Ok();
+}
+
+Status Executor::AddToken(Turn& turn, std::vector<Part>* parts) {
+  Sequence& s = *turn.sequence;
+  Run& run = s.tail();
+  SW_RETURN_IF_ERROR(run.Extend(store_, std::span(&*turn.token, 1)));
+  parts->push_back({.turn = &turn,
+                    .run = &run,
+                    .first = run.n_ready(),
+                    .n = 1,
+                    .view = View(s, s.runs.size() - 1),
+                    .logit_rows = {0},
+                    .keep = false,
+                    .last = false});
+  return Status::Ok();
+}
+
+int Executor::Step(std::span<Turn> turns, int room) {
+  std::erase_if(encodings_, [](const Encoding& e) {
+    const auto run = e.run.lock();
+    return !run || run->n_ready() >= static_cast<int>(e.planned.size());
+  });
+  std::vector<Part> parts;
+  for (Turn& turn : turns) {
+    const size_t before = parts.size();
+    turn.status = turn.token ? AddToken(turn, &parts) : AddMissing(turn, &room, &parts);
+    if (!turn.status.ok()) parts.erase(parts.begin() + static_cast<ptrdiff_t>(before), parts.end());
+  }
+  if (parts.empty()) return 0;
+
+  std::vector<ForwardSequence> batch;
+  for (const Part& part : parts)
+    batch.push_back({.tokens = part.run->tokens().subspan(static_cast<size_t>(part.first), static_cast<size_t>(part.n)),
+                     .runs = part.view,
+                     .tail_blocks = part.run->writable_blocks(),
+                     .logit_rows = part.logit_rows});
+  std::span<const float> logits = transformer_.Forward(batch);
+  const auto vocab = static_cast<size_t>(transformer_.config().vocab_size);
+  int n_encoded = 0;
+  for (const Part& part : parts) {
+    part.run->MarkReady(part.n);
+    const bool block = part.run->n_ready() / kKvBlockTokens > part.first / kKvBlockTokens;
+    if (part.keep && (part.last || block)) part.run->Seal(store_);
+    part.turn->n_encoded += part.n;
+    n_encoded += part.n;
+    if (part.logit_rows.empty()) continue;
+    part.turn->first = part.first + part.logit_rows.front();
+    part.turn->logits = logits.first(part.logit_rows.size() * vocab);
+    logits = logits.subspan(part.logit_rows.size() * vocab);
+  }
+  return n_encoded;
 }
 
 void Executor::Seal(Sequence& sequence) {

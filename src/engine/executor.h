@@ -1,8 +1,8 @@
 // Carries out plans: finds kept KV, encodes what is missing, decodes. Owned by the engine's thread.
 #pragma once
 
-#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -20,33 +20,41 @@ struct Sequence {
   bool use_cache = true;
   std::vector<std::shared_ptr<Run>> runs;  // one for each planned run
   std::vector<int> reused;                 // leading tokens of each run that were found
+  std::vector<uint64_t> looked;            // how many spans the store had been given when the run was looked up
 
   Run& tail() { return *runs.back(); }
   const PlannedRun& tail_plan() const { return plan.runs.back(); }
   int n_prompt_tokens() const { return plan.n_tokens(); }
   int n_ready_prompt_tokens() const;
+  bool prompt_is_ready() const { return n_ready_prompt_tokens() == n_prompt_tokens(); }
 };
 
 // Thread-compatible.
 class Executor {
  public:
-  Executor(std::shared_ptr<const ModelWeights> weights, DType kv_dtype, size_t kv_budget_bytes, int step_tokens,
-           int n_threads);
+  Executor(std::shared_ptr<const ModelWeights> weights, DType kv_dtype, size_t kv_budget_bytes, int n_threads);
 
   // Takes from the store what it knows of every run; at least the last token of the tail is left to be computed. With
   // whole_tail nothing of the tail is reused (its logits are wanted). ResourceExhausted when KV memory is all in use.
   Result<Sequence> Begin(Plan plan, bool use_cache, bool whole_tail);
 
-  // Logits of consecutive tail rows, from tail index `first` on: [n, vocab_size].
-  using LogitSink = std::function<void(int first, std::span<const float> logits)>;
+  // What one sequence does in a step, and what came of it.
+  struct Turn {
+    Sequence* sequence = nullptr;
+    std::optional<int32_t> token = {};  // appended to the tail; absent: missing prompt tokens are encoded
+    bool all_logits = false;            // of every tail row, not only of the last
 
-  // Encodes up to step_tokens missing tokens, of several independent runs at once where there are; keeps finished runs
-  // in the store. Calls `sink` for the tail's last prompt row, or for all its rows with all_logits. Returns whether
-  // tokens are still missing. On ResourceExhausted the sequence can only be dropped.
-  Result<bool> PrefillStep(Sequence& sequence, bool all_logits, const LogitSink& sink);
+    Status status = Status::Ok();        // ResourceExhausted: the sequence can only be dropped
+    int first = 0;                       // tail index of the first row with logits
+    std::span<const float> logits = {};  // [rows, vocab_size], empty or valid until the next step
+    int n_encoded = 0;
+  };
 
-  // Appends one token and returns the logits of the next: [vocab_size], valid until the next call.
-  Result<std::span<const float>> DecodeStep(Sequence& sequence, int32_t token);
+  // One pass of the model over several sequences: every token given, and up to `room` missing prompt tokens, of earlier
+  // turns first and of several independent runs at once where there are. Whole blocks of prompts are kept in the store
+  // as they get ready. What another living sequence is encoding already is waited for and then taken from the store. A
+  // sequence's results depend on that sequence alone, to the bit. Returns how many tokens were encoded.
+  int Step(std::span<Turn> turns, int room);
 
   // Keeps all that the sequence's tail holds.
   void Seal(Sequence& sequence);
@@ -55,12 +63,24 @@ class Executor {
   SpanStore& store() { return store_; }
 
  private:
+  struct Part;
+  // A run that a sequence has begun to encode for the store.
+  struct Encoding {
+    std::weak_ptr<const Run> run;
+    std::span<const int32_t> planned;  // lives as long as the run
+  };
   std::vector<KvRun> View(const Sequence& sequence, size_t run) const;
+  Status AddMissing(Turn& turn, int* room, std::vector<Part>* parts);
+  Status AddToken(Turn& turn, std::vector<Part>* parts);
+  // Whether another sequence is encoding tokens that this run needs next.
+  bool MustWait(const Sequence& sequence, size_t run, int limit) const;
+  // Takes from the store what it knows by now of a run that has encoded nothing itself.
+  Status Retake(Sequence& sequence, size_t run, int limit);
 
   ThreadPool pool_;
   Transformer transformer_;
   SpanStore store_;
-  int step_tokens_;
+  std::vector<Encoding> encodings_;
 };
 
 }  // namespace spanwise

@@ -55,6 +55,7 @@ std::shared_ptr<const Span> SpanStore::Publish(const SpanKey& parent, std::span<
   for (const SpanKey& sibling : continued) Erase(sibling);
   auto span =
       std::make_shared<Span>(Span{key, parent, std::vector<int32_t>(tokens.begin(), tokens.end()), std::move(block)});
+  ++stats_.published_spans;
   children_[parent].push_back(key);
   const auto above = spans_.find(parent);
   spans_.emplace(key, Entry{span, ages_.insert(above == spans_.end() ? ages_.end() : above->second.age, key)});

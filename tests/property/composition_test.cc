@@ -37,23 +37,28 @@ std::vector<int32_t> RandomTokens(int n, uint32_t seed, int vocab = 200) {
 
 const PlanKeys kKeys{Sha256("test"), ""};
 
+// An executor, and how many prompt tokens it is given a step.
+struct Steps : Executor {
+  Steps(const std::shared_ptr<const ModelWeights>& weights, DType kv_dtype, size_t budget, int tokens, int n_threads)
+      : Executor(weights, kv_dtype, budget, n_threads), step_tokens(tokens) {}
+  int step_tokens;
+};
+
 // Reads the plan's prompt, then a few given tokens one by one; returns all logits on the way.
-std::vector<float> Logits(Executor& executor, Plan plan, bool use_cache, int* reused = nullptr) {
+std::vector<float> Logits(Steps& executor, Plan plan, bool use_cache, int* reused = nullptr) {
   std::vector<float> out;
   auto sequence = executor.Begin(std::move(plan), use_cache, false);
   EXPECT_TRUE(sequence.ok()) << sequence.status().message();
   if (reused) *reused = std::accumulate(sequence->reused.begin(), sequence->reused.end(), 0);
-  const auto sink = [&](int, std::span<const float> logits) { out.assign(logits.begin(), logits.end()); };
-  for (bool more = true; more;) {
-    auto step = executor.PrefillStep(*sequence, false, sink);
-    EXPECT_TRUE(step.ok()) << step.status().message();
-    more = step.ok() && *step;
-  }
-  for (const int32_t token : {5, 9, 30, 7}) {
-    auto logits = executor.DecodeStep(*sequence, token);
-    EXPECT_TRUE(logits.ok());
-    out.insert(out.end(), logits->begin(), logits->end());
-  }
+  const auto step = [&](std::optional<int32_t> token) {
+    Executor::Turn turn{.sequence = &*sequence, .token = token};
+    executor.Step({&turn, 1}, executor.step_tokens);
+    EXPECT_TRUE(turn.status.ok()) << turn.status.message();
+    out.insert(out.end(), turn.logits.begin(), turn.logits.end());
+    return turn.status.ok();
+  };
+  while (!sequence->prompt_is_ready() && step({})) continue;
+  for (const int32_t token : {5, 9, 30, 7}) step(token);
   executor.Seal(*sequence);
   return out;
 }
@@ -87,17 +92,20 @@ TEST(SetComposition, EqualsAMaskedForwardPass) {
   const PromptNode tree = PromptNode::Sequence({PromptNode::Text(tokens(golden.at("prefix"))), PromptNode::Set(members),
                                                 PromptNode::Text(tokens(golden.at("tail")))});
   for (const auto& [name, rows] : golden.at("models").get_object()) {
-    Executor executor(LoadModel(std::string(name)), DType::kF32, size_t{1} << 28, 37, 2);
+    Steps executor(LoadModel(std::string(name)), DType::kF32, size_t{1} << 28, 37, 2);
     auto sequence =
         executor.Begin(MakePlan(tree, {ComposeMode::kSet, DocumentOrder::kGiven}, kKeys).value(), false, true);
     ASSERT_TRUE(sequence.ok());
     const size_t vocab = static_cast<size_t>(executor.transformer().config().vocab_size);
     std::vector<float> all;
-    const auto sink = [&](int first, std::span<const float> logits) {
-      ASSERT_EQ(static_cast<size_t>(first) * vocab, all.size());
-      all.insert(all.end(), logits.begin(), logits.end());
-    };
-    for (bool more = true; more;) more = executor.PrefillStep(*sequence, true, sink).value();
+    while (!sequence->prompt_is_ready()) {
+      Executor::Turn turn{.sequence = &*sequence, .all_logits = true};
+      executor.Step({&turn, 1}, executor.step_tokens);
+      ASSERT_TRUE(turn.status.ok());
+      if (turn.logits.empty()) continue;
+      ASSERT_EQ(static_cast<size_t>(turn.first) * vocab, all.size());
+      all.insert(all.end(), turn.logits.begin(), turn.logits.end());
+    }
     for (size_t i = 0; i < golden.at("rows").get_array().size(); ++i) {
       const auto row = json::value_to<size_t>(golden.at("rows").get_array()[i]);
       const std::vector<float> ours(all.begin() + static_cast<ptrdiff_t>(row * vocab),
@@ -115,7 +123,7 @@ TEST_P(Composition, SetIsTheSameToTheBitInAll120Orders) {
   std::vector<std::vector<int32_t>> documents;
   for (int i = 0; i < 5; ++i) documents.push_back(RandomTokens(10 + 31 * i, static_cast<uint32_t>(10 + i)));
   for (const DType kv : {DType::kF32, DType::kBf16}) {
-    Executor one(weights, kv, size_t{1} << 28, 512, 1), two(weights, kv, size_t{1} << 28, 50, 2);
+    Steps one(weights, kv, size_t{1} << 28, 512, 1), two(weights, kv, size_t{1} << 28, 50, 2);
     const std::vector<float> reference = Logits(one, SetPlan(documents), false);
     std::vector<int> order = {0, 1, 2, 3, 4};
     do {
@@ -129,7 +137,7 @@ TEST_P(Composition, SetIsTheSameToTheBitInAll120Orders) {
 
 TEST_P(Composition, OrderMattersWhereItIsMeantTo) {
   const auto weights = LoadModel(GetParam());
-  Executor executor(weights, DType::kF32, size_t{1} << 28, 512, 1);
+  Steps executor(weights, DType::kF32, size_t{1} << 28, 512, 1);
   std::vector<std::vector<int32_t>> documents = {RandomTokens(20, 1), RandomTokens(25, 2)};
   const auto given = Logits(executor, SetPlan(documents, ComposeMode::kExact), false);
   std::swap(documents[0], documents[1]);
@@ -138,7 +146,7 @@ TEST_P(Composition, OrderMattersWhereItIsMeantTo) {
 
 TEST_P(Composition, ASetOfOneIsTheFlatPrompt) {
   const auto weights = LoadModel(GetParam());
-  Executor executor(weights, DType::kF32, size_t{1} << 28, 512, 1);
+  Steps executor(weights, DType::kF32, size_t{1} << 28, 512, 1);
   const auto set = Logits(executor, SetPlan({RandomTokens(70, 4)}), false);
   EXPECT_LT(RelativeError(set, Logits(executor, SetPlan({RandomTokens(70, 4)}, ComposeMode::kExact), false)), 1e-5);
 }
@@ -146,7 +154,7 @@ TEST_P(Composition, ASetOfOneIsTheFlatPrompt) {
 TEST_P(Composition, WarmEqualsColdToTheBit) {
   const auto weights = LoadModel(GetParam());
   for (const DType kv : {DType::kF32, DType::kBf16}) {
-    Executor cold(weights, kv, size_t{1} << 28, 512, 1), warm(weights, kv, size_t{1} << 28, 512, 2);
+    Steps cold(weights, kv, size_t{1} << 28, 512, 1), warm(weights, kv, size_t{1} << 28, 512, 2);
     const std::vector<int32_t> text = RandomTokens(250, 3);
     for (const int n : {30, 250, 249, 64, 65, 128, 200, 250, 1}) {
       for (const bool other_end : {false, true}) {
@@ -165,9 +173,9 @@ TEST_P(Composition, WarmEqualsColdToTheBit) {
 
 TEST_P(Composition, EvictionChangesNothing) {
   const auto weights = LoadModel(GetParam());
-  Executor roomy(weights, DType::kBf16, size_t{1} << 28, 64, 1);
+  Steps roomy(weights, DType::kBf16, size_t{1} << 28, 64, 1);
   const size_t block = roomy.transformer().kv_geometry().BlockBytes();
-  Executor tight(weights, DType::kBf16, 12 * block, 64, 2);
+  Steps tight(weights, DType::kBf16, 12 * block, 64, 2);
   std::mt19937 random(9);
   for (int i = 0; i < 40; ++i) {
     std::vector<std::vector<int32_t>> documents;
@@ -180,13 +188,13 @@ TEST_P(Composition, EvictionChangesNothing) {
 
 TEST_P(Composition, StepsAndThreadsChangeNothing) {
   const auto weights = LoadModel(GetParam());
-  Executor whole(weights, DType::kBf16, size_t{1} << 28, 4096, 1);
+  Steps whole(weights, DType::kBf16, size_t{1} << 28, 4096, 1);
   const std::vector<std::vector<int32_t>> documents = {RandomTokens(90, 1), RandomTokens(33, 2), RandomTokens(130, 3)};
   for (const ComposeMode mode : {ComposeMode::kExact, ComposeMode::kSet}) {
     const auto reference = Logits(whole, SetPlan(documents, mode), false);
     for (const int step : {1, 7, 63, 64, 100})
       for (const int threads : {1, 2, 3}) {
-        Executor executor(weights, DType::kBf16, size_t{1} << 28, step, threads);
+        Steps executor(weights, DType::kBf16, size_t{1} << 28, step, threads);
         ASSERT_EQ(Logits(executor, SetPlan(documents, mode), false), reference)
             << step << " tokens a step, " << threads << " threads";
       }
@@ -206,7 +214,7 @@ Plan Placed(int base, const std::vector<int32_t>& document, const std::vector<in
 
 TEST_P(Composition, ASpanMayBePlacedAnywhere) {
   const auto weights = LoadModel(GetParam());
-  Executor executor(weights, DType::kF32, size_t{1} << 28, 512, 1);
+  Steps executor(weights, DType::kF32, size_t{1} << 28, 512, 1);
   const std::vector<int32_t> document = RandomTokens(150, 5), question = RandomTokens(20, 6);
   std::vector<int32_t> flat = document;
   flat.insert(flat.end(), question.begin(), question.end());
