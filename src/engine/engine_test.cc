@@ -242,6 +242,61 @@ TEST(Engine, CancelsAndFillsItsQueue) {
   EXPECT_FALSE(third.get_future().get());
 }
 
+// 40 clients at once, some of which leave: the others get what they get alone, and all memory comes back.
+TEST(Engine, SharesItsStepsWithoutATrace) {
+  auto engine = Engine::Open({.model = Pocket(), .kv_memory_bytes = size_t{96} << 20, .max_running = 12}).value();
+  const auto request = [](int i) {
+    Request r = i % 3 == 0 ? Question() : Plain("<|begin|><|user|>Hello " + std::to_string(i) + "<|end|>", 3 + i % 9);
+    r.compose.mode = i % 2 ? ComposeMode::kSet : ComposeMode::kExact;
+    r.use_cache = i % 4 == 1;
+    r.cache_salt = "clients";
+    r.sampling.temperature = i % 5 == 0 ? 0.8f : 0.0f;
+    r.sampling.seed = 7;
+    return r;
+  };
+  constexpr int kClients = 40;
+  std::vector<std::string> alone;
+  for (int i = 0; i < kClients; ++i) {
+    Request r = request(i);
+    r.use_cache = false;
+    alone.push_back(SharedEngine().Run(r)->text);
+  }
+  std::vector<std::promise<Result<Answer>>> answers(kClients);
+  std::vector<std::shared_ptr<CancelFlag>> cancels;
+  for (int i = 0; i < kClients; ++i) {
+    cancels.push_back(std::make_shared<CancelFlag>());
+    RequestObserver observer;
+    if (i % 10 == 6)  // leaves while it reads its prompt
+      observer.on_prefill = [cancel = cancels.back()](int, int) { cancel->Cancel(); };
+    if (i % 10 == 7)  // leaves within its answer
+      observer.on_text = [cancel = cancels.back()](const std::string&, const std::vector<TokenReport>&) {
+        cancel->Cancel();
+      };
+    ASSERT_TRUE(
+        engine
+            ->Submit(request(i), observer, cancels.back(),
+                     [&answers, i](Result<Answer> a) { answers[static_cast<size_t>(i)].set_value(std::move(a)); })
+            .ok());
+    if (i % 10 == 8) cancels.back()->Cancel();
+  }
+  int most_running = 0;
+  for (int i = 0; i < kClients; ++i) {
+    most_running = std::max(most_running, engine->stats().running);
+    const Result<Answer> answer = answers[static_cast<size_t>(i)].get_future().get();
+    if (answer.ok()) {
+      EXPECT_EQ(answer->text, alone[static_cast<size_t>(i)]) << i;
+    } else {
+      EXPECT_EQ(answer.status().code(), StatusCode::kCancelled);
+      EXPECT_TRUE(i % 10 >= 6 && i % 10 <= 8) << i;
+    }
+  }
+  EXPECT_GT(most_running, 1);
+  EXPECT_EQ(engine->stats().running, 0);
+  EXPECT_EQ(engine->stats().queued, 0);
+  // What is left belongs to kept spans, at most one block each.
+  EXPECT_LE(engine->stats().kv_blocks, engine->stats().kv_spans);
+}
+
 TEST(Engine, ShutsDownUnderWay) {
   std::promise<StatusCode> ended;
   {
