@@ -2,9 +2,11 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <limits>
+#include <thread>
 
 #include "base/checked.h"
 #include "base/file.h"
@@ -82,6 +84,22 @@ TEST(Json, ReadsTypedMembers) {
   EXPECT_THAT(GetInt(o, "d").status().message(), HasSubstr("'d' is a number, expected an integer"));
   EXPECT_EQ(JsonNumber(0.1f), "0.10000000149011612");
   EXPECT_EQ(JsonNumber(std::numeric_limits<double>::infinity()), "null");
+}
+
+// Loops at once after one another, and after pauses in which workers fall asleep.
+TEST(ThreadPool, LoopsFollowOneAnotherAtAnyPace) {
+  for (const int threads : {2, 3, 8}) {
+    ThreadPool pool(threads);
+    for (size_t i = 0; i < 3000; ++i) {
+      std::vector<int> seen(i % 7 + 2);
+      pool.ParallelFor(seen.size(), [&](size_t k) {
+        if (i % 500 == 1 && k == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        ++seen[k];
+      });
+      ASSERT_EQ(seen, std::vector<int>(seen.size(), 1));
+      if (i % 500 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+  }
 }
 
 TEST(ThreadPool, VisitsEveryIndexOnce) {

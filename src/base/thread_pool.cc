@@ -9,13 +9,41 @@
 
 namespace spanwise {
 
+namespace {
+
+// Loops follow one another within microseconds while a model runs, far less than it takes to wake a thread: a waiting
+// one looks about so many times, some 30 microseconds, before it sleeps.
+constexpr int kLooks = 2000;
+
+void Pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#else
+  std::this_thread::yield();
+#endif
+}
+
+// Looks for a while whether `condition` holds.
+template <typename Condition>
+bool HoldsSoon(const Condition& condition) {
+  for (int i = 0; i < kLooks; ++i) {
+    if (condition()) return true;
+    Pause();
+  }
+  return false;
+}
+
+}  // namespace
+
 struct ThreadPool::Impl {
-  std::mutex mutex;
+  std::mutex mutex;  // of the two conditions; whoever changes what one waits for takes it only if somebody sleeps
   std::condition_variable wake, finished;
-  uint64_t generation = 0;  // counts loops; guarded by mutex
-  int busy = 0;             // workers still inside the current loop; guarded by mutex
-  bool stop = false;        // guarded by mutex
-  const std::function<void(size_t)>* body = nullptr;
+  std::atomic<uint64_t> generation{0};  // counts loops
+  std::atomic<int> busy{0};             // workers that have not done with the current loop
+  std::atomic<bool> stop{false};
+  std::atomic<int> sleeping{0};  // workers
+  std::atomic<bool> caller_sleeps{false};
+  const std::function<void(size_t)>* body = nullptr;  // these two change between loops only
   size_t n = 0;
   std::atomic<size_t> next{0};
   std::vector<std::thread> workers;
@@ -26,16 +54,28 @@ struct ThreadPool::Impl {
 
   void Work() {
     uint64_t seen = 0;
-    std::unique_lock lock(mutex);
+    const auto called = [&] { return stop || generation != seen; };
     while (true) {
-      wake.wait(lock, [&] { return stop || generation != seen; });
+      if (!HoldsSoon(called)) {
+        std::unique_lock lock(mutex);
+        ++sleeping;
+        wake.wait(lock, called);
+        --sleeping;
+      }
       if (stop) return;
       seen = generation;
-      lock.unlock();
       Drain();
-      lock.lock();
-      if (--busy == 0) finished.notify_one();
+      if (--busy == 0 && caller_sleeps) {
+        const std::lock_guard lock(mutex);
+        finished.notify_one();
+      }
     }
+  }
+
+  void WakeSleepers() {
+    if (sleeping == 0) return;
+    const std::lock_guard lock(mutex);
+    wake.notify_all();
   }
 };
 
@@ -45,11 +85,8 @@ ThreadPool::ThreadPool(int n_threads) : impl_(std::make_unique<Impl>()) {
 }
 
 ThreadPool::~ThreadPool() {
-  {
-    const std::lock_guard lock(impl_->mutex);
-    impl_->stop = true;
-  }
-  impl_->wake.notify_all();
+  impl_->stop = true;
+  impl_->WakeSleepers();
   for (std::thread& worker : impl_->workers) worker.join();
 }
 
@@ -60,18 +97,19 @@ void ThreadPool::ParallelFor(size_t n, const std::function<void(size_t)>& body) 
     for (size_t i = 0; i < n; ++i) body(i);
     return;
   }
-  {
-    const std::lock_guard lock(impl_->mutex);
-    impl_->body = &body;
-    impl_->n = n;
-    impl_->next.store(0, std::memory_order_relaxed);
-    impl_->busy = static_cast<int>(impl_->workers.size());
-    ++impl_->generation;
-  }
-  impl_->wake.notify_all();
+  impl_->body = &body;
+  impl_->n = n;
+  impl_->next = 0;
+  impl_->busy = static_cast<int>(impl_->workers.size());
+  ++impl_->generation;
+  impl_->WakeSleepers();
   impl_->Drain();
+  const auto done = [&] { return impl_->busy == 0; };
+  if (HoldsSoon(done)) return;
   std::unique_lock lock(impl_->mutex);
-  impl_->finished.wait(lock, [&] { return impl_->busy == 0; });
+  impl_->caller_sleeps = true;
+  impl_->finished.wait(lock, done);
+  impl_->caller_sleeps = false;
 }
 
 }  // namespace spanwise
