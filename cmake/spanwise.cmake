@@ -56,7 +56,7 @@ function(spanwise_test name)
     set(ARG_LABEL fast)
   endif()
   if(NOT ARG_TIMEOUT)
-    set(ARG_TIMEOUT 300)
+    set(ARG_TIMEOUT 1200)  # against hanging; sanitizers on a busy machine are slow
   endif()
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE spanwise_flags ${ARG_LIBS} GTest::gmock GTest::gtest_main)
