@@ -16,8 +16,8 @@ struct SpanStoreStats {
   size_t n_spans = 0;
   size_t n_blocks = 0;  // blocks in use, by spans and by growing runs
   size_t n_blocks_budget = 0;
-  uint64_t hit_tokens = 0;     // tokens whose KV was found
-  uint64_t lookup_tokens = 0;  // tokens that were asked for
+  uint64_t hit_tokens = 0;       // tokens whose KV was found
+  uint64_t lookup_tokens = 0;    // tokens that were asked for
   uint64_t published_spans = 0;  // that were new
   uint64_t evicted_spans = 0;
 };
