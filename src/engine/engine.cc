@@ -288,8 +288,10 @@ class EngineImpl final : public Engine {
     std::erase(active_, nullptr);
     if (turns.empty()) return;
     const Clock::time_point start = Clock::now();
-    const int n_encoded = executor_->Step(turns, pacer_.Room(n_decode, step_tokens_));
-    pacer_.Record(n_encoded - n_decode, n_decode, MsSince(start) / 1000);
+    executor_->Step(turns, pacer_.Room(n_decode, step_tokens_));
+    int n_prompt = 0;
+    for (const Executor::Turn& turn : turns) n_prompt += turn.token ? 0 : turn.n_encoded;
+    pacer_.Record(n_prompt, n_decode, MsSince(start) / 1000);
     for (size_t i = 0; i < turns.size(); ++i) {
       const Result<bool> goes_on = turns[i].status.ok() ? Advance(*active_[i], turns[i]) : turns[i].status;
       if (!goes_on.ok() || !*goes_on) End(active_[i], goes_on.status());
