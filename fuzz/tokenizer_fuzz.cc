@@ -19,8 +19,9 @@ void CheckDecoding(const spanwise::Tokenizer& tokenizer, const std::vector<int32
   spanwise::StreamDecoder stream(tokenizer);
   std::string streamed;
   for (const int32_t id : ids) {
-    streamed += stream.Push(id);
-    SW_CHECK(spanwise::IsValidUtf8(streamed));
+    const std::string piece = stream.Push(id);
+    SW_CHECK(spanwise::IsValidUtf8(piece));
+    streamed += piece;
     if (tokenizer.IsSpecial(id)) SW_CHECK(tokenizer.TokenBytes(id).empty());
     (void)tokenizer.TokenBytes(id, true);
   }
