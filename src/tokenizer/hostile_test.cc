@@ -296,6 +296,18 @@ TEST_F(Hostile, LongAddedTokensAreLookedForFast) {
   EXPECT_EQ(tokenizer->Encode(std::string(50'000, 'a'), true).value().size(), 50'000u);
 }
 
+TEST_F(Hostile, AddedTokensBesideBrokenText) {
+  const auto tokenizer = Load({.added = R"([{"id":8,"content":"<l>","lstrip":true,"special":true},
+      {"id":9,"content":"<r>","rstrip":true,"single_word":true,"special":true}])"});
+  for (const std::string_view text : {"a\xF5<l>", "a \xC5 <l>", "<r>\xF0", "\xE3<r> \xE3\x80"}) {
+    ExpectClear(tokenizer->Encode(text, true).status(), "not valid UTF-8 at byte");
+    const auto pieces = tokenizer->SplitAtSpecials(text);
+    ASSERT_EQ(pieces.size(), 1u);
+    EXPECT_EQ(pieces[0].text, text);
+    EXPECT_EQ(pieces[0].special, std::nullopt);
+  }
+}
+
 TEST_F(Hostile, ACharsmapThatMatchesWithoutEnd) {
   GgufVocabulary v;
   v.model = "t5";

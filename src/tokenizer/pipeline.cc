@@ -221,6 +221,7 @@ std::optional<int32_t> PipelineTokenizer::IdOf(std::string_view token) const {
 }
 
 std::vector<Tokenizer::Piece> PipelineTokenizer::SplitAtSpecials(std::string_view text) const {
+  if (!IsValidUtf8(text)) return {{text, std::nullopt}};
   std::vector<Piece> pieces;
   const auto split = [&](const AddedTokenMatcher& matcher, std::string_view part, const auto& rest) {
     size_t at = 0;

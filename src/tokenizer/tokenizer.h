@@ -58,7 +58,8 @@ class Tokenizer {
   virtual int vocab_size() const = 0;                                     // largest id + 1
   virtual std::optional<int32_t> IdOf(std::string_view token) const = 0;  // special and added tokens by content
   virtual bool IsSpecial(int32_t id) const = 0;
-  // Splits text at literal special tokens: alternating pieces in order. Used to cut a rendered template.
+  // Splits text at literal special tokens: alternating pieces in order. Used to cut a rendered template. Text that is
+  // not UTF-8 is one plain piece, which Encode refuses.
   struct Piece {
     std::string_view text;
     std::optional<int32_t> special;  // set: `text` is this token's content
