@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <chrono>
-#include <numeric>
 #include <random>
 
 #include "base/str.h"
+#include "bench/limits.h"
 #include "engine/executor.h"
 
 namespace spanwise::bench {
@@ -22,42 +22,11 @@ double Seconds(const std::function<void()>& body) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-Row Summarise(std::string bench, json::object what, std::string unit, std::vector<double> values) {
-  std::ranges::sort(values);
-  return {.bench = std::move(bench),
-          .what = std::move(what),
-          .value = values[values.size() / 2],
-          .unit = std::move(unit),
-          .floor = {},
-          .repeats = static_cast<int>(values.size()),
-          .min = values.front(),
-          .max = values.back()};
-}
-
 std::vector<int32_t> RandomTokens(int n, uint32_t seed, int vocab) {
   std::minstd_rand random(seed + 1);
   std::vector<int32_t> tokens(static_cast<size_t>(n));
   for (int32_t& t : tokens) t = static_cast<int32_t>(random() % static_cast<uint32_t>(vocab));
   return tokens;
-}
-
-// Bytes a second that all threads together can read from memory: a sum over a buffer far larger than the caches.
-double ReadBandwidth(int n_threads) {
-  constexpr size_t kBytes = size_t{512} << 20, kPiece = size_t{1} << 20;
-  static std::vector<uint64_t> buffer(kBytes / sizeof(uint64_t), 1);
-  ThreadPool pool(n_threads);
-  std::vector<uint64_t> sums(kBytes / kPiece);
-  double best = 0;
-  for (int i = 0; i < 3; ++i) {
-    const double s = Seconds([&] {
-      pool.ParallelFor(sums.size(), [&](size_t piece) {
-        const uint64_t* p = buffer.data() + piece * kPiece / sizeof(uint64_t);
-        sums[piece] = std::accumulate(p, p + kPiece / sizeof(uint64_t), uint64_t{0});
-      });
-    });
-    best = std::max(best, static_cast<double>(kBytes) / s);
-  }
-  return best;
 }
 
 Plan FlatPlan(std::vector<int32_t> tokens) {
@@ -75,6 +44,18 @@ size_t KvBytesPerToken(const Executor& executor) {
 }
 
 }  // namespace
+
+Row Summarise(std::string bench, json::object what, std::string unit, std::vector<double> values) {
+  std::ranges::sort(values);
+  return {.bench = std::move(bench),
+          .what = std::move(what),
+          .value = values[values.size() / 2],
+          .unit = std::move(unit),
+          .floor = {},
+          .repeats = static_cast<int>(values.size()),
+          .min = values.front(),
+          .max = values.back()};
+}
 
 json::object RowJson(const Row& row) {
   json::object out{{"bench", row.bench},     {"case", row.what}, {"value", row.value},
@@ -144,6 +125,7 @@ Status BenchPrefill(const Options& o, const Report& report) {
 Status BenchDecode(const Options& o, const Report& report) {
   Executor executor(o.weights, o.kv_dtype, kKvBudget, o.threads);
   std::vector<double> rates;
+  ThreadPool pool(o.threads);
   double bandwidth = 0;
   for (int i = 0; i < o.repeats; ++i) {
     SW_ASSIGN_OR_RETURN(Sequence sequence,
@@ -161,7 +143,7 @@ Status BenchDecode(const Options& o, const Report& report) {
     });
     SW_RETURN_IF_ERROR(status);
     rates.push_back(o.decode_tokens / s);
-    bandwidth = std::max(bandwidth, ReadBandwidth(o.threads));
+    bandwidth = std::max(bandwidth, ReadBandwidth(pool));
   }
   Row row = Summarise("decode",
                       {{"shape", o.shape},

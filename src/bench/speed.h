@@ -28,6 +28,9 @@ struct Row {
 // reached, for rates and times alike.
 json::object RowJson(const Row& row);
 
+// A row of the median of `values`.
+Row Summarise(std::string bench, json::object what, std::string unit, std::vector<double> values);
+
 struct Options {
   std::shared_ptr<const ModelWeights> weights;
   std::string shape;  // for the rows
@@ -43,6 +46,8 @@ struct Options {
 Result<ModelConfig> ParseShape(const std::string& shape);
 
 using Report = std::function<void(const Row&)>;
+Status BenchLimits(const Options& options, const Report& report);   // what the machine allows; needs no weights
+Status BenchKernels(const Options& options, const Report& report);  // ms of a product or attention; floor: the least ms
 Status BenchPrefill(const Options& options, const Report& report);  // tokens/s
 Status BenchDecode(const Options& options,
                    const Report& report);                         // tokens/s; floor: bytes read over measured bandwidth

@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <cstdio>
+
 #include "bench/speed.h"
 #include "cli/common.h"
 #include "model/weights.h"
@@ -30,6 +32,20 @@ Status Bench(const Options& o) {
                          .documents = o.documents,
                          .document_tokens = o.document_tokens,
                          .question_tokens = o.question_tokens};
+  const auto report = [&](const bench::Row& row) {
+    if (o.common.json) {
+      PrintJson(bench::RowJson(row));
+      return;
+    }
+    const std::string of_floor =
+        row.floor ? fmt::format(", {:.0f} % of the limit {:.3g}",
+                                100 * (row.unit == "ms" ? *row.floor / row.value : row.value / *row.floor), *row.floor)
+                  : "";
+    fmt::print("{:<8} {:<90} {:>10.4g} {} ({:.4g} to {:.4g}){}\n", row.bench, json::serialize(row.what), row.value,
+               row.unit, row.min, row.max, of_floor);
+    std::fflush(stdout);
+  };
+  if (o.what == "limits") return bench::BenchLimits(options, report);
   if (!o.shape.empty()) {
     SW_ASSIGN_OR_RETURN(const ModelConfig config, bench::ParseShape(o.shape));
     options.weights = ModelWeights::Random(config, type.value_or(WeightType::kBf16), pool);
@@ -38,22 +54,11 @@ Status Bench(const Options& o) {
     SW_ASSIGN_OR_RETURN(options.weights, ModelWeights::Load(folder, type, pool));
     options.shape = folder.substr(folder.find_last_of('/') + 1);
   }
-  const auto report = [&](const bench::Row& row) {
-    if (o.common.json) {
-      PrintJson(bench::RowJson(row));
-      return;
-    }
-    const std::string of_floor =
-        row.floor ? fmt::format(", {:.0f} % of the limit {:.1f}",
-                                100 * (row.unit == "ms" ? *row.floor / row.value : row.value / *row.floor), *row.floor)
-                  : "";
-    fmt::print("{:<8} {:<90} {:>10.1f} {} ({:.1f} to {:.1f}){}\n", row.bench, json::serialize(row.what), row.value,
-               row.unit, row.min, row.max, of_floor);
-  };
+  if (o.what == "kernels") return bench::BenchKernels(options, report);
   if (o.what == "prefill") return bench::BenchPrefill(options, report);
   if (o.what == "decode") return bench::BenchDecode(options, report);
   if (o.what == "reuse") return bench::BenchReuse(options, report);
-  return Unimplemented(fmt::format("bench {} is not available; use prefill, decode or reuse", o.what));
+  return Unimplemented(fmt::format("bench {} is not available; use limits, kernels, prefill, decode or reuse", o.what));
 }
 
 }  // namespace
@@ -61,7 +66,7 @@ Status Bench(const Options& o) {
 Verb BenchVerb(CLI::App& app) {
   auto o = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("bench", "Measure speed");
-  verb->add_option("what", o->what, "prefill, decode or reuse")->required();
+  verb->add_option("what", o->what, "limits, kernels, prefill, decode or reuse")->required();
   verb->add_option("--shape", o->shape,
                    "Random weights: 1b, 8b or LAYERSxHIDDENxFFNxHEADSxKVHEADS (default: the model)");
   verb->add_option("--repeats", o->repeats, "Measured runs of each case")

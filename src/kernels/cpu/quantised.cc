@@ -296,6 +296,9 @@ __attribute__((target("avx512vnni"))) void ContinueTile(const PanelScratch& s, i
 
 constexpr int kTileRows = 4;
 
+// Sums are made in the order written: left alone, compilers balance them and so need far more registers than there are.
+HWY_INLINE void InOrder(__m256i& v) { asm("" : "+x"(v)); }
+
 // As above, in two halves of 8 outputs. Products of bytes are added in pairs, then in 16 bits as long as the integers'
 // bits allow, then in 32. Signed weights lend their sign to the row's bytes.
 template <class T, int kRows>
@@ -331,6 +334,8 @@ void ContinueTile(const PanelScratch& s, int n_groups, const RoundedRows& x, int
             const __m256i p1 = _mm256_maddubs_epi16(u1, T::kBits == 8 ? _mm256_sign_epi8(b, w1) : b);
             pairs[r][0] = c == c0 ? p0 : _mm256_add_epi16(pairs[r][0], p0);
             pairs[r][1] = c == c0 ? p1 : _mm256_add_epi16(pairs[r][1], p1);
+            InOrder(pairs[r][0]);
+            InOrder(pairs[r][1]);
           }
         }
 #pragma GCC unroll 4

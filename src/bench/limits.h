@@ -1,0 +1,19 @@
+// What this machine allows: the figures that measured speeds stand beside.
+#pragma once
+
+#include "base/thread_pool.h"
+
+namespace spanwise::bench {
+
+// Bytes a second that the threads of `pool` read from memory together: sums over a buffer far larger than the caches.
+// The best of some passes.
+double ReadBandwidth(ThreadPool& pool);
+
+enum class Arithmetic { kFloat, kBf16, kInt8 };
+
+// Operations a second, two for each multiply-add, of the threads of `pool` together in the widest instructions this
+// processor has for such numbers: multiply-adds of float32, dot products of bf16 with sums in float32, dot products of
+// bytes with sums in integers. 0 where it has none.
+double PeakRate(ThreadPool& pool, Arithmetic arithmetic);
+
+}  // namespace spanwise::bench
