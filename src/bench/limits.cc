@@ -3,12 +3,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <vector>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "base/pages.h"
 
 namespace spanwise::bench {
 namespace {
@@ -27,130 +26,40 @@ double BestSeconds(ThreadPool& pool, size_t n, const std::function<void(size_t)>
   return best;
 }
 
-#if defined(__x86_64__)
-
-// Independent chains of a loop: enough to hide the latency of two units, and few enough for the registers.
-constexpr int kChains = 12, kAddChains = 6;
-
-// Keeps the compiler from moving work on `v` out of a loop.
-#define SW_OPAQUE(v) asm volatile("" : "+x"(v))
-#define SW_OPAQUE_512(v) asm volatile("" : "+v"(v))
-
-__attribute__((target("avx2,fma"))) void FloatAvx2(int64_t n_rounds) {
-  __m256 a = _mm256_set1_ps(0.5f), sums[kChains];
-  for (__m256& s : sums) s = _mm256_set1_ps(1.0f);
-  for (int64_t i = 0; i < n_rounds; ++i) {
-    SW_OPAQUE(a);
-#pragma GCC unroll 12
-    for (int c = 0; c < kChains; ++c) sums[c] = _mm256_fmadd_ps(a, a, sums[c]);
-  }
-  for (__m256& s : sums) SW_OPAQUE(s);
-}
-
-// Sums of pairs of products are added up in 16 bits, as the products of short integers are.
-__attribute__((target("avx2"))) void Int8Avx2(int64_t n_rounds) {
-  __m256i a = _mm256_set1_epi8(1), sums[kAddChains];
-  for (__m256i& s : sums) s = _mm256_setzero_si256();
-  for (int64_t i = 0; i < n_rounds; ++i) {
-#pragma GCC unroll 6
-    for (int c = 0; c < kAddChains; ++c) {
-      SW_OPAQUE(a);
-      sums[c] = _mm256_add_epi16(sums[c], _mm256_maddubs_epi16(a, a));
-    }
-  }
-  for (__m256i& s : sums) SW_OPAQUE(s);
-}
-
-__attribute__((target("avx512f"))) void FloatAvx512(int64_t n_rounds) {
-  __m512 a = _mm512_set1_ps(0.5f), sums[kChains];
-  for (__m512& s : sums) s = _mm512_set1_ps(1.0f);
-  for (int64_t i = 0; i < n_rounds; ++i) {
-    SW_OPAQUE_512(a);
-#pragma GCC unroll 12
-    for (int c = 0; c < kChains; ++c) sums[c] = _mm512_fmadd_ps(a, a, sums[c]);
-  }
-  for (__m512& s : sums) SW_OPAQUE_512(s);
-}
-
-__attribute__((target("avx512f,avx512vnni"))) void Int8Vnni(int64_t n_rounds) {
-  __m512i a = _mm512_set1_epi8(1), sums[kChains];
-  for (__m512i& s : sums) s = _mm512_setzero_si512();
-  for (int64_t i = 0; i < n_rounds; ++i) {
-    SW_OPAQUE_512(a);
-#pragma GCC unroll 12
-    for (int c = 0; c < kChains; ++c) sums[c] = _mm512_dpbusd_epi32(sums[c], a, a);
-  }
-  for (__m512i& s : sums) SW_OPAQUE_512(s);
-}
-
-__attribute__((target("avx512f,avx512bf16"))) void Bf16Avx512(int64_t n_rounds) {
-  __m512i ones = _mm512_set1_epi16(0x3F80);
-  __m512 sums[kChains];
-  for (__m512& s : sums) s = _mm512_setzero_ps();
-  for (int64_t i = 0; i < n_rounds; ++i) {
-    SW_OPAQUE_512(ones);
-    const auto a = (__m512bh)ones;
-#pragma GCC unroll 12
-    for (int c = 0; c < kChains; ++c) sums[c] = _mm512_dpbf16_ps(sums[c], a, a);
-  }
-  for (__m512& s : sums) SW_OPAQUE_512(s);
-}
-
-#undef SW_OPAQUE
-#undef SW_OPAQUE_512
-
-struct Loop {
-  void (*run)(int64_t n_rounds) = nullptr;
-  int ops = 0;  // of a round
-};
-
-Loop WidestLoop(Arithmetic arithmetic) {
-  const bool avx512 = __builtin_cpu_supports("avx512f"), avx2 = __builtin_cpu_supports("avx2");
-  switch (arithmetic) {
-    case Arithmetic::kFloat:
-      if (avx512) return {FloatAvx512, 32 * kChains};
-      if (avx2 && __builtin_cpu_supports("fma")) return {FloatAvx2, 16 * kChains};
-      break;
-    case Arithmetic::kBf16:
-      if (avx512 && __builtin_cpu_supports("avx512bf16")) return {Bf16Avx512, 64 * kChains};
-      break;
-    case Arithmetic::kInt8:
-      if (avx512 && __builtin_cpu_supports("avx512vnni")) return {Int8Vnni, 128 * kChains};
-      if (avx2) return {Int8Avx2, 64 * kAddChains};
-      break;
-  }
-  return {};
-}
-
-#endif
-
 }  // namespace
 
 double ReadBandwidth(ThreadPool& pool) {
   constexpr size_t kBytes = size_t{512} << 20, kPiece = size_t{1} << 20, kWords = kPiece / sizeof(uint64_t);
-  static const std::vector<uint64_t> buffer(kBytes / sizeof(uint64_t), 1);
+  static const Pages buffer = [] {  // written to, so that it has memory of its own
+    Pages pages(kBytes);
+    std::memset(pages.data(), 1, kBytes);
+    return pages;
+  }();
   std::vector<uint64_t> sums(kBytes / kPiece);
   const double s = BestSeconds(pool, sums.size(), [&](size_t piece) {
-    const uint64_t* p = buffer.data() + piece * kWords;
+    // Several streams at once, each asked for in good time: one alone does not keep the memory busy.
+    constexpr size_t kStreams = 4, kStream = kWords / kStreams, kAhead = 64;
+    const uint64_t* p = reinterpret_cast<const uint64_t*>(buffer.data()) + piece * kWords;
     uint64_t sum[8] = {};
-    for (size_t i = 0; i < kWords; i += 8)
-      for (size_t j = 0; j < 8; ++j) sum[j] += p[i + j];
+    for (size_t i = 0; i < kStream; i += 8) {
+      for (size_t stream = 0; stream < kStreams; ++stream) {
+        const uint64_t* at = p + stream * kStream + i;
+        __builtin_prefetch(at + kAhead);
+        for (size_t j = 0; j < 8; ++j) sum[j] += at[j];
+      }
+    }
     for (const uint64_t v : sum) sums[piece] += v;
   });
   return static_cast<double>(kBytes) / s;
 }
 
 double PeakRate(ThreadPool& pool, Arithmetic arithmetic) {
-#if defined(__x86_64__)
   constexpr int64_t kRounds = 1'000'000;
-  const Loop loop = WidestLoop(arithmetic);
-  if (!loop.run) return 0;
+  const cpu::PeakLoop loop = cpu::WidestPeakLoop(arithmetic);
+  if (loop.run == nullptr) return 0;
   const auto n_threads = static_cast<size_t>(pool.n_threads());
   const double s = BestSeconds(pool, n_threads, [&](size_t) { loop.run(kRounds); });
   return static_cast<double>(n_threads) * kRounds * loop.ops / s;
-#else
-  return 0;
-#endif
 }
 
 }  // namespace spanwise::bench

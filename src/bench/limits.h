@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/thread_pool.h"
+#include "kernels/cpu/peak.h"
 
 namespace spanwise::bench {
 
@@ -9,11 +10,8 @@ namespace spanwise::bench {
 // The best of some passes.
 double ReadBandwidth(ThreadPool& pool);
 
-enum class Arithmetic { kFloat, kBf16, kInt8 };
-
 // Operations a second, two for each multiply-add, of the threads of `pool` together in the widest instructions this
-// processor has for such numbers: multiply-adds of float32, dot products of bf16 with sums in float32, dot products of
-// bytes with sums in integers. 0 where it has none.
+// processor has for such numbers. 0 where it has none.
 double PeakRate(ThreadPool& pool, Arithmetic arithmetic);
 
 }  // namespace spanwise::bench

@@ -26,8 +26,7 @@
 
 namespace spanwise {
 
-// A weight matrix. Plain floats lie as Hugging Face stores them: [n_out][n_in], row-major, dense; usually inside a
-// mapped file (so possibly aligned to the element only). Block types lie in panels of 16 outputs (tensor/panels.h).
+// A weight matrix in panels of 16 outputs (tensor/panels.h), aligned to nothing.
 struct WeightMatrix {
   const std::byte* data = nullptr;
   WeightType type = WeightType::kF32;
@@ -36,10 +35,7 @@ struct WeightMatrix {
 
   bool quantised() const { return !PlainDType(type); }
   DType dtype() const { return *PlainDType(type); }  // REQUIRES: !quantised()
-  size_t bytes() const {
-    const auto out = static_cast<size_t>(n_out), in = static_cast<size_t>(n_in);
-    return quantised() ? PanelBytes(type, out, in) : WeightBytes(type, out * in);
-  }
+  size_t bytes() const { return PanelBytes(type, static_cast<size_t>(n_out), static_cast<size_t>(n_in)); }
 };
 
 // A vector of weights (norm gains, biases), widened to float32 when the model is loaded.

@@ -16,8 +16,7 @@ std::shared_ptr<const ModelWeights> ModelWeights::Random(const ModelConfig& conf
   const auto matrix = [&](int n_out, int n_in) {
     const size_t rows = static_cast<size_t>(n_out), width = static_cast<size_t>(n_in);
     const size_t row_bytes = WeightBytes(type, width);
-    std::vector<std::byte>& data =
-        m.panels_.emplace_back(PlainDType(type) ? rows * row_bytes : PanelBytes(type, rows, width));
+    const Pages& data = m.panels_.emplace_back(PanelBytes(type, rows, width));
     const float scale = 1.0f / std::sqrt(static_cast<float>(n_in));
     const uint64_t base = seed++ << 32;
     pool.ParallelFor((rows + kPanelRows - 1) / kPanelRows, [&](size_t panel) {
@@ -32,11 +31,7 @@ std::shared_ptr<const ModelWeights> ModelWeights::Random(const ModelConfig& conf
         Narrow(type, wide.data(), width, made.data() + i * row_bytes);
         from[i] = made.data() + i * row_bytes;
       }
-      if (PlainDType(type)) {
-        std::copy_n(made.begin(), n * row_bytes, data.begin() + static_cast<ptrdiff_t>(first * row_bytes));
-      } else {
-        PackPanel(type, from, width, data.data() + PanelBytes(type, first, width));
-      }
+      PackPanel(type, from, width, data.data() + PanelBytes(type, first, width));
     });
     m.n_parameters_ += rows * width;
     m.n_bytes_ += data.size();

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <cstring>
-#include <functional>
 
 #include "base/str.h"
 #include "formats/convert.h"
@@ -145,17 +143,7 @@ class ModelWeights::Loader {
   Status Matrix(const std::string& name, const Rows& rows, int n_in, WeightMatrix* out) {
     SW_ASSIGN_OR_RETURN(const StoredTensor tensor, Find(name, rows, {n_in}));
     const WeightType type = TypeOf(name, tensor.type, n_in);
-    const std::byte* data;
-    if (!PlainDType(type)) {
-      SW_ASSIGN_OR_RETURN(data, Pack(tensor, rows, type));
-    } else if (type != tensor.type) {
-      data = type == WeightType::kBf16 ? Convert(tensor, rows, m_.converted_, FloatToBf16)
-                                       : Convert(tensor, rows, m_.widened_, std::identity());
-    } else if (tensor.interleaved_heads == 0 && !rows.heads) {
-      data = tensor.data + WeightBytes(type, static_cast<size_t>(rows.first) * static_cast<size_t>(n_in));
-    } else {
-      data = type == WeightType::kF32 ? Convert(tensor, rows, m_.widened_, std::identity()) : Reorder(tensor, rows);
-    }
+    SW_ASSIGN_OR_RETURN(const std::byte* const data, Pack(tensor, rows, type));
     *out = {data, type, rows.n, n_in};
     m_.n_bytes_ += out->bytes();
     return Status::Ok();
@@ -170,11 +158,12 @@ class ModelWeights::Loader {
     return plain ? QuantisedType(name, m_.config_, stored, static_cast<size_t>(n_in), *wanted_) : stored;
   }
 
-  // Panels of the rows in the order of the model, quantised if the tensor is plain.
+  // Panels of the rows in the order of the model, converted where the file has another type.
   Result<const std::byte*> Pack(const StoredTensor& tensor, const Rows& rows, WeightType type) {
     const auto n_rows = static_cast<size_t>(rows.n), n_in = static_cast<size_t>(tensor.shape[1]);
     const size_t stored_bytes = WeightBytes(tensor.type, n_in), row_bytes = WeightBytes(type, n_in);
-    std::vector<std::byte>& panels = m_.panels_.emplace_back(PanelBytes(type, n_rows, n_in));
+    const Pages& panels = m_.panels_.emplace_back(PanelBytes(type, n_rows, n_in));
+    const bool quantise = !PlainDType(type);
     std::atomic<bool> finite = true;
     pool_.ParallelFor((n_rows + kPanelRows - 1) / kPanelRows, [&](size_t panel) {
       const std::byte* from[kPanelRows] = {};
@@ -184,40 +173,16 @@ class ModelWeights::Loader {
         from[i] = tensor.data + stored_bytes * StoredRow(tensor, rows, panel * kPanelRows + i);
         if (type == tensor.type) continue;
         Widen(tensor.type, from[i], n_in, wide.data());
-        if (!std::ranges::all_of(wide, [](float value) { return std::isfinite(value); })) finite = false;
+        if (quantise && !std::ranges::all_of(wide, [](float value) { return std::isfinite(value); })) finite = false;
         if (!finite) return;
         from[i] = made.data() + i * row_bytes;
         Narrow(type, wide.data(), n_in, made.data() + i * row_bytes);
       }
       PackPanel(type, from, n_in, panels.data() + PanelBytes(type, panel * kPanelRows, n_in));
     });
+    ReleaseFilePages(tensor.data, tensor.n_bytes());
     if (!finite) return Corruption(StrFormat("{}: tensor {} holds a value that is not finite", path_, tensor.name));
     return panels.data();
-  }
-
-  // A copy of 16-bit rows in the order of the model.
-  const std::byte* Reorder(const StoredTensor& tensor, const Rows& rows) {
-    const size_t n_in = static_cast<size_t>(tensor.shape[1]), n_rows = static_cast<size_t>(rows.n);
-    std::vector<uint16_t>& copy = m_.converted_.emplace_back(n_rows * n_in);
-    pool_.ParallelFor(n_rows, [&](size_t row) {
-      std::memcpy(&copy[row * n_in], tensor.data + 2 * n_in * StoredRow(tensor, rows, row), 2 * n_in);
-    });
-    return reinterpret_cast<const std::byte*>(copy.data());
-  }
-
-  // A copy, added to `copies`, of the rows in the order of the model: widened to float32 and passed through `element`.
-  template <typename Element, typename Function>
-  const std::byte* Convert(const StoredTensor& tensor, const Rows& rows, std::deque<std::vector<Element>>& copies,
-                           Function element) {
-    const size_t n_in = static_cast<size_t>(tensor.shape[1]), n_rows = static_cast<size_t>(rows.n);
-    const size_t row_bytes = WeightBytes(tensor.type, n_in);
-    std::vector<Element>& copy = copies.emplace_back(n_rows * n_in);
-    pool_.ParallelFor(n_rows, [&](size_t row) {
-      std::vector<float> wide(n_in);
-      Widen(tensor.type, tensor.data + row_bytes * StoredRow(tensor, rows, row), n_in, wide.data());
-      std::transform(wide.begin(), wide.end(), copy.begin() + static_cast<ptrdiff_t>(row * n_in), element);
-    });
-    return reinterpret_cast<const std::byte*>(copy.data());
   }
 
   Status Vector(const std::string& name, const Rows& rows, std::vector<float>* out) {
@@ -250,6 +215,7 @@ class ModelWeights::Loader {
       Hasher hasher;
       hasher.Field(t.name).Field(WeightTypeName(t.type)).Field(ShapeText(t.shape));
       hashes[i] = hasher.Field(std::string_view(reinterpret_cast<const char*>(t.data), t.n_bytes())).Finish();
+      ReleaseFilePages(t.data, t.n_bytes());
     });
     Hasher all;
     all.Field(m_.source_->ConfigBytes());

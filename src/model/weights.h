@@ -1,13 +1,13 @@
 // The weights of a decoder model in the Hugging Face layout, checked against its configuration.
 #pragma once
 
-#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/hash.h"
+#include "base/pages.h"
 #include "base/thread_pool.h"
 #include "formats/model_config.h"
 #include "formats/weight_source.h"
@@ -40,9 +40,8 @@ struct LayerWeights {
   std::vector<FeedForwardWeights> experts;
 };
 
-// Matrices stay in the memory-mapped files unless they must be converted: float32 when bf16 is asked for, block types
-// (laid out in panels, or widened), and rows that a file keeps in another order get one copy. Immutable after loading;
-// thread-safe.
+// Matrices are laid out in panels (tensor/panels.h), converted on the way where another type is asked for; what was
+// read of the files then leaves memory again. Immutable after loading; thread-safe.
 class ModelWeights {
  public:
   // `path` is a folder with config.json and safetensors, or a GGUF file. Without `type`, matrices keep the type they
@@ -65,7 +64,7 @@ class ModelWeights {
   // SHA-256 over the configuration and every tensor's name, dtype, shape and bytes: part of every span's address.
   const Hash256& digest() const { return digest_; }
   size_t n_parameters() const { return n_parameters_; }
-  size_t n_bytes() const { return n_bytes_; }                             // in memory, mapped files included
+  size_t n_bytes() const { return n_bytes_; }                             // in memory
   WeightType main_type() const { return layers_[0].output.weight.type; }  // of most matrices
   // REQUIRES: loaded from files.
   const WeightSource& source() const { return *source_; }
@@ -77,9 +76,7 @@ class ModelWeights {
   WeightMatrix embedding_, head_;
   std::vector<float> final_norm_;
   std::vector<LayerWeights> layers_;
-  std::deque<std::vector<uint16_t>> converted_;
-  std::deque<std::vector<std::byte>> panels_;
-  std::deque<std::vector<float>> widened_;
+  std::vector<Pages> panels_;
   Hash256 digest_;
   size_t n_parameters_ = 0, n_bytes_ = 0;
 };

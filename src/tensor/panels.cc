@@ -60,6 +60,24 @@ void UnpackGroup(int bits, const std::byte* group, size_t row, int8_t* q) {
   }
 }
 
+// A row's elements of T for one input, or two together, stand so far apart.
+template <typename T>
+void PackRows(const std::byte* const rows[kPanelRows], size_t n, std::byte* panel) {
+  for (size_t k = 0; k < n; ++k) {
+    for (size_t row = 0; row < kRows; ++row, panel += sizeof(T))
+      if (rows[row] != nullptr) std::memcpy(panel, rows[row] + k * sizeof(T), sizeof(T));
+  }
+}
+
+void PackPlain(DType dtype, const std::byte* const rows[kPanelRows], size_t n_in, std::byte* panel) {
+  if (dtype == DType::kF16) return PackRows<uint16_t>(rows, n_in, panel);
+  if (dtype == DType::kF32) return PackRows<uint32_t>(rows, n_in, panel);
+  PackRows<uint32_t>(rows, n_in / 2, panel);
+  for (size_t row = 0; n_in % 2 != 0 && row < kRows; ++row)
+    if (rows[row] != nullptr)
+      std::memcpy(panel + PlainPanelOffset(dtype, row, n_in - 1), rows[row] + 2 * (n_in - 1), 2);
+}
+
 }  // namespace
 
 size_t PanelBlockHead(WeightType type) { return Places(type).groups; }
@@ -72,14 +90,17 @@ size_t PanelBlockBytes(WeightType type) {
 
 size_t PanelBytes(WeightType type, size_t n_out, size_t n_in) {
   SW_DCHECK(n_in % BlockOf(type).elements == 0);
+  if (const auto plain = PlainDType(type))
+    return (n_out + kRows - 1) / kRows * PlainPanelOffset(*plain, 0, n_in + (*plain == DType::kBf16 ? n_in % 2 : 0));
   return (n_out + kRows - 1) / kRows * (n_in / BlockOf(type).elements) * PanelBlockBytes(type);
 }
 
 void PackPanel(WeightType type, const std::byte* const rows[kPanelRows], size_t n_in, std::byte* panel) {
+  std::memset(panel, 0, PanelBytes(type, kRows, n_in));
+  if (const auto plain = PlainDType(type)) return PackPlain(*plain, rows, n_in, panel);
   const WeightBlock block = BlockOf(type);
   const Places places(type);
   const size_t block_bytes = PanelBlockBytes(type);
-  std::memset(panel, 0, n_in / block.elements * block_bytes);
   for (size_t row = 0; row < kRows; ++row) {
     if (rows[row] == nullptr) continue;
     std::byte* out = panel;
@@ -100,10 +121,14 @@ void PackPanel(WeightType type, const std::byte* const rows[kPanelRows], size_t 
 }
 
 void WidenPanelRow(WeightType type, const std::byte* panels, size_t row, size_t n_in, float* out) {
-  const WeightBlock block = BlockOf(type);
-  const Places places(type);
   const std::byte* panel = panels + row / kRows * PanelBytes(type, kRows, n_in);
   const size_t r = row % kRows;
+  if (const auto plain = PlainDType(type)) {
+    for (size_t k = 0; k < n_in; ++k) Widen(type, panel + PlainPanelOffset(*plain, r, k), 1, out + k);
+    return;
+  }
+  const WeightBlock block = BlockOf(type);
+  const Places places(type);
   for (size_t i = 0; i < n_in; i += block.elements, panel += PanelBlockBytes(type), out += block.elements) {
     BlockFields f;
     std::memcpy(&f.d, panel + 2 * r, 2);

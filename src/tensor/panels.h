@@ -1,8 +1,14 @@
-// Matrices of block types as the kernels read them: the rows of 16 outputs side by side, so that a vector holds one
-// input, or four neighbours, of each.
+// Matrices as the kernels read them: the rows of 16 outputs side by side, so that a vector holds one input, or two or
+// four neighbours, of each, and a product reads memory from one end to the other.
 //
-// A matrix [n_out][n_in] is ceil(n_out / 16) panels one after another; rows that do not exist are zero. A panel is
-// n_in / elements panel blocks, each made of the 16 rows' blocks (tensor/weight_type.h) at that place:
+// A matrix [n_out][n_in] is ceil(n_out / 16) panels one after another; rows that do not exist are zero. A panel of
+// plain floats:
+//
+//   f32, f16  for each input: 16 elements
+//   bf16      for each two inputs: 16 pairs of elements; the pair of the last input, where n_in is odd, has a zero
+//
+// A panel of a block type is n_in / elements panel blocks, each made of the 16 rows' blocks (tensor/weight_type.h) at
+// that place:
 //
 //   d       16 x f16
 //   m       16 x f16                                       types with minima
@@ -31,10 +37,16 @@ size_t PanelBlockBytes(WeightType type);
 size_t PanelBlockHead(WeightType type);
 size_t PanelGroupBytes(WeightType type);
 
+// Where input k of output `row` stands in a panel, in bytes.
+constexpr size_t PlainPanelOffset(DType dtype, size_t row, size_t k) {
+  if (dtype == DType::kBf16) return (k / 2 * kPanelRows + row) * 4 + k % 2 * 2;
+  return (k * kPanelRows + row) * DTypeBytes(dtype);
+}
+
 // The bytes of panels for n_out rows. REQUIRES: n_in is a multiple of the block's elements.
 size_t PanelBytes(WeightType type, size_t n_out, size_t n_in);
 
-// Lays out one panel: rows[i] points at the blocks of row i, or is null for a row of zeros.
+// Lays out one panel: rows[i] points at the elements or blocks of row i, or is null for a row of zeros.
 void PackPanel(WeightType type, const std::byte* const rows[kPanelRows], size_t n_in, std::byte* panel);
 
 // The elements of one row of a matrix in panels, as Widen gives them.

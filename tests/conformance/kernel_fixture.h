@@ -38,35 +38,28 @@ inline std::vector<float> RandomFloats(size_t n, uint32_t seed, float scale = 1)
   return values;
 }
 
-// Float16 bits of a value, by truncation: good enough to make test data.
-inline uint16_t ToF16Bits(float value) {
-  const auto bits = std::bit_cast<uint32_t>(value);
-  const int exponent = static_cast<int>(bits >> 23 & 0xFF) - 127 + 15;
-  const uint32_t sign = bits >> 16 & 0x8000;
-  if (exponent <= 0) return static_cast<uint16_t>(sign);
-  return static_cast<uint16_t>(sign | static_cast<uint32_t>(exponent) << 10 | (bits >> 13 & 0x3FF));
-}
-
-// A weight matrix with its bytes, `offset_elements` behind an aligned address.
+// A weight matrix with its bytes, `offset` behind an aligned address.
 struct OwnedWeights {
-  OwnedWeights(DType dtype, int n_out, int n_in, uint32_t seed, size_t offset_elements = 0) {
-    const std::vector<float> values = RandomFloats(static_cast<size_t>(n_out) * static_cast<size_t>(n_in), seed);
-    const size_t offset = offset_elements * DTypeBytes(dtype);
-    bytes.resize(offset + values.size() * DTypeBytes(dtype));
-    for (size_t i = 0; i < values.size(); ++i) {
-      if (dtype == DType::kF16) {
-        const uint16_t bits = ToF16Bits(values[i]);
-        std::memcpy(bytes.data() + offset + 2 * i, &bits, 2);
-      } else {
-        StoreElement(bytes.data() + offset, dtype, i, values[i]);
-      }
+  OwnedWeights(DType dtype, int n_out, int n_in, uint32_t seed, size_t offset = 0) {
+    const auto out = static_cast<size_t>(n_out), in = static_cast<size_t>(n_in);
+    const WeightType type = StoredAs(dtype);
+    values.resize(out * in);
+    std::vector<std::byte> rows(WeightBytes(type, values.size()));
+    Narrow(type, RandomFloats(values.size(), seed).data(), values.size(), rows.data());
+    Widen(type, rows.data(), values.size(), values.data());
+    bytes.resize(offset + PanelBytes(type, out, in));
+    for (size_t first = 0; first < out; first += kPanelRows) {
+      const std::byte* from[kPanelRows] = {};
+      for (size_t i = 0; i < kPanelRows && first + i < out; ++i)
+        from[i] = rows.data() + WeightBytes(type, (first + i) * in);
+      PackPanel(type, from, in, bytes.data() + offset + PanelBytes(type, first, in));
     }
-    matrix = {bytes.data() + offset, StoredAs(dtype), n_out, n_in};
+    matrix = {bytes.data() + offset, type, n_out, n_in};
   }
   float at(int out, int in) const {
-    return LoadElement(matrix.data, matrix.dtype(),
-                       static_cast<size_t>(out) * static_cast<size_t>(matrix.n_in) + static_cast<size_t>(in));
+    return values[static_cast<size_t>(out) * static_cast<size_t>(matrix.n_in) + static_cast<size_t>(in)];
   }
+  std::vector<float> values;  // [n_out, n_in]
   std::vector<std::byte> bytes;
   WeightMatrix matrix;
 };

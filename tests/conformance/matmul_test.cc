@@ -86,10 +86,10 @@ TEST_P(MatMulTest, OutputsDoNotDependOnTheirNeighbours) {
   const auto x = RandomFloats(size_t{n_rows} * n_in, 28);
   std::vector<float> whole(size_t{n_rows} * n_out), parts = whole;
   ops::MatMul(pool, x.data(), n_in, n_rows, w.matrix, {}, whole.data(), n_out);
-  for (int o = 0; o < n_out; o += 9) {
+  for (int o = 0; o < n_out; o += 2 * kPanelRows) {
     WeightMatrix part = w.matrix;
-    part.data += static_cast<size_t>(o * n_in) * 2;
-    part.n_out = std::min(9, n_out - o);
+    part.data += PanelBytes(part.type, static_cast<size_t>(o), n_in);
+    part.n_out = std::min(2 * kPanelRows, n_out - o);
     ops::MatMul(pool, x.data(), n_in, n_rows, part, {}, parts.data() + o, n_out);
   }
   EXPECT_TRUE(SameBits(parts, whole));

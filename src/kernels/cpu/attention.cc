@@ -202,15 +202,16 @@ void AttendBlock(const AttentionTask& task, const KvRun& run, int block, const A
       first_token + kKvBlockTokens < run.n_tokens ? run.blocks[static_cast<size_t>(block) + 1] : nullptr;
   LoadBlock(shape, task.kv_head, run.blocks[static_cast<size_t>(block)], next, n_tokens, s);
   const int first_query = first_row * group;
-  MultiplyPanels<Start::kZero, kQueryTile>({.a = s.q + first_query * dim,
-                                            .a_stride = dim,
-                                            .b = s.keys,
-                                            .b_stride = kPanel,
-                                            .panel_stride = kPanel * dim,
-                                            .n_k = dim,
-                                            .c = s.scores + first_query * kKvBlockTokens,
-                                            .c_stride = kKvBlockTokens},
-                                           (end_row - first_row) * group, (n_tokens + kPanel - 1) / kPanel);
+  MultiplyPanels<FloatRight<>, Start::kZero, kQueryTile>(
+      {.a = s.q + first_query * dim,
+       .a_stride = dim,
+       .b = reinterpret_cast<const std::byte*>(s.keys),
+       .b_stride = kPanel * sizeof(float),
+       .panel_stride = static_cast<int64_t>(sizeof(float)) * kPanel * dim,
+       .n_k = dim,
+       .c = s.scores + first_query * kKvBlockTokens,
+       .c_stride = kKvBlockTokens},
+      (end_row - first_row) * group, (n_tokens + kPanel - 1) / kPanel);
 
   // Neighbouring rows that see the same keys go through the tiles together; a key that a row does not see is left out
   // of its chains, not multiplied by zero, for its value may be anything.
@@ -225,15 +226,16 @@ void AttendBlock(const AttentionTask& task, const KvRun& run, int block, const A
                                                            shape.softcap, padded_dim, s.run_state + i,
                                                            s.run_o + i * padded_dim);
       }
-      MultiplyPanels<Start::kContinue, kQueryTile>({.a = s.scores + r * group * kKvBlockTokens + keys.begin,
-                                                    .a_stride = kKvBlockTokens,
-                                                    .b = s.values + keys.begin * padded_dim,
-                                                    .b_stride = padded_dim,
-                                                    .panel_stride = kPanel,
-                                                    .n_k = keys.end - keys.begin,
-                                                    .c = s.run_o + r * group * padded_dim,
-                                                    .c_stride = padded_dim},
-                                                   (end - r) * group, padded_dim / kPanel);
+      MultiplyPanels<FloatRight<>, Start::kContinue, kQueryTile>(
+          {.a = s.scores + r * group * kKvBlockTokens + keys.begin,
+           .a_stride = kKvBlockTokens,
+           .b = reinterpret_cast<const std::byte*>(s.values + keys.begin * padded_dim),
+           .b_stride = static_cast<int64_t>(sizeof(float)) * padded_dim,
+           .panel_stride = kPanel * sizeof(float),
+           .n_k = keys.end - keys.begin,
+           .c = s.run_o + r * group * padded_dim,
+           .c_stride = padded_dim},
+          (end - r) * group, padded_dim / kPanel);
     }
     r = end;
   }

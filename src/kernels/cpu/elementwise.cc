@@ -114,11 +114,6 @@ void ScaleAndCapRange(float* x, float scale, float cap, int64_t n) {
       x, x);
 }
 
-void EmbedRow(const WeightMatrix& w, int id, float* out) {
-  const size_t row_bytes = static_cast<size_t>(w.n_in) * DTypeBytes(w.dtype());
-  WidenRow(w.data + static_cast<size_t>(id) * row_bytes, w.dtype(), w.n_in, out);
-}
-
 void NarrowRow(const float* in, int n, DType dtype, std::byte* out) {
   const DF d;
   const hn::RebindToUnsigned<DF> du;
@@ -165,7 +160,6 @@ HWY_EXPORT(SwiGluRange);
 HWY_EXPORT(GeluRange);
 HWY_EXPORT(AddRange);
 HWY_EXPORT(ScaleAndCapRange);
-HWY_EXPORT(EmbedRow);
 HWY_EXPORT(StoreKvRow);
 
 void RmsNorm(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, int dim, WeightVector gain, float eps,
@@ -202,16 +196,11 @@ void ScaleAndCap(ThreadPool& pool, float* x, float scale, float cap, int64_t n) 
 }
 
 void EmbedRows(ThreadPool& pool, const WeightMatrix& w, const int32_t* ids, int n_rows, float* out) {
-  const auto embed_row = HWY_DYNAMIC_DISPATCH(EmbedRow);
   ForRanges(pool, static_cast<size_t>(n_rows), static_cast<size_t>(w.n_in) * 4, [&](size_t begin, size_t end) {
     for (size_t r = begin; r < end; ++r) {
       SW_DCHECK(ids[r] >= 0 && ids[r] < w.n_out);
-      float* row = out + r * static_cast<size_t>(w.n_in);
-      if (w.quantised()) {
-        WidenPanelRow(w.type, w.data, static_cast<size_t>(ids[r]), static_cast<size_t>(w.n_in), row);
-      } else {
-        embed_row(w, ids[r], row);
-      }
+      const auto n_in = static_cast<size_t>(w.n_in);
+      WidenPanelRow(w.type, w.data, static_cast<size_t>(ids[r]), n_in, out + r * n_in);
     }
   });
 }

@@ -47,10 +47,47 @@ enum class Start {
   kAdd,       // c = c + a b
 };
 
-// c[r, j] over kRows x kPanels * 16. a [kRows, n_k] with row stride a_stride; b [n_k, 16] per panel with row stride
-// b_stride, panels panel_stride apart; c with row stride c_stride. All in floats.
-template <int kRows, int kPanels, Start kStart>
-HWY_INLINE void Tile(const float* HWY_RESTRICT a, int64_t a_stride, const float* HWY_RESTRICT b, int64_t b_stride,
+// Far enough for memory to answer, near enough that the line is still there.
+inline constexpr int kStreamAhead = 1024;
+
+// The right side b of a product, in panels: Load(at, v) widens the kStep rows at `at`, kStep * 16 elements, to
+// v[step][vector]. kAhead: how many bytes ahead to ask the memory for, 0 for what lies in a cache.
+template <int kAheadOf = 0>
+struct FloatRight {
+  static constexpr int kStep = 1, kAhead = kAheadOf;
+  static HWY_INLINE void Load(const std::byte* at, VF v[kStep][kVecsPerPanel]) {
+    for (int j = 0; j < kVecsPerPanel; ++j) v[0][j] = hn::LoadU(DF(), reinterpret_cast<const float*>(at) + j * kLanes);
+  }
+};
+
+// Pairs of rows, a pair's elements side by side.
+struct Bf16Right {
+  static constexpr int kStep = 2, kAhead = kStreamAhead;
+  static HWY_INLINE void Load(const std::byte* at, VF v[kStep][kVecsPerPanel]) {
+    const DF d;
+    const hn::RebindToUnsigned<DF> du;
+    for (int j = 0; j < kVecsPerPanel; ++j) {
+      const auto pair = hn::LoadU(du, reinterpret_cast<const uint32_t*>(at) + j * kLanes);
+      v[0][j] = hn::BitCast(d, hn::ShiftLeft<16>(pair));
+      v[1][j] = hn::BitCast(d, hn::And(pair, hn::Set(du, 0xFFFF0000u)));
+    }
+  }
+};
+
+struct F16Right {
+  static constexpr int kStep = 1, kAhead = kStreamAhead;
+  static HWY_INLINE void Load(const std::byte* at, VF v[kStep][kVecsPerPanel]) {
+    const hn::Rebind<hwy::float16_t, DF> d16;
+    for (int j = 0; j < kVecsPerPanel; ++j)
+      v[0][j] = hn::PromoteTo(DF(), hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(at) + j * kLanes));
+  }
+};
+
+// c[r, j] over kRows x kPanels * 16. a [kRows, n_k] in floats with row stride a_stride; b [n_k, 16] per panel with
+// row stride b_stride and panels panel_stride apart, in bytes; c in floats with row stride c_stride. Where n_k is no
+// multiple of Right::kStep, b's last rows go on with zeros.
+template <class Right, int kRows, int kPanels, Start kStart>
+HWY_INLINE void Tile(const float* HWY_RESTRICT a, int64_t a_stride, const std::byte* HWY_RESTRICT b, int64_t b_stride,
                      int64_t panel_stride, int n_k, float* HWY_RESTRICT c, int64_t c_stride) {
   constexpr int kVecs = kPanels * kVecsPerPanel;
   const DF d;
@@ -62,19 +99,30 @@ HWY_INLINE void Tile(const float* HWY_RESTRICT a, int64_t a_stride, const float*
       sum[r][j] = kStart == Start::kContinue ? hn::LoadU(d, c + r * c_stride + j * kLanes) : hn::Zero(d);
     }
   }
-  for (int k = 0; k < n_k; ++k) {
-    VF right[kVecs];
+  // The first n steps of the right side's rows at k.
+  const auto step = [&](int k, int n) HWY_ATTR __attribute__((always_inline)) {
 #pragma GCC unroll 16
-    for (int j = 0; j < kVecs; ++j) {
-      right[j] = hn::LoadU(d, b + k * b_stride + j / kVecsPerPanel * panel_stride + j % kVecsPerPanel * kLanes);
+    for (int p = 0; p < kPanels; ++p) {
+      VF right[Right::kStep][kVecsPerPanel];
+      Right::Load(b + k * b_stride + p * panel_stride, right);
+      if (Right::kAhead > 0) __builtin_prefetch(b + k * b_stride + p * panel_stride + Right::kAhead);
+#pragma GCC unroll 2
+      for (int i = 0; i < n; ++i) {
+#pragma GCC unroll 16
+        for (int r = 0; r < kRows; ++r) {
+          const VF left = hn::Set(d, a[r * a_stride + k + i]);
+#pragma GCC unroll 16
+          for (int j = 0; j < kVecsPerPanel; ++j) {
+            VF& s = sum[r][p * kVecsPerPanel + j];
+            s = hn::MulAdd(left, right[i][j], s);
+          }
+        }
+      }
     }
-#pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      const VF left = hn::Set(d, a[r * a_stride + k]);
-#pragma GCC unroll 16
-      for (int j = 0; j < kVecs; ++j) sum[r][j] = hn::MulAdd(left, right[j], sum[r][j]);
-    }
-  }
+  };
+  int k = 0;
+  for (; k + Right::kStep <= n_k; k += Right::kStep) step(k, Right::kStep);
+  if (k < n_k) step(k, n_k - k);
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 16
@@ -88,32 +136,32 @@ HWY_INLINE void Tile(const float* HWY_RESTRICT a, int64_t a_stride, const float*
 struct TileArgs {
   const float* a;
   int64_t a_stride;
-  const float* b;
-  int64_t b_stride, panel_stride;
+  const std::byte* b;
+  int64_t b_stride, panel_stride;  // bytes
   int n_k;
   float* c;
   int64_t c_stride;
 };
 
 // kRows rows over n_panels panels.
-template <int kRows, Start kStart>
+template <class Right, int kRows, Start kStart>
 HWY_INLINE void TileRow(const TileArgs& t, int n_panels) {
   constexpr int kPanels = TilePanels(kRows);
   int p = 0;
   for (; p + kPanels <= n_panels; p += kPanels) {
-    Tile<kRows, kPanels, kStart>(t.a, t.a_stride, t.b + p * t.panel_stride, t.b_stride, t.panel_stride, t.n_k,
-                                 t.c + p * kPanel, t.c_stride);
+    Tile<Right, kRows, kPanels, kStart>(t.a, t.a_stride, t.b + p * t.panel_stride, t.b_stride, t.panel_stride, t.n_k,
+                                        t.c + p * kPanel, t.c_stride);
   }
   if constexpr (kPanels > 1) {
     for (; p < n_panels; ++p) {
-      Tile<kRows, 1, kStart>(t.a, t.a_stride, t.b + p * t.panel_stride, t.b_stride, 0, t.n_k, t.c + p * kPanel,
-                             t.c_stride);
+      Tile<Right, kRows, 1, kStart>(t.a, t.a_stride, t.b + p * t.panel_stride, t.b_stride, 0, t.n_k, t.c + p * kPanel,
+                                    t.c_stride);
     }
   }
 }
 
 // Any number of rows over n_panels whole panels. kTileRows: rows per tile, at most kMaxTileRows.
-template <Start kStart, int kTileRows = kMaxTileRows>
+template <class Right, Start kStart, int kTileRows = kMaxTileRows>
 void MultiplyPanels(TileArgs t, int n_rows, int n_panels) {
   // Tiles of one width go down all rows before the next panels come, which so stay in the first-level cache.
   constexpr int kPanels = TilePanels(kTileRows);
@@ -123,7 +171,7 @@ void MultiplyPanels(TileArgs t, int n_rows, int n_panels) {
     part.b += p * t.panel_stride;
     part.c += p * kPanel;
     for (int r = 0; r < n_whole; r += kTileRows) {
-      TileRow<kTileRows, kStart>(part, HWY_MIN(kPanels, n_panels - p));
+      TileRow<Right, kTileRows, kStart>(part, HWY_MIN(kPanels, n_panels - p));
       part.a += kTileRows * t.a_stride;
       part.c += kTileRows * t.c_stride;
     }
@@ -132,18 +180,18 @@ void MultiplyPanels(TileArgs t, int n_rows, int n_panels) {
   t.c += n_whole * t.c_stride;
   switch (n_rows - n_whole) {
     case 1:
-      return TileRow<1, kStart>(t, n_panels);
+      return TileRow<Right, 1, kStart>(t, n_panels);
     case 2:
-      if constexpr (kTileRows > 2) return TileRow<2, kStart>(t, n_panels);
+      if constexpr (kTileRows > 2) return TileRow<Right, 2, kStart>(t, n_panels);
       break;
     case 3:
-      if constexpr (kTileRows > 3) return TileRow<3, kStart>(t, n_panels);
+      if constexpr (kTileRows > 3) return TileRow<Right, 3, kStart>(t, n_panels);
       break;
     case 4:
-      if constexpr (kTileRows > 4) return TileRow<4, kStart>(t, n_panels);
+      if constexpr (kTileRows > 4) return TileRow<Right, 4, kStart>(t, n_panels);
       break;
     case 5:
-      if constexpr (kTileRows > 5) return TileRow<5, kStart>(t, n_panels);
+      if constexpr (kTileRows > 5) return TileRow<Right, 5, kStart>(t, n_panels);
       break;
   }
 }

@@ -40,12 +40,12 @@ void MatMul(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, cons
   SW_DCHECK(bias.empty() || bias.size() == static_cast<size_t>(w.n_out));
   if (w.quantised()) return MatMulQuantised(pool, x, x_stride, n_rows, w, bias, y, y_stride);
   pool.ParallelFor(static_cast<size_t>(w.n_out), [&](size_t o) {
+    std::vector<float> weights(static_cast<size_t>(w.n_in));
+    WidenPanelRow(w.type, w.data, o, weights.size(), weights.data());
     for (int r = 0; r < n_rows; ++r) {
       double sum = bias.empty() ? 0 : bias[o];
-      for (int i = 0; i < w.n_in; ++i) {
-        const size_t index = o * static_cast<size_t>(w.n_in) + static_cast<size_t>(i);
-        sum += static_cast<double>(x[r * x_stride + i]) * LoadElement(w.data, w.dtype(), index);
-      }
+      for (int i = 0; i < w.n_in; ++i)
+        sum += static_cast<double>(x[r * x_stride + i]) * weights[static_cast<size_t>(i)];
       y[r * y_stride + static_cast<int64_t>(o)] = static_cast<float>(sum);
     }
   });
@@ -92,13 +92,7 @@ void EmbedRows(ThreadPool&, const WeightMatrix& w, const int32_t* ids, int n_row
   const auto n_in = static_cast<size_t>(w.n_in);
   for (size_t r = 0; r < static_cast<size_t>(n_rows); ++r) {
     SW_DCHECK(ids[r] >= 0 && ids[r] < w.n_out);
-    if (w.quantised()) {
-      WidenPanelRow(w.type, w.data, static_cast<size_t>(ids[r]), n_in, out + r * n_in);
-      continue;
-    }
-    for (size_t i = 0; i < n_in; ++i) {
-      out[r * n_in + i] = LoadElement(w.data, w.dtype(), static_cast<size_t>(ids[r]) * n_in + i);
-    }
+    WidenPanelRow(w.type, w.data, static_cast<size_t>(ids[r]), n_in, out + r * n_in);
   }
 }
 
