@@ -21,7 +21,10 @@ TEST_P(MatMulTest, AgreesWithReference) {
         SCOPED_TRACE(::testing::Message() << DTypeName(dtype) << " " << n_rows << "x" << n_in << "x" << n_out);
         const OwnedWeights w(dtype, n_out, n_in, seed, seed % 5);
         const int64_t x_stride = n_in + seed % 3, y_stride = n_out + seed % 4;
-        const auto x = RandomFloats(static_cast<size_t>(n_rows * x_stride), seed + 10'000);
+        auto x = RandomFloats(static_cast<size_t>(n_rows * x_stride), seed + 10'000);
+        // Dot products of bf16 round the rows: here they have nothing to round.
+        for (float& value : x)
+          if (GetParam() == "avx512bf16") value = Bf16ToFloat(FloatToBf16(value));
         const auto bias = RandomFloats(seed % 2 == 0 ? static_cast<size_t>(n_out) : 0, seed + 20'000);
         // What lies between the rows of y must stay.
         std::vector<float> y(static_cast<size_t>(n_rows * y_stride), 42), expected = y;
@@ -101,6 +104,7 @@ TEST_P(MatMulTest, IsTheDefinedChainOfFusedMultiplyAdds) {
   ThreadPool pool(2);
   const int n_in = 700, n_out = 33, n_rows = 9;
   for (const DType dtype : kWeightTypes) {
+    if (dtype == DType::kBf16 && GetParam() == "avx512bf16") continue;  // not by multiply-adds
     const OwnedWeights w(dtype, n_out, n_in, 37);
     const auto x = RandomFloats(size_t{n_rows} * n_in, 38), bias = RandomFloats(n_out, 39);
     std::vector<float> y(size_t{n_rows} * n_out), expected = y;

@@ -11,6 +11,7 @@ namespace spanwise::cpu {
 
 decltype(ops::MatMul) MatMul;
 decltype(ops::MatMul) MatMulQuantised;  // REQUIRES: w.quantised(), at least one row
+decltype(ops::MatMul) MatMulBf16Dots;   // REQUIRES: HasBf16Dots(), bf16 weights, at least one row
 decltype(ops::RmsNorm) RmsNorm;
 decltype(ops::GatedUnit) GatedUnit;
 decltype(ops::Add) Add;
@@ -19,7 +20,12 @@ decltype(ops::EmbedRows) EmbedRows;
 decltype(ops::StoreKv) StoreKv;
 decltype(ops::SpanAttention) SpanAttention;
 
-// The targets that were compiled, widest first: "avx512", "avx2", "portable".
+// Whether this processor has dot products of bf16, and whether the target in use takes them.
+bool HasBf16Dots();
+bool UsesBf16Dots();
+
+// The targets that were compiled, widest first: "avx512bf16" (avx512 and dot products of bf16), "avx512", "avx2",
+// "portable".
 std::span<const std::string_view> TargetNames();
 
 // The widest target this processor has.

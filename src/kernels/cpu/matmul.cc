@@ -151,6 +151,8 @@ void MatMul(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, cons
   SW_DCHECK(w.n_out >= 1 && w.n_in >= 1 && (bias.empty() || bias.size() == static_cast<size_t>(w.n_out)));
   if (n_rows <= 0) return;
   if (w.quantised()) return MatMulQuantised(pool, x, x_stride, n_rows, w, bias, y, y_stride);
+  if (w.type == WeightType::kBf16 && UsesBf16Dots())
+    return MatMulBf16Dots(pool, x, x_stride, n_rows, w, bias, y, y_stride);
   const MatMulArgs args = {x, x_stride, w, bias, y, y_stride};
   const auto block_matmul = HWY_DYNAMIC_DISPATCH(MatMulBlock);
   const int n_even = (n_rows + kBlockRows - 1) / kBlockRows;

@@ -29,13 +29,43 @@ namespace spanwise::cpu {
 inline constexpr int kQuantisedRows = 256;  // rows of one task's block
 inline constexpr int kChunkGroups = 8;      // groups of 32 inputs unpacked at once
 inline constexpr size_t kLine = 64, kLinesOfGroup = 8;
+inline constexpr size_t kStreamAhead = 1024;  // bytes by which few rows ask the memory ahead
 
 // Rows rounded to int8 in groups of 32.
 struct RoundedRows {
   int8_t* q;      // [n_rows, n_in]
   float* scale;   // [n_rows, n_in / 32]
-  int32_t* sums;  // [n_rows, n_in / 16] of the integers
+  int32_t* sums;  // [n_rows, n_in / sum_group] of the integers
   int n_in;
+  int sum_group;  // inputs that share a scale of the weights, 32 at most
+};
+
+// The rows of a tile from input k0 on, where a scale of the weights spans 32 / kScales inputs.
+template <int kScales>
+class TileRows {
+ public:
+  TileRows(const RoundedRows& x, int row, int k0)
+      : n_in_(x.n_in),
+        n_groups_(x.n_in / kRoundedGroup),
+        q_(x.q + int64_t{row} * n_in_ + k0),
+        scale_(x.scale + int64_t{row} * n_groups_ + k0 / kRoundedGroup),
+        sums_(x.sums + (int64_t{row} * n_groups_ + k0 / kRoundedGroup) * kScales) {}
+
+  const int8_t* At(int r, int k) const { return q_ + r * n_in_ + k; }
+  // Four neighbours.
+  int32_t Four(int r, int k) const {
+    int32_t four;
+    std::memcpy(&four, At(r, k), 4);
+    return four;
+  }
+  float Scale(int r, int g) const { return scale_[r * n_groups_ + g]; }
+  int32_t Sum(int r, int g, int j) const { return sums_[(r * n_groups_ + g) * kScales + j]; }
+
+ private:
+  const int64_t n_in_, n_groups_;
+  const int8_t* const q_;
+  const float* const scale_;
+  const int32_t* const sums_;
 };
 
 struct QuantisedArgs {
@@ -55,7 +85,7 @@ struct PanelScratch {
   alignas(64) uint8_t bytes[kChunkGroups * kLinesOfGroup * kLine];
   alignas(64) float scale[kChunkGroups * 2 * kPanelRows];
   alignas(64) float min[kChunkGroups * kPanelRows];
-  const uint8_t* groups[kChunkGroups];  // the lines of each group: in `bytes`, or in the panel itself
+  const uint8_t* groups[kChunkGroups];  // each group: its lines in `bytes`, or as the panel has it
 };
 
 }  // namespace spanwise::cpu
@@ -65,7 +95,7 @@ HWY_BEFORE_NAMESPACE();
 namespace spanwise::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-void RoundRow(const float* x, int n_in, int8_t* q, float* scale, int32_t* sums) {
+void RoundRow(const float* x, int n_in, int sum_group, int8_t* q, float* scale, int32_t* sums) {
 #if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
   for (int g = 0; g < n_in / kRoundedGroup; ++g) scale[g] = RoundGroup(x + g * kRoundedGroup, q + g * kRoundedGroup);
 #else
@@ -90,7 +120,8 @@ void RoundRow(const float* x, int n_in, int8_t* q, float* scale, int32_t* sums) 
   for (int j = 0; j < n_in / 16; ++j) {
     int32_t sum = 0;
     for (int i = 0; i < 16; ++i) sum += q[16 * j + i];
-    sums[j] = sum;
+    int32_t& of_group = sums[16 * j / sum_group];
+    of_group = 16 * j % sum_group == 0 ? sum : of_group + sum;
   }
 }
 
@@ -181,8 +212,9 @@ HWY_INLINE void WidenHalves(const std::byte* from, float out[kPanelRows]) {
 #endif
 }
 
-// Unpacks n_blocks blocks of a panel: their groups' bytes, scales d s and minima m t.
-template <WeightType kType>
+// Unpacks n_blocks blocks of a panel: their groups' bytes, unless tiles take them as they are, scales d s and minima
+// m t.
+template <WeightType kType, bool kStream>
 HWY_INLINE void UnpackBlocks(const std::byte* block, size_t n_blocks, PanelScratch& s) {
   constexpr bool kScales = kType != WeightType::kQ8_0 && kType != WeightType::kQ4_0;
   constexpr bool kMinima = kType == WeightType::kQ4K || kType == WeightType::kQ5K;
@@ -215,7 +247,7 @@ HWY_INLINE void UnpackBlocks(const std::byte* block, size_t n_blocks, PanelScrat
     for (size_t g = 0; g < kGroups; ++g) {
       const auto* from = reinterpret_cast<const uint8_t*>(block + kHead + g * kGroupBytes);
       const size_t at = b * kGroups + g;
-      if constexpr (kBits == 8) {
+      if constexpr (kBits == 8 || (kStream && kBits == 4)) {
         s.groups[at] = from;
       } else {
         uint8_t* to = s.bytes + at * kLinesOfGroup * kLine;
@@ -237,56 +269,56 @@ struct Terms {
 
 constexpr int kTileRows = 8;
 
-// Continues the chains of kRows rows at `sums` by n_groups groups, which begin at input k0. (Processors of this target
-// have the instruction; Highway 1.0's list of options for the compiler leaves it out.)
-template <class T, int kRows>
+// Continues the chains of kRows rows at `sums` by n_groups groups, which begin at input k0. kStream: the weights come
+// from memory, four bits still two to a byte. (Processors of this target have the instruction; Highway 1.0's list of
+// options for the compiler leaves it out.)
+template <class T, int kRows, bool kStream>
 __attribute__((target("avx512vnni"))) void ContinueTile(const PanelScratch& s, int n_groups, const RoundedRows& x,
                                                         int row, int k0, float* sums) {
+  const TileRows<T::kScales> rows(x, row, k0);
   __m512 y[kRows];
   for (int r = 0; r < kRows; ++r) y[r] = _mm512_load_ps(sums + r * kPanelRows);
-  const int8_t* q = x.q + static_cast<int64_t>(row) * x.n_in + k0;
-  const int n_scales = x.n_in / kRoundedGroup;
-  const float* e = x.scale + static_cast<int64_t>(row) * n_scales + k0 / kRoundedGroup;
-  const int32_t* row_sums = x.sums + 2 * static_cast<int64_t>(row) * n_scales + k0 / 16;
   // Signed weights are made unsigned for the instruction by 128, which is taken off with the offset.
   constexpr int kOffset = T::kBits == 8 ? 128 : T::kOffset;
-  const __m512i flip = _mm512_set1_epi8(static_cast<char>(0x80));
-  for (int g = 0; g < n_groups; ++g, q += kRoundedGroup) {
+  constexpr bool kPacked = kStream && T::kBits == 4;
+  const __m512i flip = _mm512_set1_epi8(static_cast<char>(0x80)), low = _mm512_set1_epi8(15);
+  for (int g = 0; g < n_groups; ++g) {
     const uint8_t* line = s.groups[g];
     for (int j = 0; j < T::kScales; ++j) {
       constexpr int kLines = 8 / T::kScales;
+      const int k = g * kRoundedGroup + j * 4 * kLines;
       __m512i dots[kRows];
 #pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-        const int32_t* sum = row_sums + 2 * (r * n_scales + g);
-        dots[r] = kOffset == 0 ? _mm512_setzero_si512()
-                               : _mm512_set1_epi32(-kOffset * (T::kScales == 2 ? sum[j] : sum[0] + sum[1]));
-      }
+      for (int r = 0; r < kRows; ++r)
+        dots[r] = kOffset == 0 ? _mm512_setzero_si512() : _mm512_set1_epi32(-kOffset * rows.Sum(r, g, j));
 #pragma GCC unroll 8
-      for (int c = 0; c < kLines; ++c, line += kLine) {
+      for (int c = 0; c < (kPacked ? kLines / 2 : kLines); ++c, line += kLine) {
+        if (kStream) __builtin_prefetch(line + kStreamAhead);
         __m512i w = _mm512_loadu_si512(line);
         if (T::kBits == 8) w = _mm512_xor_si512(w, flip);
+        if constexpr (kPacked) {
+          const __m512i high = _mm512_and_si512(_mm512_srli_epi16(w, 4), low);
+          w = _mm512_and_si512(w, low);
 #pragma GCC unroll 8
-        for (int r = 0; r < kRows; ++r) {
-          int32_t four;
-          std::memcpy(&four, q + static_cast<int64_t>(r) * x.n_in + 4 * (j * kLines + c), 4);
-          dots[r] = _mm512_dpbusd_epi32(dots[r], w, _mm512_set1_epi32(four));
+          for (int r = 0; r < kRows; ++r)
+            dots[r] = _mm512_dpbusd_epi32(dots[r], high, _mm512_set1_epi32(rows.Four(r, k + 16 + 4 * c)));
         }
+#pragma GCC unroll 8
+        for (int r = 0; r < kRows; ++r)
+          dots[r] = _mm512_dpbusd_epi32(dots[r], w, _mm512_set1_epi32(rows.Four(r, k + 4 * c)));
       }
       const __m512 scale = _mm512_load_ps(s.scale + (g * T::kScales + j) * kPanelRows);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r)
-        y[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[r]), _mm512_mul_ps(scale, _mm512_set1_ps(e[r * n_scales + g])),
-                               y[r]);
+        y[r] =
+            _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[r]), _mm512_mul_ps(scale, _mm512_set1_ps(rows.Scale(r, g))), y[r]);
     }
     if (T::kMinima) {
       const __m512 min = _mm512_load_ps(s.min + g * kPanelRows);
 #pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-        const int32_t* sum = row_sums + 2 * (r * n_scales + g);
-        y[r] = _mm512_fnmadd_ps(_mm512_set1_ps(static_cast<float>(sum[0] + sum[1])),
-                                _mm512_mul_ps(min, _mm512_set1_ps(e[r * n_scales + g])), y[r]);
-      }
+      for (int r = 0; r < kRows; ++r)
+        y[r] = _mm512_fnmadd_ps(_mm512_set1_ps(static_cast<float>(rows.Sum(r, g, 0))),
+                                _mm512_mul_ps(min, _mm512_set1_ps(rows.Scale(r, g))), y[r]);
     }
   }
   for (int r = 0; r < kRows; ++r) _mm512_store_ps(sums + r * kPanelRows, y[r]);
@@ -301,41 +333,49 @@ HWY_INLINE void InOrder(__m256i& v) { asm("" : "+x"(v)); }
 
 // As above, in two halves of 8 outputs. Products of bytes are added in pairs, then in 16 bits as long as the integers'
 // bits allow, then in 32. Signed weights lend their sign to the row's bytes.
-template <class T, int kRows>
+template <class T, int kRows, bool kStream>
 void ContinueTile(const PanelScratch& s, int n_groups, const RoundedRows& x, int row, int k0, float* sums) {
-  const int8_t* q = x.q + static_cast<int64_t>(row) * x.n_in + k0;
-  const int n_scales = x.n_in / kRoundedGroup;
-  const float* e = x.scale + static_cast<int64_t>(row) * n_scales + k0 / kRoundedGroup;
-  const int32_t* row_sums = x.sums + 2 * static_cast<int64_t>(row) * n_scales + k0 / 16;
-  const __m256i ones = _mm256_set1_epi16(1);
+  const TileRows<T::kScales> rows(x, row, k0);
+  const __m256i ones = _mm256_set1_epi16(1), low = _mm256_set1_epi8(15);
+  constexpr bool kPacked = kStream && T::kBits == 4;
   // Lines whose sums of pairs fit in 16 bits: (2^bits - 1) x 127 x 2 for each.
   constexpr int kRun = T::kBits == 4 ? 8 : T::kBits == 5 ? 4 : T::kBits == 6 ? 2 : 1;
-  for (int g = 0; g < n_groups; ++g, q += kRoundedGroup) {
+  for (int g = 0; g < n_groups; ++g) {
     const uint8_t* line = s.groups[g];
     for (int j = 0; j < T::kScales; ++j) {
       constexpr int kLines = 8 / T::kScales;
+      const int k = g * kRoundedGroup + j * 4 * kLines;
       __m256i dots[kRows][2];
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) dots[r][0] = dots[r][1] = _mm256_setzero_si256();
 #pragma GCC unroll 8
       for (int c0 = 0; c0 < kLines; c0 += kRun) {
         __m256i pairs[kRows][2];
-#pragma GCC unroll 8
-        for (int c = c0; c < c0 + kRun; ++c, line += kLine) {
-          const __m256i w0 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(line));
-          const __m256i w1 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(line + 32));
+        // Adds the products of line c, or begins with them.
+        const auto add = [&](int c, __m256i w0, __m256i w1, bool begin) HWY_ATTR __attribute__((always_inline)) {
           const __m256i u0 = T::kBits == 8 ? _mm256_abs_epi8(w0) : w0, u1 = T::kBits == 8 ? _mm256_abs_epi8(w1) : w1;
 #pragma GCC unroll 4
           for (int r = 0; r < kRows; ++r) {
-            int32_t four;
-            std::memcpy(&four, q + static_cast<int64_t>(r) * x.n_in + 4 * (j * kLines + c), 4);
-            const __m256i b = _mm256_set1_epi32(four);
+            const __m256i b = _mm256_set1_epi32(rows.Four(r, k + 4 * c));
             const __m256i p0 = _mm256_maddubs_epi16(u0, T::kBits == 8 ? _mm256_sign_epi8(b, w0) : b);
             const __m256i p1 = _mm256_maddubs_epi16(u1, T::kBits == 8 ? _mm256_sign_epi8(b, w1) : b);
-            pairs[r][0] = c == c0 ? p0 : _mm256_add_epi16(pairs[r][0], p0);
-            pairs[r][1] = c == c0 ? p1 : _mm256_add_epi16(pairs[r][1], p1);
+            pairs[r][0] = begin ? p0 : _mm256_add_epi16(pairs[r][0], p0);
+            pairs[r][1] = begin ? p1 : _mm256_add_epi16(pairs[r][1], p1);
             InOrder(pairs[r][0]);
             InOrder(pairs[r][1]);
+          }
+        };
+#pragma GCC unroll 8
+        for (int c = c0; c < (kPacked ? kLines / 2 : c0 + kRun); ++c, line += kLine) {
+          if (kStream) __builtin_prefetch(line + kStreamAhead);
+          const __m256i w0 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(line));
+          const __m256i w1 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(line + 32));
+          if constexpr (kPacked) {
+            add(c, _mm256_and_si256(w0, low), _mm256_and_si256(w1, low), c == c0);
+            add(c + 4, _mm256_and_si256(_mm256_srli_epi16(w0, 4), low), _mm256_and_si256(_mm256_srli_epi16(w1, 4), low),
+                false);
+          } else {
+            add(c, w0, w1, c == c0);
           }
         }
 #pragma GCC unroll 4
@@ -347,9 +387,8 @@ void ContinueTile(const PanelScratch& s, int n_groups, const RoundedRows& x, int
       const float* scale = s.scale + (g * T::kScales + j) * kPanelRows;
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) {
-        const int32_t* sum = row_sums + 2 * (r * n_scales + g);
-        const __m256i offset = _mm256_set1_epi32(T::kOffset * (T::kScales == 2 ? sum[j] : sum[0] + sum[1]));
-        const __m256 d = _mm256_set1_ps(e[r * n_scales + g]);
+        const __m256i offset = _mm256_set1_epi32(T::kOffset * rows.Sum(r, g, j));
+        const __m256 d = _mm256_set1_ps(rows.Scale(r, g));
         float* y = sums + r * kPanelRows;
 #pragma GCC unroll 2
         for (int h = 0; h < 2; ++h) {
@@ -362,8 +401,7 @@ void ContinueTile(const PanelScratch& s, int n_groups, const RoundedRows& x, int
     if (T::kMinima) {
       const float* min = s.min + g * kPanelRows;
       for (int r = 0; r < kRows; ++r) {
-        const int32_t* sum = row_sums + 2 * (r * n_scales + g);
-        const __m256 d = _mm256_set1_ps(e[r * n_scales + g]), n = _mm256_set1_ps(static_cast<float>(sum[0] + sum[1]));
+        const __m256 d = _mm256_set1_ps(rows.Scale(r, g)), n = _mm256_set1_ps(static_cast<float>(rows.Sum(r, g, 0)));
         float* y = sums + r * kPanelRows;
         for (int h = 0; h < 2; ++h)
           _mm256_store_ps(
@@ -377,14 +415,14 @@ void ContinueTile(const PanelScratch& s, int n_groups, const RoundedRows& x, int
 
 constexpr int kTileRows = 1;
 
-template <class T, int kRows>
+template <class T, int kRows, bool kStream>
 void ContinueTile(const PanelScratch& s, int n_groups, const RoundedRows& x, int row, int k0, float* sums) {
-  const int8_t* q = x.q + static_cast<int64_t>(row) * x.n_in + k0;
-  const int n_scales = x.n_in / kRoundedGroup;
-  const float* e = x.scale + static_cast<int64_t>(row) * n_scales + k0 / kRoundedGroup;
-  const int32_t* row_sums = x.sums + 2 * static_cast<int64_t>(row) * n_scales + k0 / 16;
+  static_assert(!kStream);
+  const TileRows<T::kScales> rows(x, row, k0);
   constexpr int kInputs = kRoundedGroup / T::kScales;
-  for (int g = 0; g < n_groups; ++g, q += kRoundedGroup, row_sums += 2) {
+  for (int g = 0; g < n_groups; ++g) {
+    const int8_t* q = rows.At(0, g * kRoundedGroup);
+    const float e = rows.Scale(0, g);
     for (int o = 0; o < kPanelRows; ++o) {
       for (int j = 0; j < T::kScales; ++j) {
         int32_t dot = 0;
@@ -392,38 +430,38 @@ void ContinueTile(const PanelScratch& s, int n_groups, const RoundedRows& x, int
           const int w = s.groups[g][i / 4 * static_cast<int>(kLine) + 4 * o + i % 4];
           dot += ((T::kBits == 8 ? static_cast<int8_t>(w) : w) - T::kOffset) * q[i];
         }
-        sums[o] = std::fma(static_cast<float>(dot), s.scale[(g * T::kScales + j) * kPanelRows + o] * e[g], sums[o]);
+        sums[o] = std::fma(static_cast<float>(dot), s.scale[(g * T::kScales + j) * kPanelRows + o] * e, sums[o]);
       }
       if (T::kMinima)
-        sums[o] = std::fma(static_cast<float>(row_sums[0] + row_sums[1]), -(s.min[g * kPanelRows + o] * e[g]), sums[o]);
+        sums[o] = std::fma(static_cast<float>(rows.Sum(0, g, 0)), -(s.min[g * kPanelRows + o] * e), sums[o]);
     }
   }
 }
 
 #endif
 
-template <class T>
+template <class T, bool kStream>
 void ContinueRows(const PanelScratch& s, int n_groups, const RoundedRows& x, int n_rows, int k0, float* sums) {
   int row = 0;
   for (; row + kTileRows <= n_rows; row += kTileRows)
-    ContinueTile<T, kTileRows>(s, n_groups, x, row, k0, sums + row * kPanelRows);
+    ContinueTile<T, kTileRows, kStream>(s, n_groups, x, row, k0, sums + row * kPanelRows);
   if constexpr (kTileRows >= 8) {
     if (row + 4 <= n_rows) {
-      ContinueTile<T, 4>(s, n_groups, x, row, k0, sums + row * kPanelRows);
+      ContinueTile<T, 4, kStream>(s, n_groups, x, row, k0, sums + row * kPanelRows);
       row += 4;
     }
   }
   if constexpr (kTileRows >= 4) {
     if (row + 2 <= n_rows) {
-      ContinueTile<T, 2>(s, n_groups, x, row, k0, sums + row * kPanelRows);
+      ContinueTile<T, 2, kStream>(s, n_groups, x, row, k0, sums + row * kPanelRows);
       row += 2;
     }
   }
-  if (row < n_rows) ContinueTile<T, 1>(s, n_groups, x, row, k0, sums + row * kPanelRows);
+  if (row < n_rows) ContinueTile<T, 1, kStream>(s, n_groups, x, row, k0, sums + row * kPanelRows);
 }
 
-template <WeightType kType, class T>
-void MultiplyBlocks(const QuantisedArgs& a, PanelScratch& s) {
+template <WeightType kType, class T, bool kStream>
+void MultiplyBlocksOf(const QuantisedArgs& a, PanelScratch& s) {
   const auto elements = static_cast<int>(BlockOf(kType).elements);
   const size_t block_bytes = PanelBlockBytes(kType);
   constexpr int kChunk = kChunkGroups * kRoundedGroup;
@@ -431,10 +469,18 @@ void MultiplyBlocks(const QuantisedArgs& a, PanelScratch& s) {
   for (int k0 = 0; k0 < a.x.n_in; k0 += kChunk) {
     const int n = HWY_MIN(kChunk, a.x.n_in - k0);
     const auto n_blocks = static_cast<size_t>(n / elements);
-    UnpackBlocks<kType>(block, n_blocks, s);
+    UnpackBlocks<kType, kStream>(block, n_blocks, s);
     block += n_blocks * block_bytes;
-    ContinueRows<T>(s, n / kRoundedGroup, a.x, a.n_rows, k0, s.sums);
+    ContinueRows<T, kStream>(s, n / kRoundedGroup, a.x, a.n_rows, k0, s.sums);
   }
+}
+
+template <WeightType kType, class T>
+void MultiplyBlocks(const QuantisedArgs& a, PanelScratch& s) {
+  if constexpr (kTileRows > 1) {
+    if (a.n_rows <= kTileRows) return MultiplyBlocksOf<kType, T, true>(a, s);
+  }
+  MultiplyBlocksOf<kType, T, false>(a, s);
 }
 
 void MultiplyPanel(const QuantisedArgs& a, PanelScratch& s) {
@@ -480,12 +526,14 @@ void MatMulQuantised(ThreadPool& pool, const float* x, int64_t x_stride, int n_r
   RoundedRows rounded = {.q = reinterpret_cast<int8_t*>(memory + rows * (n_in / 32 + n_in / 16)),
                          .scale = memory,
                          .sums = reinterpret_cast<int32_t*>(memory + rows * (n_in / 32)),
-                         .n_in = w.n_in};
+                         .n_in = w.n_in,
+                         .sum_group = KindOf(w.type).scale_group == 16 ? 16 : 32};
+  const size_t n_sums = n_in / static_cast<size_t>(rounded.sum_group);
   const auto round_row = HWY_DYNAMIC_DISPATCH(RoundRow);
   ForRanges(pool, rows, n_in * 4, [&](size_t begin, size_t end) {
     for (size_t r = begin; r < end; ++r)
-      round_row(x + static_cast<int64_t>(r) * x_stride, w.n_in, rounded.q + r * n_in, rounded.scale + r * (n_in / 32),
-                rounded.sums + r * (n_in / 16));
+      round_row(x + static_cast<int64_t>(r) * x_stride, w.n_in, rounded.sum_group, rounded.q + r * n_in,
+                rounded.scale + r * (n_in / 32), rounded.sums + r * n_sums);
   });
 
   const auto multiply_panel = HWY_DYNAMIC_DISPATCH(MultiplyPanel);
@@ -503,8 +551,9 @@ void MatMulQuantised(ThreadPool& pool, const float* x, int64_t x_stride, int n_r
                       .panel = w.data + panel * panel_bytes,
                       .x = {.q = rounded.q + first * n_in,
                             .scale = rounded.scale + first * (n_in / 32),
-                            .sums = rounded.sums + first * (n_in / 16),
-                            .n_in = w.n_in},
+                            .sums = rounded.sums + first * n_sums,
+                            .n_in = w.n_in,
+                            .sum_group = rounded.sum_group},
                       .n_rows = static_cast<int>(std::min<size_t>(rows - first, kQuantisedRows)),
                       .bias = bias.empty() ? nullptr : bias.data() + out,
                       .y = y + static_cast<int64_t>(first) * y_stride + out,
