@@ -2,9 +2,9 @@
 """Runs one model of random weights through spanwise and through other engines, in turn, and prints the ratios.
 
 Repeats alternate between the two engines of a row, with the machine's read bandwidth measured in between, so that both
-meet the same machine. Values are medians, in tokens a second; a ratio above 1 says that spanwise is faster. Measure on a
-quiet machine: engines suffer unequally from other processes, whose share of the CPUs stands in the last column. Peers
-that are not installed are named and left out. Packages: python/requirements-bench.txt. Models are made once, in --models.
+meet the same machine. Values are medians, in tokens a second; a ratio above 1 says that spanwise is faster. Measure on
+a quiet machine: engines suffer unequally from other processes, whose share of the CPUs stands in the last column. Peers
+that are not installed are named and left out. Packages: python/requirements-bench.txt. Models are made once and kept.
 """
 import argparse
 import json

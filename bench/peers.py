@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -175,6 +176,7 @@ class PeerError(Exception):
 
 
 def _serve(connection, name, threads, *model):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     os.dup2(2, 1)  # results alone go to standard output
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -227,13 +229,16 @@ class Running:
             self.process.join()
 
     def _call(self, *message):
-        self.connection.send(message)
+        try:
+            self.connection.send(message)
+        except OSError:
+            pass  # it has ended, which shows below
         return self._receive()
 
     def _receive(self):
         try:
             done, value = self.connection.recv()
-        except EOFError:
+        except (EOFError, OSError):
             self.process.join()
             raise PeerError(f"its process ended with status {self.process.exitcode}") from None
         if not done:

@@ -48,7 +48,7 @@ def parse_shape(name):
         raise ValueError(f"shape {name!r} is not 1b, 8b or LAYERSxHIDDENxFFNxHEADSxKVHEADS")
     shape = Shape(name, *numbers, vocab=128256 if name == "8b" else 32000)
     if shape.hidden % shape.heads or shape.heads % shape.kv_heads or shape.head_dim % 2:
-        raise ValueError(f"shape {name!r}: heads must divide the width, KV heads the heads, and head sizes must be even")
+        raise ValueError(f"shape {name!r}: heads must divide the width, KV heads the heads; head sizes are even")
     if shape.hidden % 32 or shape.ffn % 32:
         raise ValueError(f"shape {name!r}: the width and the FFN width must be multiples of 32, the size of a block")
     return shape
@@ -112,10 +112,10 @@ def vocabulary(size):
 
 
 def config_of(shape):
-    return {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16", "hidden_act": "silu",
-            "hidden_size": shape.hidden, "intermediate_size": shape.ffn, "num_hidden_layers": shape.layers,
-            "num_attention_heads": shape.heads, "num_key_value_heads": shape.kv_heads, "head_dim": shape.head_dim,
-            "vocab_size": shape.vocab, "max_position_embeddings": MAX_POSITIONS, "rms_norm_eps": NORM_EPSILON,
+    return {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16",
+            "hidden_act": "silu", "hidden_size": shape.hidden, "intermediate_size": shape.ffn,
+            "num_hidden_layers": shape.layers, "num_attention_heads": shape.heads, "num_key_value_heads": shape.kv_heads,
+            "head_dim": shape.head_dim, "vocab_size": shape.vocab, "max_position_embeddings": MAX_POSITIONS, "rms_norm_eps": NORM_EPSILON,
             "rope_theta": ROPE_THETA, "attention_bias": False, "mlp_bias": False, "tie_word_embeddings": False,
             "bos_token_id": BOS, "eos_token_id": EOS}
 
@@ -157,7 +157,7 @@ class SafetensorsFile:
 
 
 class GgufFile:
-    """Tensors in the order in which they are written: gains in float32, embedding and head in `ends`, others in `type`."""
+    """Tensors in the order in which they are written: gains in float32, both ends in `ends`, others in `type`."""
 
     def __init__(self, path, shape, tensors, type, ends):
         self.type, self.ends = type, ends
