@@ -112,12 +112,13 @@ def vocabulary(size):
 
 
 def config_of(shape):
-    return {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16",
-            "hidden_act": "silu", "hidden_size": shape.hidden, "intermediate_size": shape.ffn,
-            "num_hidden_layers": shape.layers, "num_attention_heads": shape.heads, "num_key_value_heads": shape.kv_heads,
-            "head_dim": shape.head_dim, "vocab_size": shape.vocab, "max_position_embeddings": MAX_POSITIONS, "rms_norm_eps": NORM_EPSILON,
-            "rope_theta": ROPE_THETA, "attention_bias": False, "mlp_bias": False, "tie_word_embeddings": False,
-            "bos_token_id": BOS, "eos_token_id": EOS}
+    return {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16", "hidden_act": "silu",
+        "hidden_size": shape.hidden, "intermediate_size": shape.ffn, "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads, "num_key_value_heads": shape.kv_heads, "head_dim": shape.head_dim,
+        "vocab_size": shape.vocab, "max_position_embeddings": MAX_POSITIONS, "rms_norm_eps": NORM_EPSILON,
+        "rope_theta": ROPE_THETA, "attention_bias": False, "mlp_bias": False, "tie_word_embeddings": False,
+        "bos_token_id": BOS, "eos_token_id": EOS}
 
 
 def write_tokenizer(folder, shape):
