@@ -1,4 +1,4 @@
-// The engine: one model, its kept KV, and a thread that answers requests one behind another.
+// The engine: one model, its kept KV, and a thread that answers requests, many at a time.
 //
 //   auto engine = Engine::Open({.model = "models/pocket"});
 //   Request request;
@@ -23,6 +23,8 @@
 namespace spanwise {
 
 struct EngineOptions {
+  static constexpr int kMostQueued = 1'000'000, kMostRunning = 4096;
+
   std::string model;                         // a folder in the Hugging Face layout, or a GGUF file
   std::optional<std::string> dtype = {};     // weights: "f32", "bf16", "q8" or "q4"; absent: as stored
   std::optional<std::string> kv_dtype = {};  // "f32" or "bf16"; absent: f32 when dtype is f32, else bf16
@@ -119,6 +121,7 @@ struct EngineStats {
   uint64_t requests = 0, failed = 0, cancelled = 0;
   uint64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
   int queued = 0, running = 0;
+  double drain_s = 0;  // in which all that is queued will probably have been taken up; 0: not known yet
   size_t kv_blocks = 0, kv_blocks_budget = 0, kv_spans = 0;
 };
 

@@ -89,12 +89,17 @@ Result<EngineOptions> ToEngineOptions(const CommonOptions& o) {
   return engine;
 }
 
-Result<std::unique_ptr<Engine>> OpenEngine(const CommonOptions& o) {
+Status SetLogLevel(const CommonOptions& o) {
   const auto level = spdlog::level::from_str(o.log_level);
   if (level == spdlog::level::off && o.log_level != "off")
     return InvalidArgument(
         StrFormat("--log-level {} is not one of trace, debug, info, warning, error", Quoted(o.log_level)));
   spdlog::set_level(level);
+  return Status::Ok();
+}
+
+Result<std::unique_ptr<Engine>> OpenEngine(const CommonOptions& o) {
+  SW_RETURN_IF_ERROR(SetLogLevel(o));
   SW_ASSIGN_OR_RETURN(const EngineOptions engine, ToEngineOptions(o));
   return Engine::Open(engine);
 }

@@ -47,6 +47,7 @@ void AddSamplingOptions(CLI::App* app, SamplingOptions* options);
 // The folder of the model asked for, or of the bundled one beside the program. NotFound when it is not there.
 Result<std::string> ModelFolder(const CommonOptions& options);
 Result<EngineOptions> ToEngineOptions(const CommonOptions& options);
+Status SetLogLevel(const CommonOptions& options);
 Result<std::unique_ptr<Engine>> OpenEngine(const CommonOptions& options);
 Result<ComposeOptions> ToComposeOptions(const CommonOptions& options);
 Result<SamplingParams> ToSamplingParams(const SamplingOptions& options);

@@ -326,6 +326,10 @@ TEST(Engine, SaysWhyAModelCannotBeOpened) {
   EXPECT_EQ(Engine::Open({.model = Pocket(), .kv_dtype = "q4"}).status().code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(Engine::Open({.model = Pocket(), .dtype = "int3"}).status().code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(Engine::Open({.model = Pocket(), .threads = -1}).status().code(), StatusCode::kInvalidArgument);
+  for (const int n : {0, -1, 2'000'000}) {
+    EXPECT_EQ(Engine::Open({.model = Pocket(), .max_queued = n}).status().code(), StatusCode::kInvalidArgument) << n;
+    EXPECT_EQ(Engine::Open({.model = Pocket(), .max_running = n}).status().code(), StatusCode::kInvalidArgument) << n;
+  }
   EXPECT_EQ(Engine::Open({.model = Pocket() + "/nonexistent.gguf"}).status().code(), StatusCode::kNotFound);
   EXPECT_EQ(Engine::Open({.model = Pocket() + "/config.json"}).status().code(), StatusCode::kInvalidArgument);
 }

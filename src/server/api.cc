@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 
 #include "base/str.h"
 #include "rag/report.h"
@@ -53,11 +54,15 @@ bool IsLoopbackName(std::string_view name) {
   return name.starts_with("127.") && name.find_first_not_of("0123456789.") == std::string_view::npos;
 }
 
+// Half of those that wait now will have had their turn: room for as many to come back.
+int RetryAfter(double drain_s) { return static_cast<int>(std::clamp(std::ceil(drain_s / 2), 1.0, 300.0)); }
+
 }  // namespace
 
 HttpResponse ErrorResponse(const ApiError& error) {
   HttpResponse response{error.http_status, "application/json", json::serialize(ErrorJson(error)), {}};
-  if (error.http_status == 429 || error.http_status == 503) response.headers.emplace_back("Retry-After", "1");
+  if (error.http_status == 429 || error.http_status == 503)
+    response.headers.emplace_back("Retry-After", std::to_string(error.retry_after_s));
   if (error.http_status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
   return response;
 }
@@ -104,7 +109,10 @@ class Api::Run : public std::enable_shared_from_this<Run> {
                                auto shared = std::make_shared<Result<JobAnswer>>(std::move(result));
                                self->exchange_->Post([self, shared] { self->OnDone(std::move(*shared)); });
                              });
-    if (!status.ok()) Fail(ErrorOf(status));
+    if (status.ok()) return;
+    ApiError error = ErrorOf(status);
+    error.retry_after_s = RetryAfter(api_.backend_.stats().drain_s);
+    Fail(error);
   }
 
  private:

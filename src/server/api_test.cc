@@ -239,6 +239,28 @@ TEST_F(ApiTest, CountsWhatItDid) {
   EXPECT_THAT(text, HasSubstr("\nspanwise_cached_tokens_total 1\n"));
 }
 
+TEST_F(ApiTest, SaysWhenToComeBackWhenTheQueueIsFull) {
+  for (const auto& [drain_s, expected] : {std::pair(0.0, "1"), {0.3, "1"}, {9.0, "5"}, {1e9, "300"}}) {
+    const auto full = NewFakeBackend({.max_queued = 0, .drain_s = drain_s});
+    Api api(ApiOptions{}, *full);
+    for (const bool stream : {false, true}) {
+      const HttpResponse response = Call(api, {.method = "POST",
+                                               .target = "/v1/completions",
+                                               .host = {},
+                                               .origin = {},
+                                               .authorization = {},
+                                               .body = StrFormat(R"({{"prompt":"a","stream":{}}})", stream)});
+      EXPECT_EQ(response.status, 429);
+      EXPECT_THAT(response.headers, testing::Contains(testing::Pair("Retry-After", expected)));
+      const json::value error = Json(response).at("error");
+      EXPECT_EQ(error.at("type"), "rate_limit_error");
+      EXPECT_EQ(error.at("code"), "rate_limit_exceeded");
+      EXPECT_EQ(error.at("message"), "the queue is full");
+      EXPECT_TRUE(error.at("param").is_null());
+    }
+  }
+}
+
 TEST_F(ApiTest, AsksForKeysWhereThereAreSome) {
   ApiOptions options;
   options.keys = ApiKeys::FromList({"secret", "other"});

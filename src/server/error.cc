@@ -45,7 +45,8 @@ int HttpStatusOf(StatusCode code) { return RowOf(code).http; }
 
 ApiError ErrorOf(const Status& status, std::string param) {
   const Row& row = RowOf(status.code());
-  return {row.http, status.message(), std::move(param), std::string(row.code)};
+  return {
+      .http_status = row.http, .message = status.message(), .param = std::move(param), .code = std::string(row.code)};
 }
 
 ApiError BadRequest(std::string message, std::string param, std::string code) {

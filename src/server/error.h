@@ -12,8 +12,9 @@ namespace spanwise::server {
 struct ApiError {
   int http_status = 500;
   std::string message;
-  std::string param;  // the request's field, as a path such as messages[0].content; empty: none
-  std::string code;   // a word for programs; empty: none
+  std::string param;      // the request's field, as a path such as messages[0].content; empty: none
+  std::string code;       // a word for programs; empty: none
+  int retry_after_s = 1;  // with 429 and 503
 };
 
 // InvalidArgument 400, NotFound 404, ResourceExhausted 429, Cancelled 499, Unavailable 503, DeadlineExceeded 504, and

@@ -42,6 +42,7 @@ class FakeBackend final : public Backend {
     const std::lock_guard lock(mutex_);
     EngineStats stats = stats_;
     stats.queued = static_cast<int>(queue_.size());
+    stats.drain_s = options_.drain_s;
     return stats;
   }
   Result<std::vector<int32_t>> Tokenize(const std::string& text, bool) const override {

@@ -11,6 +11,7 @@ namespace spanwise::server {
 struct FakeOptions {
   int max_queued = 4;
   std::chrono::milliseconds per_token{0};  // the time each token takes
+  double drain_s = 0;                      // what the statistics say
 };
 
 // Tokens are the bytes of the text, end-of-text is 256. A request is answered, token by token, with "You said: " and
