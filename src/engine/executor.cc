@@ -14,6 +14,12 @@ int Sequence::n_ready_prompt_tokens() const {
   return n;
 }
 
+int Sequence::n_cached(size_t run) const {
+  if (before.empty()) return reused[run];
+  // Besides what it had found: what others have encoded while it was suspended.
+  return std::min(before[run].cached, reused[run]) + std::max(0, reused[run] - before[run].ready);
+}
+
 namespace {
 
 // Tokens of a common beginning for which a sequence waits for another one's next whole block.
@@ -38,20 +44,57 @@ Executor::Executor(std::shared_ptr<const ModelWeights> weights, DType kv_dtype, 
       store_(transformer_.kv_geometry(), kv_budget_bytes) {}
 
 Result<Sequence> Executor::Begin(Plan plan, bool use_cache, bool whole_tail) {
-  Sequence sequence{.plan = std::move(plan), .use_cache = use_cache, .runs = {}, .reused = {}, .looked = {}};
-  for (size_t i = 0; i < sequence.plan.runs.size(); ++i) {
-    const PlannedRun& planned = sequence.plan.runs[i];
-    auto run = std::make_shared<Run>(planned.root);
-    const int n = static_cast<int>(planned.tokens.size()), tail = i + 1 == sequence.plan.runs.size();
-    int reused = 0;
-    if (use_cache) {
-      SW_ASSIGN_OR_RETURN(reused, run->Reuse(store_, planned.tokens, !tail ? n : whole_tail ? 0 : n - 1));
-    }
-    sequence.runs.push_back(std::move(run));
-    sequence.reused.push_back(reused);
-    sequence.looked.push_back(store_.stats().published_spans);
-  }
+  Sequence sequence;
+  sequence.plan = std::move(plan);
+  sequence.use_cache = use_cache;
+  sequence.most_reused = whole_tail ? 0 : static_cast<int>(sequence.tail_plan().tokens.size()) - 1;
+  SW_RETURN_IF_ERROR(Find(sequence));
   return sequence;
+}
+
+Status Executor::Find(Sequence& s) {
+  for (size_t i = 0; i < s.plan.runs.size(); ++i) {
+    const PlannedRun& planned = s.plan.runs[i];
+    auto run = std::make_shared<Run>(planned.root);
+    const bool tail = i + 1 == s.plan.runs.size();
+    int reused = 0;
+    if (s.use_cache) {
+      SW_ASSIGN_OR_RETURN(
+          reused, run->Reuse(store_, planned.tokens, tail ? s.most_reused : static_cast<int>(planned.tokens.size())));
+    }
+    s.runs.push_back(std::move(run));
+    s.reused.push_back(reused);
+    s.looked.push_back(store_.stats().published_spans);
+  }
+  return Status::Ok();
+}
+
+void Executor::Suspend(Sequence& s) {
+  std::vector<Sequence::Before> before;
+  for (size_t i = 0; i < s.runs.size(); ++i) {
+    Run& run = *s.runs[i];
+    if (s.use_cache && run.n_ready() > s.reused[i]) run.Seal(store_);
+    before.push_back({.cached = s.n_cached(i), .ready = run.n_ready()});
+  }
+  std::vector<int32_t>& planned = s.plan.runs.back().tokens;
+  const std::span<const int32_t> tail = s.tail().tokens();
+  // Logits of these rows have been given; before the prompt was ready, those of its last row have not.
+  if (const size_t n_ready = static_cast<size_t>(s.tail().n_ready()); n_ready >= planned.size()) {
+    planned.insert(planned.end(), tail.begin() + static_cast<ptrdiff_t>(planned.size()),
+                   tail.begin() + static_cast<ptrdiff_t>(n_ready));
+    s.most_reused = static_cast<int>(n_ready);
+  } else {
+    s.most_reused = std::max(s.most_reused, static_cast<int>(n_ready));
+  }
+  s.before = std::move(before);
+  s.runs.clear();
+  s.reused.clear();
+  s.looked.clear();
+}
+
+Status Executor::Resume(Sequence& sequence) {
+  SW_CHECK(sequence.runs.empty());
+  return Find(sequence);
 }
 
 std::vector<KvRun> Executor::View(const Sequence& sequence, size_t run) const {
@@ -100,8 +143,8 @@ Status Executor::AddMissing(Turn& turn, int* room, std::vector<Part>* parts) {
     if (complete(static_cast<int>(i)) || !std::ranges::all_of(s.plan.runs[i].visible, complete)) continue;
     const bool tail = i + 1 == s.runs.size();
     const std::span<const int32_t> planned = s.plan.runs[i].tokens;
+    const int limit = tail ? s.most_reused : n_planned(i);
     if (s.use_cache && s.runs[i]->n_ready() == s.reused[i] && !(tail && turn.all_logits)) {
-      const int limit = tail ? n_planned(i) - 1 : n_planned(i);
       if (MustWait(s, i, limit)) continue;
       if (s.looked[i] != store_.stats().published_spans) SW_RETURN_IF_ERROR(Retake(s, i, limit));
       if (complete(static_cast<int>(i))) continue;

@@ -21,12 +21,21 @@ struct Sequence {
   std::vector<std::shared_ptr<Run>> runs;  // one for each planned run
   std::vector<int> reused;                 // leading tokens of each run that were found
   std::vector<uint64_t> looked;            // how many spans the store had been given when the run was looked up
+  int most_reused = 0;                     // of the tail: the rest must be computed, for its logits
+
+  // Of a sequence that was suspended: the parts of each run that it had found and that it held, before the last time.
+  struct Before {
+    int cached = 0, ready = 0;
+  };
+  std::vector<Before> before;
 
   Run& tail() { return *runs.back(); }
   const PlannedRun& tail_plan() const { return plan.runs.back(); }
   int n_prompt_tokens() const { return plan.n_tokens(); }
   int n_ready_prompt_tokens() const;
   bool prompt_is_ready() const { return n_ready_prompt_tokens() == n_prompt_tokens(); }
+  // Leading tokens of a run that this sequence has not encoded itself.
+  int n_cached(size_t run) const;
 };
 
 // Thread-compatible.
@@ -37,6 +46,14 @@ class Executor {
   // Takes from the store what it knows of every run; at least the last token of the tail is left to be computed. With
   // whole_tail nothing of the tail is reused (its logits are wanted). ResourceExhausted when KV memory is all in use.
   Result<Sequence> Begin(Plan plan, bool use_cache, bool whole_tail);
+
+  // Lets a sequence rest: what is ready of it is offered to the store, if it uses that, and all its memory is let go.
+  // Tokens that were appended count as prompt from now on.
+  void Suspend(Sequence& sequence);
+
+  // Takes up a suspended sequence as Begin would: what is not in the store any more will be encoded again, which gives
+  // the same bits. Only tokens whose logits have not been given yet are computed in any case.
+  Status Resume(Sequence& sequence);
 
   // What one sequence does in a step, and what came of it.
   struct Turn {
@@ -69,6 +86,8 @@ class Executor {
     std::weak_ptr<const Run> run;
     std::span<const int32_t> planned;  // lives as long as the run
   };
+  // Fills the runs of a sequence that has none from the store.
+  Status Find(Sequence& sequence);
   std::vector<KvRun> View(const Sequence& sequence, size_t run) const;
   Status AddMissing(Turn& turn, int* room, std::vector<Part>* parts);
   Status AddToken(Turn& turn, std::vector<Part>* parts);

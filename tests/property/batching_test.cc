@@ -52,10 +52,11 @@ struct Request {
   std::vector<float> logits;  // all on the way
   int left = 6;               // tokens to decode
 
-  Executor::Turn Turn() { return {.sequence = &sequence, .token = token}; }
+  Executor::Turn Turn() { return {.sequence = &sequence, .token = sequence.prompt_is_ready() ? token : std::nullopt}; }
   // Takes what a step made; false at the end.
   bool Advance(const Executor::Turn& turn) {
     EXPECT_TRUE(turn.status.ok()) << turn.status.message();
+    if (token && !turn.token) return true;  // what was known before it was suspended
     logits.insert(logits.end(), turn.logits.begin(), turn.logits.end());
     if (!sequence.prompt_is_ready()) return true;
     token = Best(turn.logits);
@@ -63,8 +64,9 @@ struct Request {
   }
 };
 
-std::vector<float> Alone(Executor& executor, Plan plan) {
+std::vector<float> Alone(Executor& executor, Plan plan, int n_tokens = 6) {
   Request request{.sequence = executor.Begin(std::move(plan), false, false).value(), .token = {}, .logits = {}};
+  request.left = n_tokens;
   while (true) {
     Executor::Turn turn = request.Turn();
     executor.Step({&turn, 1}, 512);
@@ -165,6 +167,89 @@ TEST_P(Batching, GoesOnWhenAnEncoderIsDropped) {
     if (!second.Advance(turn)) break;
   }
   EXPECT_EQ(second.logits, Alone(alone, QuestionPlan({4}, 2)));
+}
+
+TEST_P(Batching, SuspendedSequencesGoOnWithTheSameBits) {
+  const auto weights = Weights(GetParam());
+  Executor alone(weights, DType::kBf16, kMemory, 1);
+  std::mt19937 random(5);
+  const auto draw = [&](int n) { return static_cast<int>(random() % static_cast<uint32_t>(n)); };
+  for (const bool use_cache : {true, false}) {
+    for (const bool evict : {false, true}) {
+      Executor executor(weights, DType::kBf16, kMemory, 2);
+      std::vector<Request> requests;
+      std::vector<std::vector<float>> expected;
+      for (int i = 0; i < 5; ++i) {
+        const auto plan = [&] { return QuestionPlan({i, 4 - i}, i, i % 2 ? ComposeMode::kSet : ComposeMode::kExact); };
+        requests.push_back({.sequence = executor.Begin(plan(), use_cache, false).value(), .token = {}, .logits = {}});
+        requests.back().left = 70;  // past the end of a block
+        expected.push_back(Alone(alone, plan(), 70));
+      }
+      std::vector<bool> suspended(requests.size()), ended(requests.size());
+      int n_suspended = 0;
+      while (!std::ranges::all_of(ended, [](bool e) { return e; })) {
+        for (size_t i = 0; i < requests.size(); ++i) {
+          if (ended[i] || draw(6) > 0) continue;
+          Sequence& s = requests[i].sequence;
+          if (suspended[i]) {
+            if (evict) executor.store().Clear();
+            ASSERT_TRUE(executor.Resume(s).ok());
+            if (use_cache && !evict && requests[i].token) {
+              EXPECT_TRUE(s.prompt_is_ready());  // nothing is lost
+            }
+          } else {
+            executor.Suspend(s);
+            ++n_suspended;
+          }
+          suspended[i] = !suspended[i];
+        }
+        std::vector<Executor::Turn> turns;
+        std::vector<size_t> whose;
+        for (size_t i = 0; i < requests.size(); ++i)
+          if (!ended[i] && !suspended[i]) {
+            turns.push_back(requests[i].Turn());
+            whose.push_back(i);
+          }
+        executor.Step(turns, 1 + draw(90));
+        for (size_t k = 0; k < turns.size(); ++k)
+          if (!requests[whose[k]].Advance(turns[k])) {
+            ended[whose[k]] = true;
+            requests[whose[k]].sequence = {};
+          }
+      }
+      EXPECT_GT(n_suspended, 10);
+      for (size_t i = 0; i < requests.size(); ++i) EXPECT_EQ(requests[i].logits, expected[i]) << i;
+      executor.store().Clear();
+      EXPECT_EQ(executor.store().stats().n_blocks, 0u);
+    }
+  }
+}
+
+TEST_P(Batching, SuspensionKeepsWhatWasFoundApartFromWhatWasMade) {
+  const auto weights = Weights(GetParam());
+  Executor executor(weights, DType::kBf16, kMemory, 1);
+  const auto read = [&](Sequence& s, int n) {
+    while (n > 0 && !s.prompt_is_ready()) {
+      Executor::Turn turn{.sequence = &s};
+      n -= executor.Step({&turn, 1}, n);
+    }
+  };
+  Sequence first = executor.Begin(QuestionPlan({1, 2}, 1, ComposeMode::kExact), true, false).value();
+  read(first, 1000);
+  executor.Seal(first);
+  Sequence second = executor.Begin(QuestionPlan({1, 2, 3}, 2, ComposeMode::kExact), true, false).value();
+  const int cached = second.n_cached(0);
+  EXPECT_GT(cached, 100);
+  read(second, 40);
+  executor.Suspend(second);
+  ASSERT_TRUE(executor.Resume(second).ok());
+  EXPECT_EQ(second.reused[0], cached + 40);
+  EXPECT_EQ(second.n_cached(0), cached);
+  executor.Suspend(second);
+  first = {};
+  executor.store().Clear();
+  ASSERT_TRUE(executor.Resume(second).ok());
+  EXPECT_EQ(second.n_cached(0), 0);
 }
 
 TEST_P(Batching, LackOfMemoryFailsOneTurnAlone) {
