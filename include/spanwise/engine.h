@@ -30,7 +30,7 @@ struct EngineOptions {
   std::optional<std::string> kv_dtype = {};  // "f32" or "bf16"; absent: f32 when dtype is f32, else bf16
   int threads = 0;                           // 0: one per CPU
   size_t kv_memory_bytes = 0;                // budget of kept KV; 0: a quarter of the machine's memory
-  int max_queued = 256;                      // requests that may wait; one more is ResourceExhausted
+  int max_queued = 256;                      // requests that may wait to begin; one more is ResourceExhausted
   int max_running = 64;                      // requests that share each step; never changes results
   int step_tokens = 512;                     // prompt tokens encoded in one step at most; never changes results
 };
@@ -48,6 +48,12 @@ struct Request {
   bool echo = false;  // plain prompts only: the answer begins with the prompt, its tokens' log-probabilities included
   bool use_cache = true;   // false: recompute everything and keep nothing
   std::string cache_salt;  // KV is shared only between requests of equal salt
+
+  // Who comes when; never changes results. Higher priorities come first and may suspend lower ones that run. Within a
+  // priority, clients get equal shares of the engine's work, and each client's requests come in their order.
+  static constexpr int kMostPriority = 100;
+  int priority = 0;    // -kMostPriority to kMostPriority
+  std::string client;  // any name
 };
 
 struct TokenAlternative {
@@ -120,9 +126,11 @@ struct ModelInfo {
 struct EngineStats {
   uint64_t requests = 0, failed = 0, cancelled = 0;
   uint64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
-  int queued = 0, running = 0;
+  uint64_t suspensions = 0;
+  int queued = 0, running = 0, suspended = 0;
   double drain_s = 0;  // in which all that is queued will probably have been taken up; 0: not known yet
   size_t kv_blocks = 0, kv_blocks_budget = 0, kv_spans = 0;
+  size_t kv_blocks_reserved = 0;  // what running requests may come to need
 };
 
 // Thread-safe. Destruction cancels what is queued or running and waits for it.

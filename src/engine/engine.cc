@@ -149,6 +149,9 @@ class EngineImpl final : public Engine {
 
   Result<Job> Prepare(const Request& request) const {
     SW_RETURN_IF_ERROR(decode::ValidateSampling(request.sampling, info_.vocab_size));
+    if (request.priority < -Request::kMostPriority || request.priority > Request::kMostPriority)
+      return InvalidArgument(StrFormat("priority is {}, expected -{} to {}", request.priority, Request::kMostPriority,
+                                       Request::kMostPriority));
     Job job;
     SW_ASSIGN_OR_RETURN(const PromptNode tree, BuildTree(request, &job.labels));
     SW_ASSIGN_OR_RETURN(job.plan, MakePlan(tree, request.compose, {keys_, request.cache_salt}));
@@ -165,6 +168,8 @@ class EngineImpl final : public Engine {
         job.setup.prompt.insert(job.setup.prompt.end(), run.tokens.begin(), run.tokens.end());
     job.echo = request.echo;
     job.use_cache = request.use_cache;
+    job.priority = request.priority;
+    job.client = request.client;
     return job;
   }
 

@@ -1,12 +1,17 @@
 #include "engine/runner.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "base/str.h"
+#include "sched/admission.h"
 
 namespace spanwise {
 namespace {
+
+// What a client's account is charged: a generated token costs about as much as this many prompt tokens.
+constexpr int kGeneratedCost = 2;
 
 double NowSeconds() { return std::chrono::duration<double>(Clock::now().time_since_epoch()).count(); }
 
@@ -17,8 +22,8 @@ ComposeReport Report(const Sequence& sequence) {
                        .spans = {},
                        .repaired_tokens = 0};
   for (const PlannedPiece& piece : sequence.plan.pieces) {
-    const int reused = sequence.reused[static_cast<size_t>(piece.run)];
-    const int cached = std::clamp(reused - piece.begin, 0, piece.end - piece.begin);
+    const int found = sequence.n_cached(static_cast<size_t>(piece.run));
+    const int cached = std::clamp(found - piece.begin, 0, piece.end - piece.begin);
     report.spans.push_back({.document = piece.document,
                             .tokens = piece.end - piece.begin,
                             .cached_tokens = cached,
@@ -33,8 +38,9 @@ Runner::Runner(std::unique_ptr<Executor> executor, const Tokenizer& tokenizer, c
     : options_(options),
       tokenizer_(tokenizer),
       vocab_size_(executor->transformer().config().vocab_size),
+      n_blocks_budget_(executor->store().stats().n_blocks_budget),
       executor_(std::move(executor)) {
-  stats_.kv_blocks_budget = executor_->store().stats().n_blocks_budget;
+  stats_.kv_blocks_budget = n_blocks_budget_;
   thread_ = std::thread([this] { Loop(); });
 }
 
@@ -52,10 +58,12 @@ Status Runner::Submit(Job job) {
   {
     const std::lock_guard lock(mutex_);
     if (stopping_) return Unavailable("the engine is shutting down");
-    if (static_cast<int>(queue_.size()) >= options_.max_queued)
-      return ResourceExhausted(StrFormat("the queue is full: {} requests are waiting", queue_.size()));
+    if (n_queued() >= options_.max_queued)
+      return ResourceExhausted(StrFormat("the queue is full: {} requests are waiting", n_queued()));
     ++stats_.requests;
-    queue_.push_back(std::move(task));
+    task->id = ++last_id_;
+    queue_.Push({.id = task->id, .priority = task->job.priority, .client = task->job.client}, NowSeconds());
+    waiting_.emplace(task->id, std::move(task));
   }
   wake_.notify_one();
   return Status::Ok();
@@ -70,7 +78,8 @@ void Runner::CountRefused() {
 EngineStats Runner::stats() const {
   const std::lock_guard lock(mutex_);
   EngineStats stats = stats_;
-  stats.queued = static_cast<int>(queue_.size());
+  stats.queued = n_queued();
+  stats.suspended = n_suspended_;
   stats.drain_s = drain_.Seconds(NowSeconds(), stats.queued);
   return stats;
 }
@@ -79,43 +88,105 @@ void Runner::Loop() {
   while (Admit()) Step();
 }
 
-// Waits for work, then takes from the queue what may run: as many as fit in memory whatever they come to need, and the
-// first one in any case. False when the engine ends.
+// Waits for work, then gives turns to as many as may run: as many as fit in memory whatever they come to need, and one
+// in any case. Who comes next waits until there is room and nobody passes, so that large requests get their turn. False
+// when the engine ends.
 bool Runner::Admit() {
   std::unique_lock lock(mutex_);
   wake_.wait(lock, [&] { return stopping_ || !queue_.empty() || !running_.empty(); });
   if (stopping_) {
-    Stop(lock);
+    lock.unlock();
+    Stop();
     return false;
   }
-  while (!queue_.empty() && static_cast<int>(running_.size()) < options_.max_running) {
-    const size_t n_blocks = queue_.front()->n_blocks;
-    if (!running_.empty() && reserved_blocks_ + n_blocks > stats_.kv_blocks_budget) break;
-    reserved_blocks_ += n_blocks;
-    running_.push_back(std::move(queue_.front()));
-    queue_.pop_front();
-    drain_.Took(NowSeconds(), static_cast<int>(queue_.size()));
+  DropCancelled(lock);
+  while (const auto turn = queue_.Next(NowSeconds())) {
+    const auto next = waiting_.find(turn->id);
+    Task& task = *next->second;
+    std::vector<sched::Running> running;
+    for (const auto& r : running_)
+      running.push_back({.id = r->id, .rank = r->rank, .n_suspensions = r->n_suspensions, .n_blocks = r->n_blocks});
+    const auto room = sched::MakeRoom(running, {.priority = task.job.priority, .n_blocks = task.n_blocks},
+                                      {.max_running = options_.max_running, .n_blocks = n_blocks_budget_});
+    if (!room) break;
+    queue_.Take(task.id, NowSeconds());
+    task.rank = turn->rank;
+    task.progressed = Clock::now();
+    running_.push_back(std::move(next->second));
+    waiting_.erase(next);
+    if (task.taken) {
+      --n_suspended_;
+    } else {
+      drain_.Took(NowSeconds(), n_queued());
+      // What is found of the prompt is taken back at the end.
+      queue_.Charge(task.job.priority, task.job.client, task.n_prompt_tokens);
+    }
+    task.taken = task.running = true;
+    ++stats_.running;
+    stats_.kv_blocks_reserved += task.n_blocks;
+    for (const size_t i : *room) Suspend(i);
+    std::erase(running_, nullptr);
   }
-  stats_.running = static_cast<int>(running_.size());
   return true;
 }
 
-void Runner::Stop(std::unique_lock<std::mutex>& lock) {
-  std::deque<std::unique_ptr<Task>> queue;
-  queue.swap(queue_);
+// REQUIRES: the lock is held.
+void Runner::DropCancelled(std::unique_lock<std::mutex>& lock) {
+  std::vector<std::unique_ptr<Task>> cancelled;
+  for (auto at = waiting_.begin(); at != waiting_.end();) {
+    if (!at->second->job.cancel->cancelled()) {
+      ++at;
+      continue;
+    }
+    queue_.Remove(at->first);
+    n_suspended_ -= at->second->taken;
+    cancelled.push_back(std::move(at->second));
+    at = waiting_.erase(at);
+  }
+  if (cancelled.empty()) return;
   lock.unlock();
-  for (auto* tasks : {&running_, &queue})
-    for (const auto& task : *tasks) task->job.done(Cancelled("the engine is shutting down"));
-  running_.clear();
+  for (auto& task : cancelled) End(task, Cancelled("the request was cancelled"));
+  lock.lock();
+}
+
+// Back to those that wait, with all that it has but its memory. REQUIRES: mutex_ is held.
+void Runner::Suspend(size_t running) {
+  std::unique_ptr<Task>& task = running_[running];
+  if (task->begun()) executor_->Suspend(task->sequence);
+  if (task->token) task->pending = std::exchange(task->token, std::nullopt);
+  ++task->n_suspensions;
+  ++stats_.suspensions;
+  Leave(*task);
+  ++n_suspended_;
+  queue_.Push({.id = task->id, .priority = task->job.priority, .client = task->job.client, .suspended = true},
+              NowSeconds());
+  const uint64_t id = task->id;
+  waiting_.emplace(id, std::move(task));
+}
+
+void Runner::Stop() {
+  std::vector<std::unique_ptr<Task>> tasks = std::move(running_);
+  {
+    const std::lock_guard lock(mutex_);
+    for (auto& [id, task] : waiting_) tasks.push_back(std::move(task));
+    waiting_.clear();
+  }
+  for (const auto& task : tasks) task->job.done(Cancelled("the engine is shutting down"));
 }
 
 // One step of all requests under way; what has ended is answered.
 void Runner::Step() {
+  // Higher ranks read their prompts first, unless another one got nothing for long.
+  const Clock::time_point now = Clock::now();
+  constexpr auto kPatience = std::chrono::duration<double>(sched::FairQueue::kPatience_s);
+  std::ranges::sort(running_, {}, [&](const std::unique_ptr<Task>& task) {
+    return std::tuple(now - task->progressed < kPatience, -task->rank, task->id);
+  });
+
   std::vector<Executor::Turn> turns;
   int n_decode = 0;
   for (auto& task : running_) {
-    Status status = CheckCancelled(task->job);
-    if (status.ok() && !task->generation) status = Begin(*task);
+    const Status status = task->job.cancel->cancelled() ? Cancelled("the request was cancelled") : TakeUp(*task);
     if (!status.ok()) {
       End(task, status);
       continue;
@@ -130,11 +201,26 @@ void Runner::Step() {
   int n_prompt = 0;
   for (const Executor::Turn& turn : turns) n_prompt += turn.token ? 0 : turn.n_encoded;
   pacer_.Record(n_prompt, n_decode, MsSince(start) / 1000);
+  if (n_decode > 0) {
+    const std::lock_guard lock(mutex_);
+    for (size_t i = 0; i < turns.size(); ++i)
+      if (turns[i].token) queue_.Charge(running_[i]->job.priority, running_[i]->job.client, kGeneratedCost);
+  }
   for (size_t i = 0; i < turns.size(); ++i) {
+    if (turns[i].n_encoded > 0) running_[i]->progressed = Clock::now();
     const Result<bool> goes_on = turns[i].status.ok() ? Advance(*running_[i], turns[i]) : turns[i].status;
     if (!goes_on.ok() || !*goes_on) End(running_[i], goes_on.status());
   }
   std::erase(running_, nullptr);
+}
+
+// Finds what the store has for a request that has had its turn since the last step.
+Status Runner::TakeUp(Task& a) {
+  if (!a.begun()) return Begin(a);
+  if (!a.sequence.runs.empty()) return Status::Ok();
+  SW_RETURN_IF_ERROR(executor_->Resume(a.sequence));
+  if (a.pending && a.sequence.prompt_is_ready()) a.token = std::exchange(a.pending, std::nullopt);
+  return Status::Ok();
 }
 
 Status Runner::Begin(Task& a) {
@@ -143,7 +229,7 @@ Status Runner::Begin(Task& a) {
   const Clock::time_point begin = Clock::now();
   SW_ASSIGN_OR_RETURN(a.sequence, executor_->Begin(std::move(a.job.plan), a.job.use_cache, a.all_logits()));
   a.answer.timings.load_ms = MsSince(begin);
-  a.answer.usage.prompt_tokens = a.sequence.n_prompt_tokens();
+  a.answer.usage.prompt_tokens = a.n_prompt_tokens;
   a.prefill = Clock::now();
   return a.job.echo ? a.generation->Echo(a.sequence.tail_plan().tokens[0], {}) : Status::Ok();
 }
@@ -155,13 +241,17 @@ Result<bool> Runner::Advance(Task& a, const Executor::Turn& turn) {
     const std::span<const int32_t> prompt = a.sequence.tail_plan().tokens;
     const size_t n = turn.logits.size() / vocab;
     for (size_t i = 0; a.all_logits() && i < n; ++i)
-      if (const size_t next = static_cast<size_t>(turn.first) + i + 1; next < prompt.size()) {
+      if (const size_t next = static_cast<size_t>(turn.first) + i + 1; next >= a.n_echoed && next < prompt.size()) {
         SW_RETURN_IF_ERROR(a.generation->Echo(prompt[next], turn.logits.subspan(i * vocab, vocab)));
         ++a.n_echoed;
       }
-    if (turn.n_encoded > 0 && a.job.observer.on_prefill)
+    if (turn.n_encoded > 0 && a.job.observer.on_prefill && !a.pending)
       a.job.observer.on_prefill(a.sequence.n_ready_prompt_tokens(), a.sequence.n_prompt_tokens());
     if (!a.sequence.prompt_is_ready()) return true;
+    if (a.pending) {
+      a.token = std::exchange(a.pending, std::nullopt);
+      return true;
+    }
     for (; a.job.echo && a.n_echoed < prompt.size(); ++a.n_echoed)
       SW_RETURN_IF_ERROR(a.generation->Echo(prompt[a.n_echoed], {}));
     a.answer.timings.prefill_ms = MsSince(a.prefill);
@@ -182,22 +272,30 @@ void Runner::End(std::unique_ptr<Task>& task, const Status& status) {
   Task& a = *task;
   if (status.ok()) {
     a.answer.compose = Report(a.sequence);
-    for (const int n : a.sequence.reused) a.answer.usage.cached_tokens += n;
+    for (size_t i = 0; i < a.sequence.runs.size(); ++i) a.answer.usage.cached_tokens += a.sequence.n_cached(i);
     if (a.n_steps > 0) a.answer.timings.decode_tokens_per_s = a.n_steps / (MsSince(a.decode) / 1000);
     a.generation->Finish(&a.answer);
   }
+  const int cached_tokens = a.answer.usage.cached_tokens;
   Result<Answer> answer = status.ok() ? Result<Answer>(std::move(a.answer)) : status;
   // A cancelled answer is kept as far as it came.
   if (a.token || status.ok()) executor_->Seal(a.sequence);
   a.sequence = {};
   {
     const std::lock_guard lock(mutex_);
-    reserved_blocks_ -= a.n_blocks;
-    --stats_.running;
+    if (a.running) Leave(a);
+    queue_.Charge(a.job.priority, a.job.client, -cached_tokens);
     Count(answer);
   }
   a.job.done(std::move(answer));
   task = nullptr;
+}
+
+// REQUIRES: mutex_ is held.
+void Runner::Leave(Task& task) {
+  task.running = false;
+  --stats_.running;
+  stats_.kv_blocks_reserved -= task.n_blocks;
 }
 
 // REQUIRES: mutex_ is held.
@@ -212,12 +310,6 @@ void Runner::Count(const Result<Answer>& answer) {
   stats_.prompt_tokens += static_cast<uint64_t>(answer->usage.prompt_tokens);
   stats_.cached_tokens += static_cast<uint64_t>(answer->usage.cached_tokens);
   stats_.completion_tokens += static_cast<uint64_t>(answer->usage.completion_tokens);
-}
-
-Status Runner::CheckCancelled(const Job& job) {
-  if (job.cancel->cancelled()) return Cancelled("the request was cancelled");
-  const std::lock_guard lock(mutex_);
-  return stopping_ ? Cancelled("the engine is shutting down") : Status::Ok();
 }
 
 }  // namespace spanwise

@@ -1,17 +1,18 @@
-// The engine's thread: takes jobs from its queue and runs step after step over all that are under way.
+// The engine's thread: gives waiting jobs their turn and runs step after step over all that are under way.
 #pragma once
 
 #include <condition_variable>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 #include "engine/executor.h"
 #include "engine/pacer.h"
 #include "engine/task.h"
 #include "sched/drain_estimate.h"
+#include "sched/fair_queue.h"
 #include "spanwise/engine.h"
 #include "tokenizer/tokenizer.h"
 
@@ -43,30 +44,37 @@ class Runner {
  private:
   void Loop();
   bool Admit();
-  void Stop(std::unique_lock<std::mutex>& lock);
+  void DropCancelled(std::unique_lock<std::mutex>& lock);
+  void Suspend(size_t running);
+  void Stop();
   void Step();
+  Status TakeUp(Task& task);
   Status Begin(Task& task);
   Result<bool> Advance(Task& task, const Executor::Turn& turn);
   void End(std::unique_ptr<Task>& task, const Status& status);
+  void Leave(Task& task);
   void Count(const Result<Answer>& answer);
-  Status CheckCancelled(const Job& job);
+  int n_queued() const { return static_cast<int>(waiting_.size()) - n_suspended_; }
 
   const RunnerOptions options_;
   const Tokenizer& tokenizer_;
   const int vocab_size_;
+  const size_t n_blocks_budget_;
 
   // Of thread_ alone.
   const std::unique_ptr<Executor> executor_;
-  std::deque<std::unique_ptr<Task>> running_;  // in order of arrival
-  size_t reserved_blocks_ = 0;                 // of all running
+  std::vector<std::unique_ptr<Task>> running_;  // in the order in which their prompts are read
   Pacer pacer_;
 
   mutable std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<std::unique_ptr<Task>> queue_;  // guarded by mutex_
-  bool stopping_ = false;                    // guarded by mutex_
-  EngineStats stats_;                        // guarded by mutex_
-  sched::DrainEstimate drain_;               // guarded by mutex_
+  sched::FairQueue queue_;                                       // guarded by mutex_; ids of waiting_
+  std::unordered_map<uint64_t, std::unique_ptr<Task>> waiting_;  // guarded by mutex_; not begun, or suspended
+  int n_suspended_ = 0;                                          // guarded by mutex_; of waiting_
+  uint64_t last_id_ = 0;                                         // guarded by mutex_
+  bool stopping_ = false;                                        // guarded by mutex_
+  EngineStats stats_;                                            // guarded by mutex_
+  sched::DrainEstimate drain_;                                   // guarded by mutex_
   std::thread thread_;
 };
 
