@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "base/hash.h"
 #include "base/str.h"
 #include "rag/report.h"
 #include "server/response.h"
@@ -52,6 +53,15 @@ bool IsLoopbackName(std::string_view name) {
   if (EqualsIgnoringCase(name, "localhost") || name == "[::1]") return true;
   if (name.size() > 10 && EqualsIgnoringCase(name.substr(name.size() - 10), ".localhost")) return true;
   return name.starts_with("127.") && name.find_first_not_of("0123456789.") == std::string_view::npos;
+}
+
+// Whom a request counts for: its API key or, where none is needed, its address, and under that the user it names.
+// Hashed, so that it is short whatever was sent and shows no key.
+std::string ClientOf(const HttpRequest& request, std::string_view user, bool keys) {
+  Hasher hasher;
+  const std::string_view key = std::string_view(request.authorization).substr(request.authorization.rfind(' ') + 1);
+  hasher.Field(keys ? key : user.empty() ? request.peer : "").Field(user);
+  return hasher.Finish().Hex().substr(0, 32);
 }
 
 // Half of those that wait now will have had their turn: room for as many to come back.
@@ -341,6 +351,8 @@ void Api::Chat(HttpRequest& request, const std::shared_ptr<Exchange>& exchange) 
   request.body = {};
   if (!error) error = CheckModel(call.model);
   if (error) return Reply(kPath, exchange, ErrorResponse(*error));
+  std::string& client = call.job.request.client;
+  client = ClientOf(request, client, !options_.keys.empty());
   std::vector<Job> jobs;
   jobs.push_back(std::move(call.job));
   std::make_shared<Run>(*this, exchange, Run::Setup{kPath, true, call.stream, call.include_usage, std::move(jobs)})
@@ -354,6 +366,7 @@ void Api::Complete(HttpRequest& request, const std::shared_ptr<Exchange>& exchan
   request.body = {};
   if (!error) error = CheckModel(call.model);
   if (error) return Reply(kPath, exchange, ErrorResponse(*error));
+  for (Job& job : call.jobs) job.request.client = ClientOf(request, job.request.client, !options_.keys.empty());
   std::make_shared<Run>(*this, exchange,
                         Run::Setup{kPath, false, call.stream, call.include_usage, std::move(call.jobs)})
       ->SubmitNext();
@@ -423,8 +436,11 @@ void Api::Metrics(HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
   metric("requests_in_flight", "gauge", "Generation requests not answered yet.", in_flight_->load());
   metric("requests_queued", "gauge", "Requests waiting for the engine.", stats.queued);
   metric("requests_running", "gauge", "Requests the engine works on.", stats.running);
+  metric("requests_suspended", "gauge", "Requests that made room for higher priorities.", stats.suspended);
+  metric("suspensions_total", "counter", "Times that a request made room.", stats.suspensions);
   metric("kv_blocks", "gauge", "KV blocks in use.", stats.kv_blocks);
   metric("kv_blocks_budget", "gauge", "KV blocks that memory was set aside for.", stats.kv_blocks_budget);
+  metric("kv_blocks_reserved", "gauge", "KV blocks that running requests may come to need.", stats.kv_blocks_reserved);
   metric("kv_spans", "gauge", "Spans kept for reuse.", stats.kv_spans);
   Reply("/metrics", exchange, {200, "text/plain; version=0.0.4; charset=utf-8", std::move(text), {}});
 }

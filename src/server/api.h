@@ -23,6 +23,7 @@ struct HttpRequest {
   std::string target;                       // path and query as sent
   std::string host, origin, authorization;  // headers; empty when absent
   std::string body;
+  std::string peer = {};  // the caller's address without its port
 };
 
 struct HttpResponse {

@@ -284,6 +284,54 @@ TEST_F(ApiTest, AsksForKeysWhereThereAreSome) {
   EXPECT_EQ(Call(api, request).status, 401);  // nothing is told to strangers
 }
 
+// Remembers for whom requests counted, and refuses them.
+class RecordingBackend final : public Backend {
+ public:
+  const ModelCard& model() const override { return card_; }
+  Status Submit(Job job, RequestObserver, std::shared_ptr<CancelFlag>,
+                std::function<void(Result<JobAnswer>)>) override {
+    client = job.request.client;
+    priority = job.request.priority;
+    return ResourceExhausted("full");
+  }
+  EngineStats stats() const override { return {}; }
+  Result<std::vector<int32_t>> Tokenize(const std::string&, bool) const override { return std::vector<int32_t>(); }
+  Result<std::string> Detokenize(const std::vector<int32_t>&, bool) const override { return std::string(); }
+  std::string client;
+  int priority = 0;
+
+ private:
+  ModelCard card_;
+};
+
+TEST_F(ApiTest, KnowsForWhomARequestCounts) {
+  RecordingBackend backend;
+  ApiOptions with_keys;
+  with_keys.keys = ApiKeys::FromList({"one", "two"});
+  Api open(ApiOptions{}, backend), keyed(std::move(with_keys), backend);
+  const auto client = [&](Api& api, const std::string& peer, const std::string& key, const std::string& user) {
+    backend.client.clear();
+    Call(api, {.method = "POST",
+               .target = "/v1/completions",
+               .host = {},
+               .origin = {},
+               .authorization = "Bearer " + key,
+               .body = StrFormat(R"({{"prompt":"a"{},"spanwise":{{"priority":2}}}})",
+                                 user.empty() ? "" : R"(,"user":")" + user + "\""),
+               .peer = peer});
+    EXPECT_EQ(backend.priority, 2);
+    EXPECT_EQ(backend.client.size(), 32u);
+    return backend.client;
+  };
+  EXPECT_EQ(client(open, "10.0.0.1", "x", ""), client(open, "10.0.0.1", "y", ""));
+  EXPECT_NE(client(open, "10.0.0.1", "x", ""), client(open, "10.0.0.2", "x", ""));
+  EXPECT_EQ(client(open, "10.0.0.1", "x", "ann"), client(open, "10.0.0.2", "x", "ann"));
+  EXPECT_NE(client(open, "10.0.0.1", "x", "ann"), client(open, "10.0.0.1", "x", "bob"));
+  EXPECT_EQ(client(keyed, "10.0.0.1", "one", ""), client(keyed, "10.0.0.2", " one", ""));
+  EXPECT_NE(client(keyed, "10.0.0.1", "one", ""), client(keyed, "10.0.0.1", "two", ""));
+  EXPECT_NE(client(keyed, "10.0.0.1", "one", "ann"), client(keyed, "10.0.0.1", "two", "ann"));
+}
+
 TEST_F(ApiTest, RefusesForeignPagesAndNames) {
   HttpRequest request{
       .method = "GET", .target = "/health", .host = "localhost:8080", .origin = {}, .authorization = {}, .body = {}};

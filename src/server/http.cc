@@ -183,7 +183,8 @@ class Session final : public Exchange, public std::enable_shared_from_this<Sessi
                 .host = ToString(message[http::field::host]),
                 .origin = ToString(message[http::field::origin]),
                 .authorization = ToString(message[http::field::authorization]),
-                .body = {}};
+                .body = {},
+                .peer = PeerAddress()};
     http_1_1_ = message.version() >= 11;
     keep_alive_ = message.keep_alive() && !stopping_;
     head_only_ = request_.method == "HEAD";
@@ -201,6 +202,12 @@ class Session final : public Exchange, public std::enable_shared_from_this<Sessi
       return;
     }
     OnContinueSent({});
+  }
+
+  std::string PeerAddress() {
+    error_code error;
+    const auto endpoint = stream_.socket().remote_endpoint(error);
+    return error ? std::string() : endpoint.address().to_string();
   }
 
   void OnContinueSent(error_code error) {

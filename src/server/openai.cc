@@ -221,6 +221,16 @@ void ReadDocuments(Fields& fields, const ParseLimits& limits, std::vector<Docume
   }
 }
 
+void ReadPriority(Fields& options, Request* request) {
+  constexpr int kMost = Request::kMostPriority;
+  const auto priority = options.Int("priority");
+  if (!priority) return;
+  if (*priority < -kMost || *priority > kMost)
+    options.Fail(StrFormat("'{}' is {}, expected -{} to {}", options.PathOf("priority"), *priority, kMost, kMost),
+                 "priority");
+  request->priority = *priority;
+}
+
 void ReadSpanwise(Fields& fields, Job* job) {
   const json::object* object = fields.Object("spanwise");
   if (!object) return;
@@ -248,6 +258,7 @@ void ReadSpanwise(Fields& fields, Job* job) {
   }
   job->cite = options.Bool("cite").value_or(true);
   job->request.use_cache = options.Bool("cache").value_or(true);
+  ReadPriority(options, &job->request);
   options.Restrict({{"repair_fraction", "[]"}, {"repair_policy", "[]"}});
   options.RefuseRest();
   if (options.error()) fields.Fail(*options.error());
@@ -266,8 +277,7 @@ std::optional<ApiError> WithBody(std::string_view body, Read read) {
 }
 
 void RefuseUnsupported(Fields& fields) {
-  fields.Restrict({{"user", ""},
-                   {"metadata", ""},
+  fields.Restrict({{"metadata", ""},
                    {"store", ""},
                    {"service_tier", ""},
                    {"safety_identifier", ""},
@@ -361,6 +371,7 @@ std::optional<ApiError> ParseChat(std::string_view body, const ParseLimits& limi
       sampling.logprobs = 0;
     }
     request.cache_salt = fields.String("cache_salt").value_or("");
+    request.client = fields.String("user").value_or("");
     const StreamOptions stream = ReadStream(fields);
     call->stream = stream.stream;
     call->include_usage = stream.include_usage;
@@ -399,6 +410,14 @@ std::optional<ApiError> ParseCompletion(std::string_view body, const ParseLimits
     }
     common.request.echo = fields.Bool("echo").value_or(false);
     common.request.cache_salt = fields.String("cache_salt").value_or("");
+    common.request.client = fields.String("user").value_or("");
+    if (const json::object* object = fields.Object("spanwise")) {
+      Fields options(*object, "spanwise");
+      common.request.use_cache = options.Bool("cache").value_or(true);
+      ReadPriority(options, &common.request);
+      options.RefuseRest();
+      if (options.error()) fields.Fail(*options.error());
+    }
     common.cite = false;
     common.top_k = 0;
     const StreamOptions stream = ReadStream(fields);

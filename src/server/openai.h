@@ -1,7 +1,7 @@
 // Requests of the OpenAI API from JSON to typed values. Pure: no sockets, no engine, so it is tested and fuzzed alone.
 //
 // Nothing is silently ignored: a field that is not understood, or is understood but not offered, is an error that names
-// it; only fields that cannot change an answer (user, metadata, store, ...) are accepted and dropped. docs/http.md
+// it; only fields that cannot change an answer (metadata, store, ...) are accepted and dropped. docs/http.md
 // lists all.
 #pragma once
 

@@ -48,6 +48,7 @@ TEST(ParseChat, ReadsWhatClientsSend) {
   EXPECT_EQ(r.messages[0].role, "system");
   EXPECT_EQ(r.messages[1].content, "ab");
   EXPECT_EQ(r.cache_salt, "s");
+  EXPECT_EQ(r.client, "u");
   const SamplingParams& s = r.sampling;
   EXPECT_EQ(s.temperature, 0.5f);
   EXPECT_EQ(s.top_p, 0.9f);
@@ -149,6 +150,13 @@ TEST(ParseChat, NamesTheFieldThatIsWrong) {
       {R"("spanwise":{"top_k":-1})", "spanwise.top_k"},
       {R"("spanwise":{"repair_fraction":0.1})", "spanwise.repair_fraction"},
       {R"("spanwise":{"magic":true})", "spanwise.magic"},
+      {R"("spanwise":{"priority":"high"})", "spanwise.priority"},
+      {R"("spanwise":{"priority":1.5})", "spanwise.priority"},
+      {R"("spanwise":{"priority":101})", "spanwise.priority"},
+      {R"("spanwise":{"priority":-1e9})", "spanwise.priority"},
+      {R"("spanwise":{"priority":[1]})", "spanwise.priority"},
+      {R"("user":7)", "user"},
+      {R"("user":{"name":"a"})", "user"},
   };
   for (const auto& [members, param] : cases) {
     const ApiError error = ChatError(With(members));
@@ -224,12 +232,27 @@ TEST(ParseCompletion, NamesTheFieldThatIsWrong) {
       {R"({"prompt":"a","logprobs":true})", "logprobs"},
       {R"({"prompt":"a","logprobs":21})", "logprobs"},
       {R"({"prompt":"a","messages":[]})", "messages"},
+      {R"({"prompt":"a","user":["b"]})", "user"},
+      {R"({"prompt":"a","spanwise":{"priority":true}})", "spanwise.priority"},
+      {R"({"prompt":"a","spanwise":{"compose":"set"}})", "spanwise.compose"},
   };
   for (const auto& [body, param] : cases) {
     const ApiError error = CompletionError(body);
     EXPECT_EQ(error.http_status, 400) << body;
     EXPECT_EQ(error.param, param) << body << ": " << error.message;
   }
+}
+
+TEST(ParseBoth, ReadPriorityAndUser) {
+  EXPECT_EQ(Chat(With(R"("spanwise":{"priority":-7})")).job.request.priority, -7);
+  EXPECT_EQ(Chat(With(R"("user":null,"spanwise":{})")).job.request.priority, 0);
+  CompletionCall call;
+  EXPECT_FALSE(
+      ParseCompletion(R"({"prompt":["a","b"],"user":"u","spanwise":{"priority":3,"cache":false}})", {}, &call));
+  ASSERT_EQ(call.jobs.size(), 2u);
+  EXPECT_EQ(call.jobs[1].request.priority, 3);
+  EXPECT_EQ(call.jobs[1].request.client, "u");
+  EXPECT_FALSE(call.jobs[1].request.use_cache);
 }
 
 TEST(ParseTokens, BothWays) {
