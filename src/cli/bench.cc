@@ -2,6 +2,7 @@
 
 #include <cstdio>
 
+#include "bench/serve.h"
 #include "bench/speed.h"
 #include "cli/common.h"
 #include "model/weights.h"
@@ -14,6 +15,7 @@ struct Options {
   std::string what, shape;
   int repeats = 3, prompt_tokens = 512, decode_tokens = 64;
   int documents = 10, document_tokens = 512, question_tokens = 32;
+  bench::ServeOptions serve;
 };
 
 Status Bench(const Options& o) {
@@ -58,7 +60,9 @@ Status Bench(const Options& o) {
   if (o.what == "prefill") return bench::BenchPrefill(options, report);
   if (o.what == "decode") return bench::BenchDecode(options, report);
   if (o.what == "reuse") return bench::BenchReuse(options, report);
-  return Unimplemented(fmt::format("bench {} is not available; use limits, kernels, prefill, decode or reuse", o.what));
+  if (o.what == "serve") return bench::BenchServe(options, o.serve, report);
+  return Unimplemented(
+      fmt::format("bench {} is not available; use limits, kernels, prefill, decode, reuse or serve", o.what));
 }
 
 }  // namespace
@@ -66,7 +70,7 @@ Status Bench(const Options& o) {
 Verb BenchVerb(CLI::App& app) {
   auto o = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("bench", "Measure speed");
-  verb->add_option("what", o->what, "limits, kernels, prefill, decode or reuse")->required();
+  verb->add_option("what", o->what, "limits, kernels, prefill, decode, reuse or serve")->required();
   verb->add_option("--shape", o->shape,
                    "Random weights: 1b, 8b or LAYERSxHIDDENxFFNxHEADSxKVHEADS (default: the model)");
   verb->add_option("--repeats", o->repeats, "Measured runs of each case")
@@ -86,6 +90,9 @@ Verb BenchVerb(CLI::App& app) {
       ->capture_default_str();
   verb->add_option("--question-tokens", o->question_tokens, "Tokens of the question")
       ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  verb->add_option("--streams", o->serve.streams, "Streams of serve that decode together")
+      ->check(CLI::Range(2, 1024))
       ->capture_default_str();
   verb->add_option("--model", o->common.model, "Model folder (default: the bundled model)");
   verb->add_option("--dtype", o->common.dtype, kDTypeHelp);
