@@ -65,6 +65,7 @@ class Runner {
   const std::unique_ptr<Executor> executor_;
   std::vector<std::unique_ptr<Task>> running_;  // in the order in which their prompts are read
   Pacer pacer_;
+  Clock::time_point swept_;  // when those that wait were last looked through for cancelled ones
 
   mutable std::mutex mutex_;
   std::condition_variable wake_;
