@@ -50,7 +50,7 @@ Status SelectIsa(std::string_view name) {
   const char* source = "instruction set";
   if (name.empty()) {
     const char* forced = std::getenv("SPANWISE_ISA");
-    name = forced != nullptr && *forced != '\0' ? std::string_view(forced) : cpu::WidestTarget();
+    name = forced != nullptr && *forced != '\0' ? std::string_view(forced) : cpu::BestTarget();
     source = "SPANWISE_ISA";
   }
   if (name == "ref") {

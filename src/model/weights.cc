@@ -153,7 +153,7 @@ class ModelWeights::Loader {
   WeightType TypeOf(const std::string& name, WeightType stored, int n_in) const {
     const bool plain = PlainDType(stored).has_value();
     if (!wanted_) return stored;
-    if (wanted_ == WeightType::kF32) return plain ? stored : WeightType::kF32;
+    if (wanted_ == WeightType::kF32) return WeightType::kF32;
     if (wanted_ == WeightType::kBf16) return plain && stored != WeightType::kF32 ? stored : WeightType::kBf16;
     return plain ? QuantisedType(name, m_.config_, stored, static_cast<size_t>(n_in), *wanted_) : stored;
   }

@@ -45,10 +45,9 @@ struct LayerWeights {
 class ModelWeights {
  public:
   // `path` is a folder with config.json and safetensors, or a GGUF file. Without `type`, matrices keep the type they
-  // are stored in. With kF32 and kBf16, block types are widened to it, and kBf16 rounds float32; 16-bit matrices are
-  // used as they are, since widening them is exact. With kQ8_0 and kQ4_0, plain matrices are quantised as
-  // QuantisedType says, and block types stay. REQUIRES: type is one of these.
-  // NotFound, Corruption, InvalidArgument or Unimplemented name the file, tensor or field.
+  // are stored in. With kF32 all are widened to it; with kBf16 float32 and block types are rounded to it. With kQ8_0
+  // and kQ4_0, plain matrices are quantised as QuantisedType says, and block types stay. REQUIRES: type is one of
+  // these. NotFound, Corruption, InvalidArgument or Unimplemented name the file, tensor or field.
   static Result<std::shared_ptr<const ModelWeights>> Load(const std::string& path, std::optional<WeightType> type,
                                                           ThreadPool& pool);
 

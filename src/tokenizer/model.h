@@ -82,8 +82,8 @@ std::shared_ptr<const Model> MakeUnigram(const UnigramDefinition& definition);
 // Again and again the longest token.
 struct WordPieceDefinition {
   Vocabulary vocabulary;
-  std::string first_prefix, continuing_prefix;  // how tokens that begin, or do not begin, a word are written
-  std::optional<int32_t> unknown;               // for a word that cannot be divided, or is longer than `max_characters`
+  std::string continuing_prefix;   // of tokens that do not begin a word
+  std::optional<int32_t> unknown;  // for a word that cannot be divided, or is longer than `max_characters`
   size_t max_characters = 100;
 };
 std::shared_ptr<const Model> MakeWordPiece(const WordPieceDefinition& definition);

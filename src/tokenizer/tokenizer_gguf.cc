@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <deque>
 #include <functional>
 #include <limits>
 #include <map>
@@ -290,7 +291,8 @@ class Reader {
     return Status::Ok();
   }
 
-  // Word pieces; in GGUF files those that begin a word are marked, with U+2581, and not the others.
+  // Word pieces; in GGUF files those that begin a word are marked, with U+2581, and not the others. A text's own U+2581
+  // is a character like others, as in the model's tokenizer.
   Status ReadWordPiece() {
     // The order and the rules of BERT's own tokenizer.
     const bool lowercase = vocabulary_.lowercase.value_or(true);
@@ -305,8 +307,16 @@ class Reader {
     out_.pre_tokenizer = PreTokenizer({MakeCharacterSplit(IsWhiteSpace, "space", SplitBehavior::kRemoved),
                                        MakeCharacterSplit(IsPunctuation, "punctuation", SplitBehavior::kIsolated)});
     WordPieceDefinition pieces;
-    pieces.vocabulary = PlainTokens();
-    pieces.first_prefix = kSpace;
+    pieces.continuing_prefix = "##";
+    std::deque<std::string> continuing;
+    for (const auto& [text, id] : PlainTokens()) {
+      const bool first = text.size() > kSpace.size() && text.starts_with(kSpace);
+      if (first) {
+        pieces.vocabulary.emplace_back(text.substr(kSpace.size()), id);
+      } else {
+        pieces.vocabulary.emplace_back(continuing.emplace_back("##").append(text), id);
+      }
+    }
     pieces.max_characters = std::numeric_limits<size_t>::max();
     pieces.unknown = vocabulary_.unk_id.value_or(100);
     if (*pieces.unknown >= n_ids()) pieces.unknown.reset();

@@ -20,16 +20,18 @@ decltype(ops::EmbedRows) EmbedRows;
 decltype(ops::StoreKv) StoreKv;
 decltype(ops::SpanAttention) SpanAttention;
 
-// Whether this processor has dot products of bf16, and whether the target in use takes them.
+// Whether this processor has dot products of bf16, whether they are faster there than multiply-adds of float32, and
+// whether the target in use takes them.
 bool HasBf16Dots();
+bool Bf16DotsAreFast();
 bool UsesBf16Dots();
 
 // The targets that were compiled, widest first: "avx512bf16" (avx512 and dot products of bf16), "avx512", "avx2",
 // "portable".
 std::span<const std::string_view> TargetNames();
 
-// The widest target this processor has.
-std::string_view WidestTarget();
+// The fastest target this processor has.
+std::string_view BestTarget();
 
 // Makes all later calls use the target; false if the name is unknown or the processor lacks it. The target in use then
 // stays.

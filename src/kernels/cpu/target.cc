@@ -41,7 +41,10 @@ bool Has(const Target& target) {
 
 std::span<const std::string_view> TargetNames() { return kNames; }
 
-std::string_view WidestTarget() { return std::ranges::find_if(kTargets, Has)->name; }
+std::string_view BestTarget() {
+  return std::ranges::find_if(kTargets, [](const Target& t) { return Has(t) && (!t.bf16_dots || Bf16DotsAreFast()); })
+      ->name;
+}
 
 bool SelectTarget(std::string_view name) {
   const auto target = std::ranges::find(kTargets, name, &Target::name);

@@ -1,5 +1,4 @@
 #include "tokenizer/model.h"
-#include "tokenizer/unicode.h"
 
 namespace spanwise {
 namespace {
@@ -9,10 +8,7 @@ class WordPiece final : public Model {
   explicit WordPiece(const WordPieceDefinition& definition)
       : unknown_(definition.unknown), max_characters_(definition.max_characters) {
     vocabulary_.Build(definition.vocabulary);
-    first_ = vocabulary_.Walk(Trie::kRoot, definition.first_prefix);
     continuing_ = vocabulary_.Walk(Trie::kRoot, definition.continuing_prefix);
-    // The prefix of the first token may be a token itself.
-    alone_ = definition.first_prefix.empty() ? Trie::kNone : vocabulary_.ValueAt(first_);
   }
 
   std::unique_ptr<Model::Run> Start() const override { return std::make_unique<Run>(*this); }
@@ -35,11 +31,7 @@ class WordPiece final : public Model {
     bool Divide(std::string_view word, std::vector<WordToken>* out) const {
       if (word.size() > model_.max_characters_ && CountCharacters(word) > model_.max_characters_) return false;
       size_t begin = 0;
-      size_t end = Longest(model_.first_, word, 0, out);
-      if (end == 0 && model_.alone_ != Trie::kNone) {
-        out->push_back({model_.alone_, 0, CharacterAt(word, 0).length});  // offsets are never empty
-        end = Longest(model_.continuing_, word, 0, out);
-      }
+      size_t end = Longest(Trie::kRoot, word, 0, out);
       while (end > begin && end < word.size()) {
         begin = end;
         end = Longest(model_.continuing_, word, begin, out);
@@ -72,8 +64,7 @@ class WordPiece final : public Model {
   };
 
   Trie vocabulary_;
-  Trie::Node first_ = Trie::kRoot, continuing_ = Trie::kRoot;
-  int32_t alone_ = Trie::kNone;
+  Trie::Node continuing_ = Trie::kRoot;
   const std::optional<int32_t> unknown_;
   const size_t max_characters_;
 };
