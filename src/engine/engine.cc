@@ -105,7 +105,12 @@ class EngineImpl final : public Engine {
     const size_t budget = options.kv_memory_bytes ? options.kv_memory_bytes : QuarterOfMemory();
     auto executor = std::make_unique<Executor>(weights, kv_dtype, budget, options.threads);
     eos_ids_ = weights->config().eos_ids;
-    keys_ = Hasher().Field(weights->digest()).Field(text_.tokenizer->digest()).Field(DTypeName(kv_dtype)).Finish();
+    keys_ = Hasher()
+                .Field(weights->digest())
+                .Field(text_.tokenizer->digest())
+                .Field(DTypeName(kv_dtype))
+                .Field(ops::Formulas())
+                .Finish();
 
     const ModelConfig& c = weights->config();
     info_ = {.name = ModelName(options.model),

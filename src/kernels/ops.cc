@@ -77,6 +77,11 @@ const char* Isa() {
   return chosen_name.load(std::memory_order_relaxed);
 }
 
+const char* Formulas() {
+  const std::string_view isa = Isa();
+  return isa == "avx2" || isa == "avx512" ? "fused" : isa.data();
+}
+
 void MatMul(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, const WeightMatrix& w, WeightVector bias,
             float* y, int64_t y_stride) {
   Current().mat_mul(pool, x, x_stride, n_rows, w, bias, y, y_stride);

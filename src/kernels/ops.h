@@ -128,5 +128,9 @@ Status SelectIsa(std::string_view name);
 // The name of the path in use.
 const char* Isa();
 
+// The name of the formulas it computes: paths of one name give the same bits ("avx2" and "avx512" do), so that KV made
+// by one is exact under the other.
+const char* Formulas();
+
 }  // namespace ops
 }  // namespace spanwise

@@ -29,7 +29,7 @@ namespace spanwise::cpu {
 inline constexpr int kQuantisedRows = 256;  // rows of one task's block
 inline constexpr int kChunkGroups = 8;      // groups of 32 inputs unpacked at once
 inline constexpr size_t kLine = 64, kLinesOfGroup = 8;
-inline constexpr size_t kStreamAhead = 1024;  // bytes by which few rows ask the memory ahead
+inline constexpr size_t kStreamAhead = 4096;  // bytes by which few rows ask the memory ahead
 
 // Rows rounded to int8 in groups of 32.
 struct RoundedRows {
