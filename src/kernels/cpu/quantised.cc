@@ -297,7 +297,7 @@ __attribute__((target("avx512vnni"))) void ContinueTile(const PanelScratch& s, i
         __m512i w = _mm512_loadu_si512(line);
         if (T::kBits == 8) w = _mm512_xor_si512(w, flip);
         if constexpr (kPacked) {
-          const __m512i high = _mm512_and_si512(_mm512_srli_epi16(w, 4), low);
+          const __m512i high = _mm512_and_si512(_mm512_srli_epi32(w, 4), low);
           w = _mm512_and_si512(w, low);
 #pragma GCC unroll 8
           for (int r = 0; r < kRows; ++r)
