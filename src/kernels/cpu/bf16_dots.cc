@@ -1,5 +1,5 @@
-// Products with bf16 matrices by the processor's dot products of bf16 pairs (AVX512-BF16). On AMD's processors they do
-// twice the work of multiply-adds of float32 and more, on Intel's, without their matrix units, half of it.
+// Products with bf16 matrices by the processor's dot products of bf16 pairs (AVX512-BF16). Measured with two
+// threads: 450 GFLOP/s on Zen 4; on Sapphire Rapids 162, where multiply-adds of float32 do 329.
 //
 // Rows are rounded to bf16 first. Within each block of 256 inputs an output is one chain from zero over its pairs of
 // inputs, each step as the instruction defines it (two products added to a float32 sum); the blocks are added in
