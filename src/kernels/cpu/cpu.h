@@ -20,8 +20,8 @@ decltype(ops::EmbedRows) EmbedRows;
 decltype(ops::StoreKv) StoreKv;
 decltype(ops::SpanAttention) SpanAttention;
 
-// Whether this processor has dot products of bf16, whether they are taken to be faster there than multiply-adds of float32, and
-// whether the target in use takes them.
+// Whether this processor has dot products of bf16, whether they are taken to be faster there than multiply-adds of
+// float32, and whether the target in use takes them.
 bool HasBf16Dots();
 bool Bf16DotsAreFast();
 bool UsesBf16Dots();
