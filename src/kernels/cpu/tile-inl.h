@@ -285,12 +285,6 @@ HWY_INLINE void PackLanes(const std::byte* const* rows, DType dtype, int n_k, fl
   }
 }
 
-HWY_INLINE VF WidenF16(const std::byte* from) {
-  const DF d;
-  const hn::Rebind<hwy::float16_t, DF> d16;
-  return hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(from)));
-}
-
 HWY_INLINE VF WidenBf16(const std::byte* from) {
   const DF d;
   const hn::RebindToUnsigned<DF> du;
@@ -299,15 +293,13 @@ HWY_INLINE VF WidenBf16(const std::byte* from) {
   return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, bits)));
 }
 
-// out[i] = float(from[i]).
+// out[i] = float(from[i]). dtype: one that KV may have, as below.
 inline void WidenRow(const std::byte* from, DType dtype, int n, float* HWY_RESTRICT out) {
   const DF d;
   int i = 0;
   for (; i + kLanes <= n; i += kLanes) {
     const std::byte* at = from + static_cast<size_t>(i) * DTypeBytes(dtype);
-    const VF v = dtype == DType::kBf16  ? WidenBf16(at)
-                 : dtype == DType::kF16 ? WidenF16(at)
-                                        : hn::LoadU(d, reinterpret_cast<const float*>(at));
+    const VF v = dtype == DType::kBf16 ? WidenBf16(at) : hn::LoadU(d, reinterpret_cast<const float*>(at));
     hn::StoreU(v, d, out + i);
   }
   for (; i < n; ++i) out[i] = LoadElement(from, dtype, static_cast<size_t>(i));
@@ -316,17 +308,6 @@ inline void WidenRow(const std::byte* from, DType dtype, int n, float* HWY_RESTR
 // Packs 16 rows of n_k elements into one panel: out[k * 16 + row] = float(rows[row][k]). rows point at their first
 // element; where fewer than 16 rows exist the caller repeats one.
 inline void PackPanel(const std::byte* const rows[kPanel], DType dtype, int n_k, float* HWY_RESTRICT out) {
-  if (dtype == DType::kF16) {  // rare: widen row by row, then move
-    HWY_ALIGN float wide[256];
-    for (int row = 0; row < kPanel; ++row) {
-      for (int k0 = 0; k0 < n_k; k0 += 256) {
-        const int n = HWY_MIN(256, n_k - k0);
-        WidenRow(rows[row] + static_cast<size_t>(k0) * 2, dtype, n, wide);
-        for (int k = 0; k < n; ++k) out[(k0 + k) * kPanel + row] = wide[k];
-      }
-    }
-    return;
-  }
   for (int group = 0; group < kPanel; group += kLanes) {
     if (dtype == DType::kBf16) {
       PackLanes<Bf16Columns>(rows + group, dtype, n_k, out + group);
