@@ -2,10 +2,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <future>
 #include <mutex>
+#include <thread>
 
 #include "spanwise/engine.h"
 
@@ -280,9 +282,10 @@ TEST(Scheduling, ShutsDownWithSuspendedRequests) {
   {
     auto engine = Open(64, 1);
     RequestObserver of_high, of_low;
+    // Two seconds in all: it cannot end before the engine does.
     of_high.on_text = [&](const std::string&, const std::vector<TokenReport>&) {
-      if (std::exchange(sent, true)) return;
-      under_way.set_value();
+      if (!std::exchange(sent, true)) under_way.set_value();
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
     };
     bool begun = false;
     of_low.on_text = [&](const std::string&, const std::vector<TokenReport>&) {
@@ -301,7 +304,7 @@ TEST(Scheduling, ShutsDownWithSuspendedRequests) {
     under_way.get_future().wait();
   }
   EXPECT_EQ(low_ended.get_future().get(), StatusCode::kCancelled);
-  high_ended.get_future().wait();
+  EXPECT_EQ(high_ended.get_future().get(), StatusCode::kCancelled);
 }
 
 }  // namespace

@@ -10,7 +10,7 @@ namespace spanwise::server {
 
 struct FakeOptions {
   int max_queued = 4;
-  std::chrono::milliseconds per_token{0};  // the time each token takes
+  std::chrono::microseconds per_token{0};  // the time each token takes
   double drain_s = 0;                      // what the statistics say
 };
 

@@ -262,10 +262,11 @@ TEST_F(HttpTest, AClientThatLeavesCancels) {
 TEST_F(HttpTest, AClientThatDoesNotReadIsDropped) {
   HttpOptions http;
   http.max_unsent_bytes = 1'000'000;
-  Serve(http, {.max_queued = 4, .per_token = milliseconds(0)});
+  // 150 MB of events, far more than sockets buffer, over so long a time that the answer cannot end before its client is
+  // dropped, however slow the machine.
+  Serve(http, {.max_queued = 4, .per_token = std::chrono::microseconds(100)});
   Client client(port());
-  // Some 50 MB of events, far more than sockets buffer.
-  client.Send(Chat(std::string(20'000, 'x'), R"(,"stream":true,"max_tokens":20000,"logprobs":true,"top_logprobs":20)"));
+  client.Send(Chat(std::string(60'000, 'x'), R"(,"stream":true,"max_tokens":60000,"logprobs":true,"top_logprobs":20)"));
   EXPECT_TRUE(Soon([&] { return backend_->stats().cancelled == 1; }));
 }
 
