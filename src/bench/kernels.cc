@@ -3,6 +3,7 @@
 #include <chrono>
 #include <numeric>
 
+#include "base/pages.h"
 #include "bench/limits.h"
 #include "bench/speed.h"
 #include "kernels/ops.h"
@@ -18,10 +19,11 @@ double Ms(const std::function<void()>& body) {
 }
 
 struct Machine {
-  double bandwidth = 0, float_rate = 0, bf16_rate = 0, int8_rate = 0;
+  ThreadPool& pool;
+  double float_rate = 0, bf16_rate = 0, int8_rate = 0;
 
-  explicit Machine(ThreadPool& pool)
-      : bandwidth(ReadBandwidth(pool)),
+  explicit Machine(ThreadPool& p)
+      : pool(p),
         float_rate(PeakRate(pool, Arithmetic::kFloat)),
         bf16_rate(PeakRate(pool, Arithmetic::kBf16)),
         int8_rate(PeakRate(pool, Arithmetic::kInt8)) {}
@@ -31,10 +33,27 @@ struct Machine {
     if (!PlainDType(type)) return int8_rate;
     return type == WeightType::kBf16 && bf16_rate > 0 ? bf16_rate : float_rate;
   }
+  // The least time for so many bytes and operations. Memory is measured each time.
   double LeastMs(double bytes, double ops, double rate) const {
-    return 1000 * std::max(bytes / bandwidth, rate > 0 ? ops / rate : 0);
+    return 1000 * std::max(bytes / ReadBandwidth(pool, 1), rate > 0 ? ops / rate : 0);
   }
 };
+
+// A row of `repeats` runs of `body`, which does `n` times what costs so many bytes and operations, each run beside the
+// least time measured before it.
+Row Repeat(const Options& o, const Machine& machine, json::object what, size_t n, double bytes, double ops, double rate,
+           const std::function<void()>& body) {
+  std::vector<double> times, floors;
+  body();  // warms up
+  for (int i = 0; i < o.repeats; ++i) {
+    floors.push_back(machine.LeastMs(bytes, ops, rate));
+    times.push_back(Ms(body) / static_cast<double>(n));
+  }
+  Row row = Summarise("kernels", std::move(what), "ms", times);
+  std::ranges::sort(floors);
+  row.floor = floors[floors.size() / 2];
+  return row;
+}
 
 // All layers' matrices one after another, so that they come from memory as they do in a step.
 void BenchProducts(const Options& o, ThreadPool& pool, const Machine& machine, const Report& report) {
@@ -53,42 +72,36 @@ void BenchProducts(const Options& o, ThreadPool& pool, const Machine& machine, c
       const auto rows = static_cast<size_t>(n_rows);
       std::vector<float> x(rows * static_cast<size_t>(w.n_in)), y(rows * static_cast<size_t>(w.n_out));
       for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i * 7919 % 1000) / 500 - 1;
-      std::vector<double> times;
-      for (int i = 0; i < o.repeats + 1; ++i) {
-        const double ms = Ms([&] {
-          for (const Linear* l : matrices)
-            ops::MatMul(pool, x.data(), w.n_in, n_rows, l->weight, l->bias, y.data(), w.n_out);
-        });
-        if (i > 0) times.push_back(ms / static_cast<double>(matrices.size()));
-      }
-      Row row = Summarise("kernels",
-                          {{"op", "product"},
-                           {"matrix", product.name},
-                           {"dtype", json::string(WeightTypeName(w.type))},
-                           {"out", w.n_out},
-                           {"in", w.n_in},
-                           {"rows", n_rows}},
-                          "ms", times);
-      const double n_ops = 2.0 * n_rows * w.n_out * w.n_in;
-      row.floor = machine.LeastMs(static_cast<double>(w.bytes()), n_ops, machine.Rate(w.type));
-      report(row);
+      report(Repeat(
+          o, machine,
+          {{"op", "product"},
+           {"matrix", product.name},
+           {"dtype", json::string(WeightTypeName(w.type))},
+           {"out", w.n_out},
+           {"in", w.n_in},
+           {"rows", n_rows}},
+          matrices.size(), static_cast<double>(w.bytes()), 2.0 * n_rows * w.n_out * w.n_in, machine.Rate(w.type), [&] {
+            for (const Linear* l : matrices)
+              ops::MatMul(pool, x.data(), w.n_in, n_rows, l->weight, l->bias, y.data(), w.n_out);
+          }));
     }
   }
 }
 
-// The attention of a prompt's last rows, or of one new token, over a context.
+// The attention of a prompt's last rows, or of one new token, over a context: layer after layer, as in a step.
 void BenchAttention(const Options& o, ThreadPool& pool, const Machine& machine, const Report& report) {
   const ModelConfig& c = o.weights->config();
-  const AttentionShape shape{
-      .n_heads = c.n_heads,
-      .kv = {.n_layers = 1, .n_kv_heads = c.n_kv_heads, .head_dim = c.head_dim, .dtype = o.kv_dtype},
-      .layer = 0,
-      .scale = c.attention_scale,
-      .window = 0,
-      .softcap = 0};
   for (const auto& [n_rows, n_context] : {std::pair{512, 512}, {512, 4096}, {1, 512}, {1, 4096}, {1, 16384}}) {
+    const int n_layers = n_rows == 1 ? 16 : 1;
+    AttentionShape shape{
+        .n_heads = c.n_heads,
+        .kv = {.n_layers = n_layers, .n_kv_heads = c.n_kv_heads, .head_dim = c.head_dim, .dtype = o.kv_dtype},
+        .layer = 0,
+        .scale = c.attention_scale,
+        .window = 0,
+        .softcap = 0};
     const size_t n_blocks = static_cast<size_t>(n_context + kKvBlockTokens - 1) / kKvBlockTokens;
-    std::vector<std::byte> memory(n_blocks * shape.kv.BlockBytes());
+    Pages memory(n_blocks * shape.kv.BlockBytes());
     std::vector<std::byte*> writable;
     for (size_t i = 0; i < n_blocks; ++i) writable.push_back(memory.data() + i * shape.kv.BlockBytes());
     const std::vector<const std::byte*> blocks(writable.begin(), writable.end());
@@ -99,8 +112,9 @@ void BenchAttention(const Options& o, ThreadPool& pool, const Machine& machine, 
     for (size_t i = 0; i < k.size(); ++i) k[i] = static_cast<float>(i * 7919 % 1000) / 500 - 1;
     for (size_t i = 0; i < q.size(); ++i) q[i] = static_cast<float>(i * 104729 % 1000) / 500 - 1;
     const std::vector<float> cos(n * half, 1.0f), sin(n * half, 0.0f);
-    ops::StoreKv(pool, shape.kv, 0, k.data(), k.data(), static_cast<int64_t>(kv_width), n_context, {cos, sin}, writable,
-                 0);
+    for (int layer = 0; layer < n_layers; ++layer)
+      ops::StoreKv(pool, shape.kv, layer, k.data(), k.data(), static_cast<int64_t>(kv_width), n_context, {cos, sin},
+                   writable, 0);
     std::vector<int32_t> positions(static_cast<size_t>(n_rows));
     std::iota(positions.begin(), positions.end(), n_context - n_rows);
     const KvRun run{.blocks = blocks, .n_tokens = n_context, .base = 0};
@@ -113,24 +127,16 @@ void BenchAttention(const Options& o, ThreadPool& pool, const Machine& machine, 
                                      .positions = positions.data(),
                                      .runs = {&run, 1},
                                      .rotations = {&table, 1}};
-    const int n_calls = n_rows == 1 ? 16 : 1;
-    std::vector<double> times;
-    for (int i = 0; i < o.repeats + 1; ++i) {
-      const double ms = Ms([&] {
-        for (int call = 0; call < n_calls; ++call) ops::SpanAttention(pool, shape, {&sequence, 1});
-      });
-      if (i > 0) times.push_back(ms / n_calls);
-    }
-    Row row = Summarise(
-        "kernels",
-        {{"op", "attention"}, {"dtype", json::string(DTypeName(o.kv_dtype))}, {"rows", n_rows}, {"context", n_context}},
-        "ms", times);
     // Two products of a query with each key it sees.
     const double n_seen = static_cast<double>(n_rows) * (n_context - (n_rows - 1) / 2.0);
-    row.floor =
-        machine.LeastMs(static_cast<double>(shape.kv.BlockBytes()) * static_cast<double>(n_context) / kKvBlockTokens,
-                        4.0 * n_seen * static_cast<double>(width), machine.float_rate);
-    report(row);
+    report(Repeat(
+        o, machine,
+        {{"op", "attention"}, {"dtype", json::string(DTypeName(o.kv_dtype))}, {"rows", n_rows}, {"context", n_context}},
+        static_cast<size_t>(n_layers),
+        static_cast<double>(shape.kv.LayerBytes()) * static_cast<double>(n_context) / kKvBlockTokens,
+        4.0 * n_seen * static_cast<double>(width), machine.float_rate, [&] {
+          for (shape.layer = 0; shape.layer < n_layers; ++shape.layer) ops::SpanAttention(pool, shape, {&sequence, 1});
+        }));
   }
 }
 

@@ -12,12 +12,10 @@
 namespace spanwise::bench {
 namespace {
 
-constexpr int kPasses = 5;
-
 // The least time of some passes over pieces [0, n) of work.
-double BestSeconds(ThreadPool& pool, size_t n, const std::function<void(size_t)>& piece) {
+double BestSeconds(ThreadPool& pool, int n_passes, size_t n, const std::function<void(size_t)>& piece) {
   double best = 0;
-  for (int i = 0; i < kPasses; ++i) {
+  for (int i = 0; i < n_passes; ++i) {
     const auto start = std::chrono::steady_clock::now();
     pool.ParallelFor(n, piece);
     const double s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -28,7 +26,7 @@ double BestSeconds(ThreadPool& pool, size_t n, const std::function<void(size_t)>
 
 }  // namespace
 
-double ReadBandwidth(ThreadPool& pool) {
+double ReadBandwidth(ThreadPool& pool, int n_passes) {
   constexpr size_t kBytes = size_t{512} << 20, kPiece = size_t{1} << 20, kWords = kPiece / sizeof(uint64_t);
   static const Pages buffer = [] {  // written to, so that it has memory of its own
     Pages pages(kBytes);
@@ -36,7 +34,7 @@ double ReadBandwidth(ThreadPool& pool) {
     return pages;
   }();
   std::vector<uint64_t> sums(kBytes / kPiece);
-  const double s = BestSeconds(pool, sums.size(), [&](size_t piece) {
+  const double s = BestSeconds(pool, n_passes, sums.size(), [&](size_t piece) {
     // Several streams at once, each asked for in good time: one alone does not keep the memory busy.
     constexpr size_t kStreams = 4, kStream = kWords / kStreams, kAhead = 64;
     const uint64_t* p = reinterpret_cast<const uint64_t*>(buffer.data()) + piece * kWords;
@@ -58,7 +56,7 @@ double PeakRate(ThreadPool& pool, Arithmetic arithmetic) {
   const cpu::PeakLoop loop = cpu::WidestPeakLoop(arithmetic);
   if (loop.run == nullptr) return 0;
   const auto n_threads = static_cast<size_t>(pool.n_threads());
-  const double s = BestSeconds(pool, n_threads, [&](size_t) { loop.run(kRounds); });
+  const double s = BestSeconds(pool, 5, n_threads, [&](size_t) { loop.run(kRounds); });
   return static_cast<double>(n_threads) * kRounds * loop.ops / s;
 }
 
