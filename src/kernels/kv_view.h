@@ -6,6 +6,7 @@
 #include <span>
 
 #include "tensor/dtype.h"
+#include "tensor/panels.h"
 
 namespace spanwise {
 
@@ -13,12 +14,14 @@ namespace spanwise {
 // of a run, so a result never depends on how a run was filled (in one prefill, in chunks, by decoding, from a cache).
 inline constexpr int kKvBlockTokens = 64;
 
-// One layer's share of one block: keys then values, each [n_kv_heads][kKvBlockTokens][head_dim] of the KV dtype.
+// One layer's share of one block: keys then values, each n_kv_heads times HeadBytes() of the KV dtype. The values of a
+// head are [kKvBlockTokens][head_dim]. Its keys lie as a weight matrix of kKvBlockTokens outputs and head_dim inputs
+// does, in panels of 16 tokens (tensor/panels.h), so that scores are products that read them from one end to the other.
 // The layer's bytes inside a block begin at KvGeometry::LayerBytes() * layer.
 struct KvGeometry {
   int n_layers = 0;
   int n_kv_heads = 0;
-  int head_dim = 0;
+  int head_dim = 0;  // even
   DType dtype = DType::kBf16;  // kF32 or kBf16
 
   size_t HeadBytes() const { return size_t{kKvBlockTokens} * static_cast<size_t>(head_dim) * DTypeBytes(dtype); }
@@ -29,6 +32,12 @@ struct KvGeometry {
     return static_cast<size_t>(layer) * LayerBytes() + static_cast<size_t>(head) * HeadBytes();
   }
   size_t ValueOffset(int layer, int head) const { return KeyOffset(layer, head + n_kv_heads); }
+  // Where element i of the key of a block's token stands inside the keys of its head.
+  size_t KeyElementOffset(int token, int i) const {
+    const auto t = static_cast<size_t>(token), dim = static_cast<size_t>(head_dim);
+    return t / kPanelRows * kPanelRows * dim * DTypeBytes(dtype) +
+           PlainPanelOffset(dtype, t % kPanelRows, static_cast<size_t>(i));
+  }
 };
 
 // A run: consecutive tokens that were encoded one after another. Token i stands at position base + i; its key is

@@ -26,10 +26,11 @@ void Encode(const KvGeometry& kv, Run& run) {
     ASSERT_NE(block, nullptr);
     for (int layer = 0; layer < kv.n_layers; ++layer) {
       const float value = static_cast<float>(run.tokens()[static_cast<size_t>(i)] + 1000 * layer);
-      for (const size_t offset : {kv.KeyOffset(layer, 0), kv.ValueOffset(layer, 0)}) {
-        float row[2] = {value, -value};
-        std::memcpy(block + offset + static_cast<size_t>(i % kKvBlockTokens) * sizeof row, row, sizeof row);
-      }
+      const int row = i % kKvBlockTokens;
+      const float values[2] = {value, -value};
+      std::memcpy(block + kv.ValueOffset(layer, 0) + static_cast<size_t>(row) * sizeof values, values, sizeof values);
+      for (int e = 0; e < 2; ++e)
+        std::memcpy(block + kv.KeyOffset(layer, 0) + kv.KeyElementOffset(row, e), &values[e], sizeof values[e]);
     }
   }
   run.MarkReady(run.n_tokens() - run.n_ready());
@@ -39,12 +40,13 @@ void ExpectHolds(const KvGeometry& kv, const Run& run) {
   const KvRun view = run.View(0, run.n_ready());
   for (int i = 0; i < run.n_ready(); ++i)
     for (int layer = 0; layer < kv.n_layers; ++layer) {
-      float row[2];
-      std::memcpy(row,
-                  view.blocks[static_cast<size_t>(i / kKvBlockTokens)] + kv.ValueOffset(layer, 0) +
-                      static_cast<size_t>(i % kKvBlockTokens) * sizeof row,
-                  sizeof row);
-      ASSERT_EQ(row[0], static_cast<float>(run.tokens()[static_cast<size_t>(i)] + 1000 * layer)) << i;
+      const std::byte* block = view.blocks[static_cast<size_t>(i / kKvBlockTokens)];
+      const int row = i % kKvBlockTokens;
+      float key, value;
+      std::memcpy(&key, block + kv.KeyOffset(layer, 0) + kv.KeyElementOffset(row, 0), sizeof key);
+      std::memcpy(&value, block + kv.ValueOffset(layer, 0) + static_cast<size_t>(row) * 2 * sizeof value, sizeof value);
+      ASSERT_EQ(key, static_cast<float>(run.tokens()[static_cast<size_t>(i)] + 1000 * layer)) << i;
+      ASSERT_EQ(value, key) << i;
     }
 }
 

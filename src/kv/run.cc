@@ -6,17 +6,6 @@
 #include "base/check.h"
 
 namespace spanwise {
-namespace {
-
-// Copies the first n rows of every layer, head, keys and values.
-void CopyRows(const KvGeometry& kv, const std::byte* from, std::byte* to, int n) {
-  const size_t bytes = static_cast<size_t>(n) * static_cast<size_t>(kv.head_dim) * DTypeBytes(kv.dtype);
-  const size_t n_heads = static_cast<size_t>(kv.n_layers) * 2 * static_cast<size_t>(kv.n_kv_heads);
-  for (size_t head = 0; head < n_heads; ++head)
-    std::memcpy(to + head * kv.HeadBytes(), from + head * kv.HeadBytes(), bytes);
-}
-
-}  // namespace
 
 Result<int> Run::Reuse(SpanStore& store, std::span<const int32_t> tokens, int max_reused) {
   SW_CHECK(tokens_.empty());
@@ -25,7 +14,7 @@ Result<int> Run::Reuse(SpanStore& store, std::span<const int32_t> tokens, int ma
   std::shared_ptr<KvBlock> copy;
   if (match.partial) {
     SW_ASSIGN_OR_RETURN(copy, store.Allocate());
-    CopyRows(store.geometry(), match.partial->block->data(), copy->data(), match.partial_tokens);
+    std::memcpy(copy->data(), match.partial->block->data(), store.geometry().BlockBytes());
   }
   spans_ = std::move(match.full);
   for (const auto& span : spans_) {

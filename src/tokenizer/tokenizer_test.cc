@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <chrono>
+#include <ctime>
 #include <cstdlib>
 #include <filesystem>
 #include <map>
@@ -243,11 +243,11 @@ TEST(Tokenizer, LongTextsWithoutSpacesTakeTimeInProportion) {
   const auto tokenizer = Small();
   std::string text;
   for (int i = 0; i < 1'000'000; ++i) text += static_cast<char>('a' + i * 7 % 11);
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock();  // the processor's time, which does not pass while others run
   const auto ids = tokenizer->Encode(text, true).value();
   EXPECT_EQ(tokenizer->Decode(ids), text);
   // Quadratic work would be 10^12 steps; this takes a fraction of a second even with sanitizers.
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
+  EXPECT_LT(std::clock() - start, 20 * CLOCKS_PER_SEC);
 }
 
 struct Refused {
@@ -363,12 +363,12 @@ TEST(Tokenizer, AHostileExpressionEndsInAStatus) {
             R"({{"type":"Sequence","pretokenizers":[{{"type":"Split","behavior":"Isolated","pattern":{{"Regex":{}}}}},{{"type":"ByteLevel","add_prefix_space":false,"use_regex":false}}]}})",
             json::serialize(json::value(regex))));
     const auto tokenizer = Tokenizer::FromJson(source, "t").value();
-    const auto start = std::chrono::steady_clock::now();
+    const std::clock_t start = std::clock();
     const auto ids = tokenizer->Encode(std::string(3000, 'a'), false);
     if (!ids.ok()) {
       EXPECT_EQ(ids.status().code(), StatusCode::kResourceExhausted) << ids.status().message();
     }
-    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(30)) << regex;
+    EXPECT_LT(std::clock() - start, 30 * CLOCKS_PER_SEC) << regex;
   }
 }
 

@@ -70,8 +70,11 @@ struct AttentionScratch {
 HWY_BEFORE_NAMESPACE();
 namespace spanwise::cpu::HWY_NAMESPACE {
 
-// 3 rows x 32 columns on AVX2: fewer loads a multiply-add than 6 x 16, and a block of keys is small anyway.
+// 3 rows x 32 columns on AVX2: fewer loads a multiply-add than 6 x 16, and a block of keys is small anyway. From memory
+// 4 x 16, so that four heads of a group widen a key once.
 inline constexpr int kQueryTile = kLanes == 8 ? 3 : kMaxTileRows;
+inline constexpr int kStreamTile = kLanes == 8 ? 4 : kMaxTileRows;
+inline constexpr int kStreamQueries = 8;
 
 HWY_INLINE float ExpOf(float x) { return hn::GetLane(hn::Exp(DF(), hn::Set(DF(), x))); }
 
@@ -147,36 +150,66 @@ HWY_INLINE Visible VisibleKeys(const KvRun& run, int window, int position) {
   return begin < end ? Visible{static_cast<int>(begin), static_cast<int>(end)} : Visible{0, 0};
 }
 
-// Widens n_tokens keys and values of one block. Rows past n_tokens may hold anything and are not read. Asks the memory
-// for the same rows of the block after it, unless that is null.
-void LoadBlock(const AttentionShape& shape, int kv_head, const std::byte* block, const std::byte* next, int n_tokens,
-               const AttentionScratch& s) {
+// out[i] = float(from[i]).
+void WidenRow(const std::byte* from, DType dtype, int n, float* HWY_RESTRICT out) {
+  const DF d;
+  int i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const std::byte* at = from + static_cast<size_t>(i) * DTypeBytes(dtype);
+    const VF v = dtype == DType::kBf16 ? WidenBf16(at) : hn::LoadU(d, reinterpret_cast<const float*>(at));
+    hn::StoreU(v, d, out + i);
+  }
+  for (; i < n; ++i) out[i] = LoadElement(from, dtype, static_cast<size_t>(i));
+}
+
+// One block's keys and values of a KV head, as tiles take them.
+struct BlockRight {
+  const std::byte *keys, *values;
+  int64_t key_row, key_panel, value_row, value_panel;  // strides in bytes
+  int64_t ahead;                                       // from here to where the next block's are kept
+};
+
+// As kept.
+BlockRight KeptBlock(const AttentionShape& shape, int kv_head, const std::byte* block, const std::byte* next) {
+  const auto bytes = static_cast<int64_t>(DTypeBytes(shape.kv.dtype));
+  return {.keys = block + shape.kv.KeyOffset(shape.layer, kv_head),
+          .values = block + shape.kv.ValueOffset(shape.layer, kv_head),
+          .key_row = kPanel * bytes,
+          .key_panel = kPanel * bytes * shape.kv.head_dim,
+          .value_row = bytes * shape.kv.head_dim,
+          .value_panel = kPanel * bytes,
+          .ahead = next - block};
+}
+
+// Widened to the task's memory, n_tokens of it. What stands after them may be anything.
+template <class KeyRight>
+BlockRight WidenBlock(const AttentionShape& shape, const BlockRight& kept, int n_tokens, const AttentionScratch& s) {
   const int dim = shape.kv.head_dim, padded_dim = static_cast<int>(AttentionScratch::Padded(shape.kv.head_dim));
-  const size_t row_bytes = static_cast<size_t>(dim) * DTypeBytes(shape.kv.dtype);
-  const size_t key_offset = shape.kv.KeyOffset(shape.layer, kv_head);
-  const size_t value_offset = shape.kv.ValueOffset(shape.layer, kv_head);
-  const auto ask_next = [&](size_t offset) HWY_ATTR {
-    if (next == nullptr) return;
-    for (size_t i = 0; i < kPanel * row_bytes; i += 64) hwy::Prefetch(next + offset + i);
-  };
   for (int first = 0; first < n_tokens; first += kPanel) {
-    const size_t first_bytes = static_cast<size_t>(first) * row_bytes;
-    ask_next(key_offset + first_bytes);
-    const std::byte* rows[kPanel];
-    for (int i = 0; i < kPanel; ++i) {
-      rows[i] = block + key_offset + static_cast<size_t>(HWY_MIN(first + i, n_tokens - 1)) * row_bytes;
-    }
-    PackPanel(rows, shape.kv.dtype, dim, s.keys + first * dim);
-    ask_next(value_offset + first_bytes);
-    for (int t = first; t < HWY_MIN(first + kPanel, n_tokens); ++t) {
-      float* to = s.values + t * padded_dim;
-      WidenRow(block + value_offset + static_cast<size_t>(t) * row_bytes, shape.kv.dtype, dim, to);
+    const int n = HWY_MIN(kPanel, n_tokens - first);
+    const std::byte* keys = kept.keys + first / kPanel * kept.key_panel;
+    const std::byte* values = kept.values + first * kept.value_row;
+    for (int64_t i = 0; i < kept.key_panel; i += 64) hwy::Prefetch(keys + kept.ahead + i);
+    WidenRows<KeyRight>(keys, kept.key_row, dim, s.keys + first * dim);
+    for (int64_t i = 0; i < n * kept.value_row; i += 64) hwy::Prefetch(values + kept.ahead + i);
+    for (int t = 0; t < n; ++t) {
+      float* to = s.values + (first + t) * padded_dim;
+      WidenRow(values + t * kept.value_row, shape.kv.dtype, dim, to);
       for (int i = dim; i < padded_dim; ++i) to[i] = 0;
     }
   }
+  constexpr int64_t kRow = kPanel * sizeof(float);
+  return {.keys = reinterpret_cast<const std::byte*>(s.keys),
+          .values = reinterpret_cast<const std::byte*>(s.values),
+          .key_row = kRow,
+          .key_panel = kRow * dim,
+          .value_row = static_cast<int64_t>(sizeof(float)) * padded_dim,
+          .value_panel = kRow,
+          .ahead = 0};
 }
 
 // One block of a run for all rows of the task.
+template <class KeyRight, class ValueRight, int kTileRows>
 void AttendBlock(const AttentionTask& task, const KvRun& run, int block, const AttentionScratch& s) {
   const AttentionShape& shape = *task.shape;
   const int dim = shape.kv.head_dim, padded_dim = static_cast<int>(AttentionScratch::Padded(shape.kv.head_dim));
@@ -198,16 +231,21 @@ void AttendBlock(const AttentionTask& task, const KvRun& run, int block, const A
   while (first_row < end_row && blind(end_row - 1)) --end_row;
   if (first_row == end_row) return;
 
+  const std::byte* here = run.blocks[static_cast<size_t>(block)];
   const std::byte* next =
-      first_token + kKvBlockTokens < run.n_tokens ? run.blocks[static_cast<size_t>(block) + 1] : nullptr;
-  LoadBlock(shape, task.kv_head, run.blocks[static_cast<size_t>(block)], next, n_tokens, s);
+      first_token + kKvBlockTokens < run.n_tokens ? run.blocks[static_cast<size_t>(block) + 1] : here;
+  BlockRight right = KeptBlock(shape, task.kv_head, here, next);
+  if constexpr (!KeyRight::kAsks) {
+    right = (shape.kv.dtype == DType::kBf16 ? WidenBlock<Bf16Right> : WidenBlock<KeyRight>)(shape, right, n_tokens, s);
+  }
   const int first_query = first_row * group;
-  MultiplyPanels<FloatRight<>, Start::kZero, kQueryTile>(
+  MultiplyPanels<KeyRight, Start::kZero, kTileRows>(
       {.a = s.q + first_query * dim,
        .a_stride = dim,
-       .b = reinterpret_cast<const std::byte*>(s.keys),
-       .b_stride = kPanel * sizeof(float),
-       .panel_stride = static_cast<int64_t>(sizeof(float)) * kPanel * dim,
+       .b = right.keys,
+       .b_stride = right.key_row,
+       .panel_stride = right.key_panel,
+       .ahead = right.ahead,
        .n_k = dim,
        .c = s.scores + first_query * kKvBlockTokens,
        .c_stride = kKvBlockTokens},
@@ -226,12 +264,13 @@ void AttendBlock(const AttentionTask& task, const KvRun& run, int block, const A
                                                            shape.softcap, padded_dim, s.run_state + i,
                                                            s.run_o + i * padded_dim);
       }
-      MultiplyPanels<FloatRight<>, Start::kContinue, kQueryTile>(
+      MultiplyPanels<ValueRight, Start::kContinue, kTileRows>(
           {.a = s.scores + r * group * kKvBlockTokens + keys.begin,
            .a_stride = kKvBlockTokens,
-           .b = reinterpret_cast<const std::byte*>(s.values + keys.begin * padded_dim),
-           .b_stride = static_cast<int64_t>(sizeof(float)) * padded_dim,
-           .panel_stride = kPanel * sizeof(float),
+           .b = right.values + keys.begin * right.value_row,
+           .b_stride = right.value_row,
+           .panel_stride = right.value_panel,
+           .ahead = right.ahead,
            .n_k = keys.end - keys.begin,
            .c = s.run_o + r * group * padded_dim,
            .c_stride = padded_dim},
@@ -246,6 +285,13 @@ void AttendTask(const AttentionTask& task, const AttentionScratch& s) {
   const AttentionSequence& sequence = *task.sequence;
   const int dim = shape.kv.head_dim, half = dim / 2, padded_dim = static_cast<int>(AttentionScratch::Padded(dim));
   const int group = shape.n_heads / shape.kv.n_kv_heads, n_queries = task.n_rows * group;
+  // Few queries take keys and values as they come from memory; for many they are widened once. (Whole panels of values
+  // alone can be taken so.)
+  auto* attend_block = AttendBlock<FloatRight<false>, FloatRight<false>, kQueryTile>;
+  if (n_queries <= kStreamQueries && dim == padded_dim) {
+    attend_block = shape.kv.dtype == DType::kBf16 ? AttendBlock<Bf16Right, Bf16RowsRight, kStreamTile>
+                                                  : AttendBlock<FloatRight<true>, FloatRight<true>, kStreamTile>;
+  }
   constexpr SoftmaxState kEmpty = {-std::numeric_limits<float>::infinity(), 0};
   for (int i = 0; i < n_queries; ++i) s.state[i] = kEmpty;
 
@@ -273,7 +319,7 @@ void AttendTask(const AttentionTask& task, const AttentionScratch& s) {
     for (int i = 0; i < n_queries; ++i) s.run_state[i] = kEmpty;
     for (int i = 0; i < n_queries * padded_dim; ++i) s.run_o[i] = 0;
     for (int block = begin / kKvBlockTokens; block <= (end - 1) / kKvBlockTokens; ++block) {
-      AttendBlock(task, run, block, s);
+      attend_block(task, run, block, s);
     }
     for (int i = 0; i < n_queries; ++i) {
       if (s.run_state[i].sum == 0) continue;

@@ -3,6 +3,8 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include <cstring>
+
 #include "base/check.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/tile-inl.h"
@@ -137,15 +139,22 @@ void StoreKvRow(const StoreKvArgs& args, int row, float* scratch) {
   const KvGeometry& kv = args.kv;
   const int token = args.first + row, half = kv.head_dim / 2;
   std::byte* block = args.blocks[token / kKvBlockTokens];
+  const int row_in_block = token % kKvBlockTokens;
   const size_t row_bytes = static_cast<size_t>(kv.head_dim) * DTypeBytes(kv.dtype);
-  const size_t row_offset = static_cast<size_t>(token % kKvBlockTokens) * row_bytes;
+  // A panel of keys holds pairs of bf16, or single floats, in units of 4 bytes: one unit of each token, then the next.
+  constexpr size_t kUnit = 4, kUnitStride = kUnit * kPanelRows;
+  const size_t first_unit = kv.KeyElementOffset(row_in_block, 0);
   const float* cos = args.table.cos.data() + static_cast<int64_t>(row) * half;
   const float* sin = args.table.sin.data() + static_cast<int64_t>(row) * half;
   for (int head = 0; head < kv.n_kv_heads; ++head) {
     const int64_t from = row * args.stride + head * kv.head_dim;
     RotateRow(args.k + from, cos, sin, half, 1.0f, scratch);
-    NarrowRow(scratch, kv.head_dim, kv.dtype, block + kv.KeyOffset(args.layer, head) + row_offset);
-    NarrowRow(args.v + from, kv.head_dim, kv.dtype, block + kv.ValueOffset(args.layer, head) + row_offset);
+    auto* narrowed = reinterpret_cast<std::byte*>(scratch + kv.head_dim);
+    NarrowRow(scratch, kv.head_dim, kv.dtype, narrowed);
+    std::byte* key = block + kv.KeyOffset(args.layer, head) + first_unit;
+    for (size_t i = 0; i < row_bytes / kUnit; ++i) std::memcpy(key + i * kUnitStride, narrowed + i * kUnit, kUnit);
+    NarrowRow(args.v + from, kv.head_dim, kv.dtype,
+              block + kv.ValueOffset(args.layer, head) + static_cast<size_t>(row_in_block) * row_bytes);
   }
 }
 
@@ -211,7 +220,7 @@ void StoreKv(ThreadPool& pool, const KvGeometry& kv, int layer, const float* k, 
   const StoreKvArgs args = {kv, layer, k, v, stride, table, blocks.data(), first};
   const size_t work = static_cast<size_t>(kv.n_kv_heads) * static_cast<size_t>(kv.head_dim) * 8;
   ForRanges(pool, static_cast<size_t>(n_rows), work, [&](size_t begin, size_t end) {
-    float* scratch = Scratch::Floats(static_cast<size_t>(kv.head_dim));
+    float* scratch = Scratch::Floats(2 * static_cast<size_t>(kv.head_dim));  // a key rotated, and that narrowed
     for (size_t r = begin; r < end; ++r) store_row(args, static_cast<int>(r), scratch);
   });
 }

@@ -74,18 +74,6 @@ void MultiplyBlockIn(TileArgs t, int n_rows, int n_out, bool first) {
   MultiplyLastPanel<Right>(t, n_rows, n_out % kPanel, first);
 }
 
-// Widens n_k rows of a panel.
-template <class Right>
-void WidenRows(const std::byte* from, int64_t row_bytes, int n_k, float* to) {
-  for (int k = 0; k < n_k; k += Right::kStep) {
-    VF v[Right::kStep][kVecsPerPanel];
-    Right::Load(from + k * row_bytes, v);
-    for (int i = 0; i < Right::kStep; ++i) {
-      for (int j = 0; j < kVecsPerPanel; ++j) hn::StoreU(v[i][j], DF(), to + (k + i) * kPanel + j * kLanes);
-    }
-  }
-}
-
 // Many rows multiply a block of weights that has been widened once; few take it as it comes from memory.
 template <class Right>
 void MultiplyRange(const MatMulArgs& args, const MatMulBlockRange& range, float* panels) {
@@ -101,6 +89,7 @@ void MultiplyRange(const MatMulArgs& args, const MatMulBlockRange& range, float*
                   .b = weights + k0 * row_bytes,
                   .b_stride = row_bytes,
                   .panel_stride = panel_bytes,
+                  .ahead = kStreamAhead,
                   .n_k = HWY_MIN(kBlockIn, w.n_in - k0),
                   .c = args.y + range.row_begin * args.y_stride + range.out_begin,
                   .c_stride = args.y_stride};
@@ -114,14 +103,14 @@ void MultiplyRange(const MatMulArgs& args, const MatMulBlockRange& range, float*
     t.b = reinterpret_cast<const std::byte*>(panels);
     t.b_stride = kPanel * sizeof(float);
     t.panel_stride = kBlockIn * t.b_stride;
-    MultiplyBlockIn<FloatRight<>>(t, n_rows, n_out, k0 == 0);
+    MultiplyBlockIn<FloatRight<false>>(t, n_rows, n_out, k0 == 0);
   }
 }
 
 void MatMulBlock(const MatMulArgs& args, MatMulBlockRange range, float* panels) {
   switch (args.w.dtype()) {
     case DType::kF32:
-      MultiplyRange<FloatRight<kStreamAhead>>(args, range, panels);
+      MultiplyRange<FloatRight<true>>(args, range, panels);
       break;
     case DType::kBf16:
       MultiplyRange<Bf16Right>(args, range, panels);

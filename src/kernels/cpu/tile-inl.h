@@ -1,5 +1,5 @@
-// What matrix product and attention share: a register tile that multiplies rows by panels, the packing of rows into
-// panels, and the widening, narrowing and rotation of rows. Included once per vector target.
+// What matrix product and attention share: a register tile that multiplies rows by panels, and the widening and rotation
+// of rows. Included once per vector target.
 //
 // A panel is 16 columns wide on every target, and each result is one chain of fused multiply-adds over k in ascending
 // order. A chain lives in one vector lane, so neither the lanes of the target nor the shape of the tile that held it
@@ -51,10 +51,11 @@ enum class Start {
 inline constexpr int kStreamAhead = 1024;
 
 // The right side b of a product, in panels: Load(at, v) widens the kStep rows at `at`, kStep * 16 elements, to
-// v[step][vector]. kAhead: how many bytes ahead to ask the memory for, 0 for what lies in a cache.
-template <int kAheadOf = 0>
+// v[step][vector]. kAsks: it comes from memory, which is to be asked for it ahead.
+template <bool kAsksOf>
 struct FloatRight {
-  static constexpr int kStep = 1, kAhead = kAheadOf;
+  static constexpr int kStep = 1;
+  static constexpr bool kAsks = kAsksOf;
   static HWY_INLINE void Load(const std::byte* at, VF v[kStep][kVecsPerPanel]) {
     for (int j = 0; j < kVecsPerPanel; ++j) v[0][j] = hn::LoadU(DF(), reinterpret_cast<const float*>(at) + j * kLanes);
   }
@@ -62,7 +63,8 @@ struct FloatRight {
 
 // Pairs of rows, a pair's elements side by side.
 struct Bf16Right {
-  static constexpr int kStep = 2, kAhead = kStreamAhead;
+  static constexpr int kStep = 2;
+  static constexpr bool kAsks = true;
   static HWY_INLINE void Load(const std::byte* at, VF v[kStep][kVecsPerPanel]) {
     const DF d;
     const hn::RebindToUnsigned<DF> du;
@@ -75,7 +77,8 @@ struct Bf16Right {
 };
 
 struct F16Right {
-  static constexpr int kStep = 1, kAhead = kStreamAhead;
+  static constexpr int kStep = 1;
+  static constexpr bool kAsks = true;
   static HWY_INLINE void Load(const std::byte* at, VF v[kStep][kVecsPerPanel]) {
     const hn::Rebind<hwy::float16_t, DF> d16;
     for (int j = 0; j < kVecsPerPanel; ++j)
@@ -83,12 +86,42 @@ struct F16Right {
   }
 };
 
+HWY_INLINE VF WidenBf16(const std::byte* from) {
+  const DF d;
+  const hn::RebindToUnsigned<DF> du;
+  const hn::Rebind<uint16_t, DF> d16;
+  const auto bits = hn::LoadU(d16, reinterpret_cast<const uint16_t*>(from));
+  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, bits)));
+}
+
+// Rows of bf16, one after another.
+struct Bf16RowsRight {
+  static constexpr int kStep = 1;
+  static constexpr bool kAsks = true;
+  static HWY_INLINE void Load(const std::byte* at, VF v[kStep][kVecsPerPanel]) {
+    for (int j = 0; j < kVecsPerPanel; ++j) v[0][j] = WidenBf16(at + j * kLanes * 2);
+  }
+};
+
+// Widens n_k rows of a panel.
+template <class Right>
+void WidenRows(const std::byte* from, int64_t row_bytes, int n_k, float* to) {
+  for (int k = 0; k < n_k; k += Right::kStep) {
+    VF v[Right::kStep][kVecsPerPanel];
+    Right::Load(from + k * row_bytes, v);
+    for (int i = 0; i < Right::kStep; ++i) {
+      for (int j = 0; j < kVecsPerPanel; ++j) hn::StoreU(v[i][j], DF(), to + (k + i) * kPanel + j * kLanes);
+    }
+  }
+}
+
 // c[r, j] over kRows x kPanels * 16. a [kRows, n_k] in floats with row stride a_stride; b [n_k, 16] per panel with
 // row stride b_stride and panels panel_stride apart, in bytes; c in floats with row stride c_stride. Where n_k is no
-// multiple of Right::kStep, b's last rows go on with zeros.
+// multiple of Right::kStep, b's last rows go on with zeros. ahead: memory is asked for what stands so many bytes after
+// what is multiplied.
 template <class Right, int kRows, int kPanels, Start kStart>
 HWY_INLINE void Tile(const float* HWY_RESTRICT a, int64_t a_stride, const std::byte* HWY_RESTRICT b, int64_t b_stride,
-                     int64_t panel_stride, int n_k, float* HWY_RESTRICT c, int64_t c_stride) {
+                     int64_t panel_stride, int64_t ahead, int n_k, float* HWY_RESTRICT c, int64_t c_stride) {
   constexpr int kVecs = kPanels * kVecsPerPanel;
   const DF d;
   VF sum[kRows][kVecs];
@@ -105,7 +138,7 @@ HWY_INLINE void Tile(const float* HWY_RESTRICT a, int64_t a_stride, const std::b
     for (int p = 0; p < kPanels; ++p) {
       VF right[Right::kStep][kVecsPerPanel];
       Right::Load(b + k * b_stride + p * panel_stride, right);
-      if (Right::kAhead > 0) __builtin_prefetch(b + k * b_stride + p * panel_stride + Right::kAhead);
+      if (Right::kAsks) __builtin_prefetch(b + k * b_stride + p * panel_stride + ahead);
 #pragma GCC unroll 2
       for (int i = 0; i < n; ++i) {
 #pragma GCC unroll 16
@@ -137,7 +170,7 @@ struct TileArgs {
   const float* a;
   int64_t a_stride;
   const std::byte* b;
-  int64_t b_stride, panel_stride;  // bytes
+  int64_t b_stride, panel_stride, ahead;  // bytes
   int n_k;
   float* c;
   int64_t c_stride;
@@ -149,13 +182,13 @@ HWY_INLINE void TileRow(const TileArgs& t, int n_panels) {
   constexpr int kPanels = TilePanels(kRows);
   int p = 0;
   for (; p + kPanels <= n_panels; p += kPanels) {
-    Tile<Right, kRows, kPanels, kStart>(t.a, t.a_stride, t.b + p * t.panel_stride, t.b_stride, t.panel_stride, t.n_k,
-                                        t.c + p * kPanel, t.c_stride);
+    Tile<Right, kRows, kPanels, kStart>(t.a, t.a_stride, t.b + p * t.panel_stride, t.b_stride, t.panel_stride, t.ahead,
+                                        t.n_k, t.c + p * kPanel, t.c_stride);
   }
   if constexpr (kPanels > 1) {
     for (; p < n_panels; ++p) {
-      Tile<Right, kRows, 1, kStart>(t.a, t.a_stride, t.b + p * t.panel_stride, t.b_stride, 0, t.n_k, t.c + p * kPanel,
-                                    t.c_stride);
+      Tile<Right, kRows, 1, kStart>(t.a, t.a_stride, t.b + p * t.panel_stride, t.b_stride, 0, t.ahead, t.n_k,
+                                    t.c + p * kPanel, t.c_stride);
     }
   }
 }
@@ -193,127 +226,6 @@ void MultiplyPanels(TileArgs t, int n_rows, int n_panels) {
     case 5:
       if constexpr (kTileRows > 5) return TileRow<Right, 5, kStart>(t, n_panels);
       break;
-  }
-}
-
-// Columns::Load(at, v) widens kStep consecutive elements of kLanes rows to v[0 .. kStep), v[k] holding element k of
-// each row; at(row) is where a row's elements begin.
-#if HWY_TARGET != HWY_SCALAR
-
-// Lanes 4 b .. 4 b + 3 of the result are the 128 bits at at(row + 4 b), as T.
-template <typename T, class At>
-HWY_INLINE hn::VFromD<HWY_CAPPED(T, kPanel)> LoadBlocks(const At& at, int row) {
-  const HWY_CAPPED(T, kPanel) d;
-  const hn::FixedTag<T, 4> d4;
-  const auto load = [&](int r) HWY_ATTR {
-    const hn::FixedTag<uint8_t, 16> d8;
-    return hn::BitCast(d4, hn::LoadU(d8, reinterpret_cast<const uint8_t*>(at(r))));
-  };
-  if constexpr (kLanes == 4) {
-    return load(row);
-  } else if constexpr (kLanes == 8) {
-    return hn::Combine(d, load(row + 4), load(row));
-  } else {
-    const hn::FixedTag<T, 8> half;
-    return hn::Combine(d, hn::Combine(half, load(row + 12), load(row + 8)),
-                       hn::Combine(half, load(row + 4), load(row)));
-  }
-}
-
-// Turns v[i] = row i, lanes k into v[k] = column k, lanes i, within each 128 bits.
-template <class D, class V>
-HWY_INLINE void Transpose4(D d, V v[4]) {
-  const V a = hn::InterleaveLower(d, v[0], v[2]), b = hn::InterleaveLower(d, v[1], v[3]);
-  const V e = hn::InterleaveUpper(d, v[0], v[2]), f = hn::InterleaveUpper(d, v[1], v[3]);
-  v[0] = hn::InterleaveLower(d, a, b);
-  v[1] = hn::InterleaveUpper(d, a, b);
-  v[2] = hn::InterleaveLower(d, e, f);
-  v[3] = hn::InterleaveUpper(d, e, f);
-}
-
-struct F32Columns {
-  static constexpr int kStep = 4;
-  template <class At>
-  static HWY_INLINE void Load(const At& at, VF v[kStep]) {
-    for (int i = 0; i < 4; ++i) v[i] = LoadBlocks<float>(at, i);
-    Transpose4(DF(), v);
-  }
-};
-
-struct Bf16Columns {
-  static constexpr int kStep = 8;
-  template <class At>
-  static HWY_INLINE void Load(const At& at, VF v[kStep]) {
-    const hn::RebindToUnsigned<DF> du;
-    hn::VFromD<decltype(du)> pairs[4];  // transposed as pairs of elements, then told apart
-    for (int i = 0; i < 4; ++i) pairs[i] = LoadBlocks<uint32_t>(at, i);
-    Transpose4(du, pairs);
-    for (int i = 0; i < 4; ++i) {
-      v[2 * i] = hn::BitCast(DF(), hn::ShiftLeft<16>(pairs[i]));
-      v[2 * i + 1] = hn::BitCast(DF(), hn::And(pairs[i], hn::Set(du, 0xFFFF0000u)));
-    }
-  }
-};
-
-#else
-
-template <DType kType>
-struct ScalarColumns {
-  static constexpr int kStep = 1;
-  template <class At>
-  static HWY_INLINE void Load(const At& at, VF v[kStep]) {
-    v[0] = hn::Set(DF(), LoadElement(at(0), kType, 0));
-  }
-};
-using F32Columns = ScalarColumns<DType::kF32>;
-using Bf16Columns = ScalarColumns<DType::kBf16>;
-
-#endif
-
-// Packs n_k elements of kLanes rows into a column group of a panel: out[k * 16 + row].
-template <class Columns>
-HWY_INLINE void PackLanes(const std::byte* const* rows, DType dtype, int n_k, float* HWY_RESTRICT out) {
-  int k = 0;
-  for (; k + Columns::kStep <= n_k; k += Columns::kStep) {
-    VF v[Columns::kStep];
-    const size_t offset = static_cast<size_t>(k) * DTypeBytes(dtype);
-    Columns::Load([&](int row) HWY_ATTR { return rows[row] + offset; }, v);
-    for (int i = 0; i < Columns::kStep; ++i) hn::StoreU(v[i], DF(), out + (k + i) * kPanel);
-  }
-  for (; k < n_k; ++k) {
-    for (int i = 0; i < kLanes; ++i) out[k * kPanel + i] = LoadElement(rows[i], dtype, static_cast<size_t>(k));
-  }
-}
-
-HWY_INLINE VF WidenBf16(const std::byte* from) {
-  const DF d;
-  const hn::RebindToUnsigned<DF> du;
-  const hn::Rebind<uint16_t, DF> d16;
-  const auto bits = hn::LoadU(d16, reinterpret_cast<const uint16_t*>(from));
-  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, bits)));
-}
-
-// out[i] = float(from[i]). dtype: one that KV may have, as below.
-inline void WidenRow(const std::byte* from, DType dtype, int n, float* HWY_RESTRICT out) {
-  const DF d;
-  int i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    const std::byte* at = from + static_cast<size_t>(i) * DTypeBytes(dtype);
-    const VF v = dtype == DType::kBf16 ? WidenBf16(at) : hn::LoadU(d, reinterpret_cast<const float*>(at));
-    hn::StoreU(v, d, out + i);
-  }
-  for (; i < n; ++i) out[i] = LoadElement(from, dtype, static_cast<size_t>(i));
-}
-
-// Packs 16 rows of n_k elements into one panel: out[k * 16 + row] = float(rows[row][k]). rows point at their first
-// element; where fewer than 16 rows exist the caller repeats one.
-inline void PackPanel(const std::byte* const rows[kPanel], DType dtype, int n_k, float* HWY_RESTRICT out) {
-  for (int group = 0; group < kPanel; group += kLanes) {
-    if (dtype == DType::kBf16) {
-      PackLanes<Bf16Columns>(rows + group, dtype, n_k, out + group);
-    } else {
-      PackLanes<F32Columns>(rows + group, dtype, n_k, out + group);
-    }
   }
 }
 

@@ -35,9 +35,16 @@ State AttendRun(const AttentionShape& shape, const KvRun& run, int kv_head, cons
   const int local = position - run.base;  // the query's position as the run counts
   const int end = std::min(run.n_tokens, local + 1);
   const int begin = shape.window > 0 ? std::max(0, local - shape.window + 1) : 0;
-  const auto element = [&](size_t head_offset, int token, int i) -> double {
-    const std::byte* head = run.blocks[static_cast<size_t>(token / kKvBlockTokens)] + head_offset;
-    return LoadElement(head, shape.kv.dtype, static_cast<size_t>(token % kKvBlockTokens * dim + i));
+  const KvGeometry& kv = shape.kv;
+  const auto block = [&](int token) { return run.blocks[static_cast<size_t>(token / kKvBlockTokens)]; };
+  const auto key = [&](int token, int i) -> double {
+    return LoadElement(
+        block(token) + kv.KeyOffset(shape.layer, kv_head) + kv.KeyElementOffset(token % kKvBlockTokens, i), kv.dtype,
+        0);
+  };
+  const auto value = [&](int token, int i) -> double {
+    return LoadElement(block(token) + kv.ValueOffset(shape.layer, kv_head), kv.dtype,
+                       static_cast<size_t>(token % kKvBlockTokens * dim + i));
   };
 
   State state;
@@ -46,7 +53,7 @@ State AttendRun(const AttentionShape& shape, const KvRun& run, int kv_head, cons
   for (int token = begin; token < end; ++token) {
     double score = 0;
     for (int i = 0; i < dim; ++i) {
-      score += q[static_cast<size_t>(i)] * element(shape.kv.KeyOffset(shape.layer, kv_head), token, i);
+      score += q[static_cast<size_t>(i)] * key(token, i);
     }
     score *= static_cast<double>(shape.scale);
     const double cap = shape.softcap;
@@ -57,7 +64,7 @@ State AttendRun(const AttentionShape& shape, const KvRun& run, int kv_head, cons
     const double weight = std::exp(scores[static_cast<size_t>(token - begin)] - state.max);
     state.sum += weight;
     for (int i = 0; i < dim; ++i) {
-      state.o[static_cast<size_t>(i)] += weight * element(shape.kv.ValueOffset(shape.layer, kv_head), token, i);
+      state.o[static_cast<size_t>(i)] += weight * value(token, i);
     }
   }
   return state;
@@ -81,13 +88,14 @@ void StoreKv(ThreadPool&, const KvGeometry& kv, int layer, const float* k, const
   for (int r = 0; r < n_rows; ++r) {
     const int token = first + r;
     std::byte* block = blocks[static_cast<size_t>(token / kKvBlockTokens)];
-    const auto row = static_cast<size_t>(token % kKvBlockTokens) * static_cast<size_t>(dim);
+    const int row = token % kKvBlockTokens;
     for (int head = 0; head < kv.n_kv_heads; ++head) {
       RotateRow(k + r * stride + head * dim, table, r, dim, rotated.data());
-      for (size_t i = 0; i < rotated.size(); ++i) {
-        StoreElement(block + kv.KeyOffset(layer, head), kv.dtype, row + i, rotated[i]);
-        StoreElement(block + kv.ValueOffset(layer, head), kv.dtype, row + i,
-                     v[r * stride + head * dim + static_cast<int64_t>(i)]);
+      for (int i = 0; i < dim; ++i) {
+        StoreElement(block + kv.KeyOffset(layer, head) + kv.KeyElementOffset(row, i), kv.dtype, 0,
+                     rotated[static_cast<size_t>(i)]);
+        StoreElement(block + kv.ValueOffset(layer, head), kv.dtype, static_cast<size_t>(row * dim + i),
+                     v[r * stride + head * dim + i]);
       }
     }
   }
