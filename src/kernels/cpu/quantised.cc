@@ -30,6 +30,9 @@ inline constexpr int kQuantisedRows = 256;  // rows of one task's block
 inline constexpr int kChunkGroups = 8;      // groups of 32 inputs unpacked at once
 inline constexpr size_t kLine = 64, kLinesOfGroup = 8;
 inline constexpr size_t kStreamAhead = 4096;  // bytes by which few rows ask the memory ahead
+// One row takes so many panels at once where it can, and asks for each so many bytes ahead.
+inline constexpr int kRowPanels = 4;
+inline constexpr size_t kRowAhead = 1024;
 
 // Rows rounded to int8 in groups of 32.
 struct RoundedRows {
@@ -70,13 +73,14 @@ class TileRows {
 
 struct QuantisedArgs {
   WeightType type;
-  const std::byte* panel;
+  const std::byte* panels;
+  int n_panels;  // at most kRowPanels for one row, else one
   RoundedRows x;
   int n_rows;
   const float* bias;  // of the panel's outputs, or null
   float* y;           // of the first row and output
   int64_t y_stride;
-  int width;  // outputs that exist, at most 16
+  int width;  // outputs that exist
 };
 
 // What a thread needs for a panel.
@@ -411,6 +415,59 @@ void ContinueTile(const PanelScratch& s, int n_groups, const RoundedRows& x, int
   }
 }
 
+// One row by some panels of types whose blocks are groups, side by side: several streams keep the memory busier than
+// one.
+template <class T>
+void MultiplyRow(const QuantisedArgs& a, float* sums) {
+  static_assert(T::kScales == 1 && !T::kMinima && (T::kBits == 8 || T::kBits == 4));
+  constexpr size_t kHead = 2 * kPanelRows, kBlockBytes = kHead + kLinesOfGroup * kLine * T::kBits / 8;
+  const int n_groups = a.x.n_in / kRoundedGroup;
+  const size_t panel_bytes = static_cast<size_t>(n_groups) * kBlockBytes;
+  const TileRows<1> row(a.x, 0, 0);
+  const __m256i ones = _mm256_set1_epi16(1), low = _mm256_set1_epi8(15);
+  const auto* block = reinterpret_cast<const uint8_t*>(a.panels);
+  for (int g = 0; g < n_groups; ++g, block += kBlockBytes) {
+    const __m256 e = _mm256_set1_ps(row.Scale(0, g));
+    const __m256i offset = _mm256_set1_epi32(T::kOffset * row.Sum(0, g, 0));
+    for (int p = 0; p < a.n_panels; ++p) {
+      const uint8_t* at = block + static_cast<size_t>(p) * panel_bytes;
+#pragma GCC unroll 16
+      for (size_t i = 0; i < kBlockBytes; i += kLine) __builtin_prefetch(at + kRowAhead + i);
+      const auto* lines = reinterpret_cast<const __m256i*>(at + kHead);
+      __m256i dots[2];
+#pragma GCC unroll 2
+      for (int h = 0; h < 2; ++h) {
+        if constexpr (T::kBits == 8) {
+          dots[h] = _mm256_setzero_si256();
+#pragma GCC unroll 8
+          for (int c = 0; c < 8; ++c) {
+            const __m256i w = _mm256_loadu_si256(lines + 2 * c + h);
+            const __m256i x = _mm256_set1_epi32(row.Four(0, g * kRoundedGroup + 4 * c));
+            const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+            dots[h] = _mm256_add_epi32(dots[h], _mm256_madd_epi16(pairs, ones));
+          }
+        } else {
+          __m256i pairs[2];
+#pragma GCC unroll 4
+          for (int c = 0; c < 4; ++c) {
+            const __m256i w = _mm256_loadu_si256(lines + 2 * c + h);
+            const __m256i x0 = _mm256_set1_epi32(row.Four(0, g * kRoundedGroup + 4 * c));
+            const __m256i x1 = _mm256_set1_epi32(row.Four(0, g * kRoundedGroup + 16 + 4 * c));
+            const __m256i p0 = _mm256_maddubs_epi16(_mm256_and_si256(w, low), x0);
+            const __m256i p1 = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(w, 4), low), x1);
+            pairs[0] = c == 0 ? p0 : _mm256_add_epi16(pairs[0], p0);
+            pairs[1] = c == 0 ? p1 : _mm256_add_epi16(pairs[1], p1);
+          }
+          dots[h] = _mm256_sub_epi32(_mm256_madd_epi16(_mm256_add_epi16(pairs[0], pairs[1]), ones), offset);
+        }
+        const __m256 d = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at) + h));
+        float* y = sums + p * kPanelRows + 8 * h;
+        _mm256_store_ps(y, _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[h]), _mm256_mul_ps(d, e), _mm256_load_ps(y)));
+      }
+    }
+  }
+}
+
 #else
 
 constexpr int kTileRows = 1;
@@ -461,30 +518,42 @@ void ContinueRows(const PanelScratch& s, int n_groups, const RoundedRows& x, int
 }
 
 template <WeightType kType, class T, bool kStream>
-void MultiplyBlocksOf(const QuantisedArgs& a, PanelScratch& s) {
+void MultiplyBlocksOf(const QuantisedArgs& a, const std::byte* block, float* sums, PanelScratch& s) {
   const auto elements = static_cast<int>(BlockOf(kType).elements);
   const size_t block_bytes = PanelBlockBytes(kType);
   constexpr int kChunk = kChunkGroups * kRoundedGroup;
-  const std::byte* block = a.panel;
   for (int k0 = 0; k0 < a.x.n_in; k0 += kChunk) {
     const int n = HWY_MIN(kChunk, a.x.n_in - k0);
     const auto n_blocks = static_cast<size_t>(n / elements);
     UnpackBlocks<kType, kStream>(block, n_blocks, s);
     block += n_blocks * block_bytes;
-    ContinueRows<T, kStream>(s, n / kRoundedGroup, a.x, a.n_rows, k0, s.sums);
+    ContinueRows<T, kStream>(s, n / kRoundedGroup, a.x, a.n_rows, k0, sums);
   }
 }
 
 template <WeightType kType, class T>
 void MultiplyBlocks(const QuantisedArgs& a, PanelScratch& s) {
-  if constexpr (kTileRows > 1) {
-    if (a.n_rows <= kTileRows) return MultiplyBlocksOf<kType, T, true>(a, s);
+#if HWY_TARGET == HWY_AVX2
+  if constexpr (kType == WeightType::kQ8_0 || kType == WeightType::kQ4_0) {
+    if (a.n_rows == 1) return MultiplyRow<T>(a, s.sums);
   }
-  MultiplyBlocksOf<kType, T, false>(a, s);
+#endif
+  const size_t panel_bytes = PanelBytes(kType, kPanelRows, static_cast<size_t>(a.x.n_in));
+  for (int p = 0; p < a.n_panels; ++p) {
+    const std::byte* panel = a.panels + static_cast<size_t>(p) * panel_bytes;
+    float* sums = s.sums + p * kPanelRows;
+    if constexpr (kTileRows > 1) {
+      if (a.n_rows <= kTileRows) {
+        MultiplyBlocksOf<kType, T, true>(a, panel, sums, s);
+        continue;
+      }
+    }
+    MultiplyBlocksOf<kType, T, false>(a, panel, sums, s);
+  }
 }
 
-void MultiplyPanel(const QuantisedArgs& a, PanelScratch& s) {
-  std::memset(s.sums, 0, static_cast<size_t>(a.n_rows) * kPanelRows * sizeof(float));
+void MultiplyPanels(const QuantisedArgs& a, PanelScratch& s) {
+  std::memset(s.sums, 0, static_cast<size_t>(a.n_panels * a.n_rows) * kPanelRows * sizeof(float));
   switch (a.type) {
     case WeightType::kQ8_0:
       MultiplyBlocks<WeightType::kQ8_0, Terms<8, 1, 0, false>>(a, s);
@@ -505,7 +574,7 @@ void MultiplyPanel(const QuantisedArgs& a, PanelScratch& s) {
   for (int r = 0; r < a.n_rows; ++r) {
     float* y = a.y + r * a.y_stride;
     const float* sums = s.sums + r * kPanelRows;
-    for (int o = 0; o < a.width; ++o) y[o] = a.bias ? sums[o] + a.bias[o] : sums[o];
+    for (int o = 0; o < HWY_MIN(a.width, a.n_panels * kPanelRows); ++o) y[o] = a.bias ? sums[o] + a.bias[o] : sums[o];
   }
 }
 
@@ -516,7 +585,7 @@ HWY_AFTER_NAMESPACE();
 namespace spanwise::cpu {
 
 HWY_EXPORT(RoundRow);
-HWY_EXPORT(MultiplyPanel);
+HWY_EXPORT(MultiplyPanels);
 
 void MatMulQuantised(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, const WeightMatrix& w,
                      WeightVector bias, float* y, int64_t y_stride) {
@@ -536,7 +605,7 @@ void MatMulQuantised(ThreadPool& pool, const float* x, int64_t x_stride, int n_r
                 rounded.scale + r * (n_in / 32), rounded.sums + r * n_sums);
   });
 
-  const auto multiply_panel = HWY_DYNAMIC_DISPATCH(MultiplyPanel);
+  const auto multiply_panels = HWY_DYNAMIC_DISPATCH(MultiplyPanels);
   const size_t n_row_blocks = (rows + kQuantisedRows - 1) / kQuantisedRows;
   const size_t n_panels = (static_cast<size_t>(w.n_out) + kPanelRows - 1) / kPanelRows;
   const size_t panel_bytes = PanelBytes(w.type, kPanelRows, n_in);
@@ -544,22 +613,24 @@ void MatMulQuantised(ThreadPool& pool, const float* x, int64_t x_stride, int n_r
   ForRanges(pool, n_panels * n_row_blocks, work, [&](size_t begin, size_t end) {
     static_assert(alignof(PanelScratch) <= 64 && sizeof(PanelScratch) % sizeof(float) == 0);
     auto* scratch = reinterpret_cast<PanelScratch*>(Scratch::Floats(sizeof(PanelScratch) / sizeof(float)));
-    for (size_t i = begin; i < end; ++i) {
+    const size_t at_once = rows == 1 ? kRowPanels : 1;
+    for (size_t i = begin; i < end; i += at_once) {
       const size_t panel = i / n_row_blocks, first = i % n_row_blocks * kQuantisedRows;
       const int out = static_cast<int>(panel) * kPanelRows;
-      multiply_panel({.type = w.type,
-                      .panel = w.data + panel * panel_bytes,
-                      .x = {.q = rounded.q + first * n_in,
-                            .scale = rounded.scale + first * (n_in / 32),
-                            .sums = rounded.sums + first * n_sums,
-                            .n_in = w.n_in,
-                            .sum_group = rounded.sum_group},
-                      .n_rows = static_cast<int>(std::min<size_t>(rows - first, kQuantisedRows)),
-                      .bias = bias.empty() ? nullptr : bias.data() + out,
-                      .y = y + static_cast<int64_t>(first) * y_stride + out,
-                      .y_stride = y_stride,
-                      .width = std::min(kPanelRows, w.n_out - out)},
-                     *scratch);
+      multiply_panels({.type = w.type,
+                       .panels = w.data + panel * panel_bytes,
+                       .n_panels = static_cast<int>(std::min(at_once, end - i)),
+                       .x = {.q = rounded.q + first * n_in,
+                             .scale = rounded.scale + first * (n_in / 32),
+                             .sums = rounded.sums + first * n_sums,
+                             .n_in = w.n_in,
+                             .sum_group = rounded.sum_group},
+                       .n_rows = static_cast<int>(std::min<size_t>(rows - first, kQuantisedRows)),
+                       .bias = bias.empty() ? nullptr : bias.data() + out,
+                       .y = y + static_cast<int64_t>(first) * y_stride + out,
+                       .y_stride = y_stride,
+                       .width = w.n_out - out},
+                      *scratch);
     }
   });
 }
