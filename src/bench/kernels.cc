@@ -72,18 +72,18 @@ void BenchProducts(const Options& o, ThreadPool& pool, const Machine& machine, c
       const auto rows = static_cast<size_t>(n_rows);
       std::vector<float> x(rows * static_cast<size_t>(w.n_in)), y(rows * static_cast<size_t>(w.n_out));
       for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i * 7919 % 1000) / 500 - 1;
-      report(Repeat(
-          o, machine,
-          {{"op", "product"},
-           {"matrix", product.name},
-           {"dtype", json::string(WeightTypeName(w.type))},
-           {"out", w.n_out},
-           {"in", w.n_in},
-           {"rows", n_rows}},
-          matrices.size(), static_cast<double>(w.bytes()), 2.0 * n_rows * w.n_out * w.n_in, machine.Rate(w.type), [&] {
-            for (const Linear* l : matrices)
-              ops::MatMul(pool, x.data(), w.n_in, n_rows, l->weight, l->bias, y.data(), w.n_out);
-          }));
+      report(Repeat(o, machine,
+                    {{"op", "product"},
+                     {"matrix", product.name},
+                     {"dtype", json::string(WeightTypeName(w.type))},
+                     {"out", w.n_out},
+                     {"in", w.n_in},
+                     {"rows", n_rows}},
+                    matrices.size(), static_cast<double>(w.bytes()), 2.0 * n_rows * w.n_out * w.n_in,
+                    machine.Rate(w.type), [&] {
+                      for (const Linear* l : matrices)
+                        ops::MatMul(pool, x.data(), w.n_in, n_rows, l->weight, l->bias, y.data(), w.n_out);
+                    }));
     }
   }
 }
