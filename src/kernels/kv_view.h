@@ -21,7 +21,7 @@ inline constexpr int kKvBlockTokens = 64;
 struct KvGeometry {
   int n_layers = 0;
   int n_kv_heads = 0;
-  int head_dim = 0;  // even
+  int head_dim = 0;            // even
   DType dtype = DType::kBf16;  // kF32 or kBf16
 
   size_t HeadBytes() const { return size_t{kKvBlockTokens} * static_cast<size_t>(head_dim) * DTypeBytes(dtype); }

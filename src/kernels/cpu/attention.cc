@@ -239,17 +239,16 @@ void AttendBlock(const AttentionTask& task, const KvRun& run, int block, const A
     right = (shape.kv.dtype == DType::kBf16 ? WidenBlock<Bf16Right> : WidenBlock<KeyRight>)(shape, right, n_tokens, s);
   }
   const int first_query = first_row * group;
-  MultiplyPanels<KeyRight, Start::kZero, kTileRows>(
-      {.a = s.q + first_query * dim,
-       .a_stride = dim,
-       .b = right.keys,
-       .b_stride = right.key_row,
-       .panel_stride = right.key_panel,
-       .ahead = right.ahead,
-       .n_k = dim,
-       .c = s.scores + first_query * kKvBlockTokens,
-       .c_stride = kKvBlockTokens},
-      (end_row - first_row) * group, (n_tokens + kPanel - 1) / kPanel);
+  MultiplyPanels<KeyRight, Start::kZero, kTileRows>({.a = s.q + first_query * dim,
+                                                     .a_stride = dim,
+                                                     .b = right.keys,
+                                                     .b_stride = right.key_row,
+                                                     .panel_stride = right.key_panel,
+                                                     .ahead = right.ahead,
+                                                     .n_k = dim,
+                                                     .c = s.scores + first_query * kKvBlockTokens,
+                                                     .c_stride = kKvBlockTokens},
+                                                    (end_row - first_row) * group, (n_tokens + kPanel - 1) / kPanel);
 
   // Neighbouring rows that see the same keys go through the tiles together; a key that a row does not see is left out
   // of its chains, not multiplied by zero, for its value may be anything.
@@ -264,17 +263,16 @@ void AttendBlock(const AttentionTask& task, const KvRun& run, int block, const A
                                                            shape.softcap, padded_dim, s.run_state + i,
                                                            s.run_o + i * padded_dim);
       }
-      MultiplyPanels<ValueRight, Start::kContinue, kTileRows>(
-          {.a = s.scores + r * group * kKvBlockTokens + keys.begin,
-           .a_stride = kKvBlockTokens,
-           .b = right.values + keys.begin * right.value_row,
-           .b_stride = right.value_row,
-           .panel_stride = right.value_panel,
-           .ahead = right.ahead,
-           .n_k = keys.end - keys.begin,
-           .c = s.run_o + r * group * padded_dim,
-           .c_stride = padded_dim},
-          (end - r) * group, padded_dim / kPanel);
+      MultiplyPanels<ValueRight, Start::kContinue, kTileRows>({.a = s.scores + r * group * kKvBlockTokens + keys.begin,
+                                                               .a_stride = kKvBlockTokens,
+                                                               .b = right.values + keys.begin * right.value_row,
+                                                               .b_stride = right.value_row,
+                                                               .panel_stride = right.value_panel,
+                                                               .ahead = right.ahead,
+                                                               .n_k = keys.end - keys.begin,
+                                                               .c = s.run_o + r * group * padded_dim,
+                                                               .c_stride = padded_dim},
+                                                              (end - r) * group, padded_dim / kPanel);
     }
     r = end;
   }

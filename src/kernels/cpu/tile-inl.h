@@ -1,5 +1,5 @@
-// What matrix product and attention share: a register tile that multiplies rows by panels, and the widening and rotation
-// of rows. Included once per vector target.
+// What matrix product and attention share: a register tile that multiplies rows by panels, and the widening and
+// rotation of rows. Included once per vector target.
 //
 // A panel is 16 columns wide on every target, and each result is one chain of fused multiply-adds over k in ascending
 // order. A chain lives in one vector lane, so neither the lanes of the target nor the shape of the tile that held it
