@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <future>
 #include <set>
+#include <span>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -104,6 +105,7 @@ class EngineImpl final : public Engine {
                                        options.model, text_.tokenizer->vocab_size() - 1, weights->config().vocab_size));
     const size_t budget = options.kv_memory_bytes ? options.kv_memory_bytes : QuarterOfMemory();
     auto executor = std::make_unique<Executor>(weights, kv_dtype, budget, options.threads);
+    n_blocks_ = executor->store().stats().n_blocks_budget;
     eos_ids_ = weights->config().eos_ids;
     keys_ = Hasher()
                 .Field(weights->digest())
@@ -152,6 +154,15 @@ class EngineImpl final : public Engine {
     return text_.chat->Build(request.messages, request.documents, *labels);
   }
 
+  // By how many tokens the last run may grow when all memory for KV is this plan's, but for the block that a copy is
+  // made from. Below zero where the plan itself does not fit.
+  int64_t MemoryRoom(const Plan& plan) const {
+    int64_t n_blocks = static_cast<int64_t>(n_blocks_) - 1;
+    for (const PlannedRun& run : std::span(plan.runs).first(plan.runs.size() - 1))
+      n_blocks -= static_cast<int64_t>((run.tokens.size() + kKvBlockTokens - 1) / kKvBlockTokens);
+    return n_blocks * kKvBlockTokens - static_cast<int64_t>(plan.runs.back().tokens.size());
+  }
+
   Result<Job> Prepare(const Request& request) const {
     SW_RETURN_IF_ERROR(decode::ValidateSampling(request.sampling, info_.vocab_size));
     if (request.priority < -Request::kMostPriority || request.priority > Request::kMostPriority)
@@ -165,8 +176,14 @@ class EngineImpl final : public Engine {
       return InvalidArgument(StrFormat(
           "the prompt reaches position {}, the model's context holds {} tokens: use fewer or shorter documents",
           job.plan.end_position(), info_.context_tokens));
+    const int64_t memory_room = MemoryRoom(job.plan);
+    if (memory_room < 0 || (memory_room == 0 && request.sampling.max_tokens > 0))
+      return InvalidArgument(
+          StrFormat("the prompt of {} tokens does not fit into the memory for KV, {} blocks of {} tokens: use fewer or "
+                    "shorter documents, or more memory",
+                    job.plan.n_tokens(), n_blocks_, kKvBlockTokens));
     job.setup.sampling = request.sampling;
-    job.setup.max_tokens = std::min(request.sampling.max_tokens, room);
+    job.setup.max_tokens = static_cast<int>(std::min<int64_t>({request.sampling.max_tokens, room, memory_room}));
     job.setup.eos_ids = eos_ids_;
     if (request.sampling.repetition_penalty != 1.0f)
       for (const PlannedRun& run : job.plan.runs)
@@ -180,6 +197,7 @@ class EngineImpl final : public Engine {
 
   ModelText text_;
   std::vector<int32_t> eos_ids_;
+  size_t n_blocks_ = 0;  // of KV memory
   Hash256 keys_;
   ModelInfo info_;
   std::unique_ptr<Runner> runner_;

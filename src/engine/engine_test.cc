@@ -200,10 +200,23 @@ TEST(Engine, EndsAtTheContextsEnd) {
   EXPECT_THAT(engine->Run(request).status().message(), HasSubstr("the model's context holds 128 tokens"));
 }
 
-TEST(Engine, RunsOutOfMemoryWithOneFailedRequest) {
+TEST(Engine, RefusesPromptsLargerThanItsMemory) {
   auto engine = Engine::Open({.model = Pocket(), .kv_memory_bytes = size_t{2} << 20}).value();  // four blocks
-  EXPECT_EQ(engine->Run(Plain(std::string(3000, 'x'), 1)).status().code(), StatusCode::kResourceExhausted);
+  const Status status = engine->Run(Plain(std::string(3000, 'x'), 1)).status();
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  EXPECT_THAT(status.message(), HasSubstr("4 blocks of 64 tokens"));
   EXPECT_TRUE(engine->Run(Plain("short", 1)).ok());
+}
+
+TEST(Engine, EndsAnswersWhereItsMemoryEnds) {
+  auto engine = Engine::Open({.model = Pocket(), .kv_memory_bytes = size_t{2} << 20}).value();
+  Request request = Plain("Hello", 1000);
+  request.sampling.ignore_eos = true;
+  for (int i = 0; i < 2; ++i) {  // the second one finds the first one's KV
+    const Answer answer = engine->Run(request).value();
+    EXPECT_EQ(answer.finish_reason, FinishReason::kLength);
+    EXPECT_EQ(answer.usage.prompt_tokens + answer.usage.completion_tokens, 3 * 64);
+  }
 }
 
 TEST(Engine, CancelsAndFillsItsQueue) {

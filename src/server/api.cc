@@ -91,48 +91,61 @@ class Api::Run : public std::enable_shared_from_this<Run> {
       : api_(api),
         in_flight_(api.in_flight_),
         exchange_(std::move(exchange)),
+        cancel_(exchange_->cancel()),
         setup_(std::move(setup)),
         envelope_(NewEnvelope(setup_.chat ? "chatcmpl" : "cmpl", api.backend_.model())),
         logprobs_(setup_.jobs[0].request.sampling.logprobs.has_value()),
-        cite_(setup_.jobs[0].cite) {
+        cite_(setup_.jobs[0].cite),
+        choices_(setup_.jobs.size()) {
     ++*in_flight_;
   }
   ~Run() { --*in_flight_; }
   Run(const Run&) = delete;
   Run& operator=(const Run&) = delete;
 
-  void SubmitNext() {
-    pending_.clear();
-    n_reported_ = 0;
-    text_offset_ = 0;
-    RequestObserver observer;
-    const auto self = shared_from_this();
-    if (setup_.stream) {
-      observer.on_text = [self](const std::string& text, const std::vector<TokenReport>& tokens) {
-        self->exchange_->Post([self, text, tokens] { self->OnText(text, tokens); });
-      };
+  // Submits as many jobs as are taken, one in any case: the engine answers them together. The rest follow when one
+  // ends.
+  void Submit() {
+    while (n_submitted_ < setup_.jobs.size()) {
+      const size_t index = n_submitted_;
+      RequestObserver observer;
+      const auto self = shared_from_this();
+      if (setup_.stream) {
+        observer.on_text = [self, index](const std::string& text, const std::vector<TokenReport>& tokens) {
+          self->exchange_->Post([self, index, text, tokens] { self->OnText(index, text, tokens); });
+        };
+      }
+      const Status status = api_.backend_.Submit(
+          setup_.jobs[index], std::move(observer), cancel_, [self, index](Result<JobAnswer> result) {
+            // std::function wants its contents copyable; the answer is not copied.
+            auto shared = std::make_shared<Result<JobAnswer>>(std::move(result));
+            self->exchange_->Post([self, index, shared] { self->OnDone(index, std::move(*shared)); });
+          });
+      if (!status.ok()) {
+        if (status.code() == StatusCode::kResourceExhausted && n_submitted_ > n_done_) return;
+        ApiError error = ErrorOf(status);
+        error.retry_after_s = RetryAfter(api_.backend_.stats().drain_s);
+        return Fail(error);
+      }
+      ++n_submitted_;
     }
-    const Status status =
-        api_.backend_.Submit(std::move(setup_.jobs[answers_.size()]), std::move(observer), exchange_->cancel(),
-                             [self](Result<JobAnswer> result) {
-                               // std::function wants its contents copyable; the answer is not copied.
-                               auto shared = std::make_shared<Result<JobAnswer>>(std::move(result));
-                               self->exchange_->Post([self, shared] { self->OnDone(std::move(*shared)); });
-                             });
-    if (status.ok()) return;
-    ApiError error = ErrorOf(status);
-    error.retry_after_s = RetryAfter(api_.backend_.stats().drain_s);
-    Fail(error);
   }
 
  private:
-  int index() const { return static_cast<int>(answers_.size()); }
+  // One job's answer on its way out.
+  struct Choice {
+    std::string pending;     // streamed bytes that end within a character
+    size_t n_reported = 0;   // token reports streamed
+    size_t text_offset = 0;  // characters that logprobs have covered
+    rag::GroundedAnswer answer;
+  };
 
   void WriteChunk(Delta delta, const json::object& extra = {}) {
     if (!started_) {
       started_ = true;
       exchange_->StartStream({200, "text/event-stream; charset=utf-8", {}, {{"Cache-Control", "no-cache"}}});
-      if (setup_.chat) WriteChunk({.index = index(), .role = true, .text = "", .logprobs = {}, .finish_reason = {}});
+      if (setup_.chat)
+        WriteChunk({.index = delta.index, .role = true, .text = "", .logprobs = {}, .finish_reason = {}});
     }
     json::object chunk =
         setup_.chat ? ChatChunk(envelope_, std::move(delta)) : CompletionChunk(envelope_, std::move(delta));
@@ -141,26 +154,29 @@ class Api::Run : public std::enable_shared_from_this<Run> {
     exchange_->Write(Event(chunk));
   }
 
-  std::optional<json::object> Logprobs(std::span<const TokenReport> tokens) {
-    n_reported_ += tokens.size();
+  std::optional<json::object> Logprobs(Choice& choice, std::span<const TokenReport> tokens) {
+    choice.n_reported += tokens.size();
     if (!logprobs_) return {};
-    return setup_.chat ? ChatLogprobs(tokens) : rag::CompletionLogprobs(tokens, &text_offset_);
+    return setup_.chat ? ChatLogprobs(tokens) : rag::CompletionLogprobs(tokens, &choice.text_offset);
   }
 
-  void OnText(const std::string& text, const std::vector<TokenReport>& tokens) {
-    pending_ += text;
-    const size_t complete = CompleteUtf8Prefix(pending_);
-    std::string released = ReplaceInvalidUtf8(std::string_view(pending_).substr(0, complete));
-    pending_.erase(0, complete);
+  void OnText(size_t index, const std::string& text, const std::vector<TokenReport>& tokens) {
+    if (failed_) return;
+    Choice& choice = choices_[index];
+    choice.pending += text;
+    const size_t complete = CompleteUtf8Prefix(choice.pending);
+    std::string released = ReplaceInvalidUtf8(std::string_view(choice.pending).substr(0, complete));
+    choice.pending.erase(0, complete);
     if (released.empty() && tokens.empty()) return;
-    WriteChunk({.index = index(),
+    WriteChunk({.index = static_cast<int>(index),
                 .role = false,
                 .text = std::move(released),
-                .logprobs = Logprobs(tokens),
+                .logprobs = Logprobs(choice, tokens),
                 .finish_reason = {}});
   }
 
-  void OnDone(Result<JobAnswer> result) {
+  void OnDone(size_t index, Result<JobAnswer> result) {
+    if (failed_) return;
     if (!result.ok()) return Fail(ErrorOf(result.status()));
     Answer& answer = result->answer;
     rag::GroundedAnswer grounded;
@@ -170,32 +186,37 @@ class Api::Run : public std::enable_shared_from_this<Run> {
       grounded.answer = std::move(answer);
     }
     if (!cite_) grounded.citations.clear();
-    if (setup_.stream) WriteEnd(grounded);
+    if (setup_.stream) WriteEnd(index, grounded);
     const Usage& usage = grounded.answer.usage;
     usage_.prompt_tokens += usage.prompt_tokens;
     usage_.cached_tokens += usage.cached_tokens;
     usage_.completion_tokens += usage.completion_tokens;
-    answers_.push_back(std::move(grounded));
-    if (answers_.size() < setup_.jobs.size()) return SubmitNext();
-    Finish();
+    choices_[index].answer = std::move(grounded);
+    if (++n_done_ == choices_.size()) return Finish();
+    Submit();
   }
 
-  void WriteEnd(const rag::GroundedAnswer& grounded) {
+  void WriteEnd(size_t index, const rag::GroundedAnswer& grounded) {
     // What the observer was not told: tokens whose text was held back, and the end of a halved character.
+    Choice& choice = choices_[index];
     const std::vector<TokenReport>& all = grounded.answer.tokens;
-    const std::span<const TokenReport> rest = std::span(all).subspan(std::min(n_reported_, all.size()));
-    if (!pending_.empty() || !rest.empty()) {
-      std::string text = ReplaceInvalidUtf8(pending_);
-      pending_.clear();
-      WriteChunk(
-          {.index = index(), .role = false, .text = std::move(text), .logprobs = Logprobs(rest), .finish_reason = {}});
+    const std::span<const TokenReport> rest = std::span(all).subspan(std::min(choice.n_reported, all.size()));
+    if (!choice.pending.empty() || !rest.empty()) {
+      WriteChunk({.index = static_cast<int>(index),
+                  .role = false,
+                  .text = ReplaceInvalidUtf8(std::exchange(choice.pending, {})),
+                  .logprobs = Logprobs(choice, rest),
+                  .finish_reason = {}});
     }
     json::object extra;
     if (setup_.chat) extra["citations"] = rag::CitationsJson(grounded.citations);
     if (setup_.jobs.size() == 1) extra["spanwise"] = SpanwiseJson(grounded.answer);
-    WriteChunk(
-        {.index = index(), .role = false, .text = {}, .logprobs = {}, .finish_reason = grounded.answer.finish_reason},
-        extra);
+    WriteChunk({.index = static_cast<int>(index),
+                .role = false,
+                .text = {},
+                .logprobs = {},
+                .finish_reason = grounded.answer.finish_reason},
+               extra);
   }
 
   void Finish() {
@@ -205,15 +226,18 @@ class Api::Run : public std::enable_shared_from_this<Run> {
       exchange_->Write("data: [DONE]\n\n");
       exchange_->EndStream();
     } else if (setup_.chat) {
-      exchange_->Send(JsonResponse(ChatResponse(envelope_, answers_[0], logprobs_)));
+      exchange_->Send(JsonResponse(ChatResponse(envelope_, choices_[0].answer, logprobs_)));
     } else {
       std::vector<Answer> answers;
-      for (rag::GroundedAnswer& grounded : answers_) answers.push_back(std::move(grounded.answer));
+      for (Choice& choice : choices_) answers.push_back(std::move(choice.answer.answer));
       exchange_->Send(JsonResponse(CompletionResponse(envelope_, answers, logprobs_)));
     }
   }
 
+  // One choice that fails ends all.
   void Fail(const ApiError& error) {
+    failed_ = true;
+    cancel_->Cancel();
     api_.Count(setup_.path, error.http_status);
     if (!started_) return exchange_->Send(ErrorResponse(error));
     exchange_->Write(Event(ErrorJson(error)));
@@ -224,15 +248,14 @@ class Api::Run : public std::enable_shared_from_this<Run> {
   Api& api_;  // may be gone once the exchange runs nothing any more, while the engine still holds this
   const std::shared_ptr<std::atomic<int>> in_flight_;
   const std::shared_ptr<Exchange> exchange_;
-  Setup setup_;
+  const std::shared_ptr<CancelFlag> cancel_;
+  const Setup setup_;
   const Envelope envelope_;
   const bool logprobs_, cite_;
-  bool started_ = false;
-  std::string pending_;     // streamed bytes that end within a character
-  size_t n_reported_ = 0;   // token reports streamed, of this choice
-  size_t text_offset_ = 0;  // characters of this choice that logprobs have covered
+  std::vector<Choice> choices_;  // of the jobs
+  size_t n_submitted_ = 0, n_done_ = 0;
+  bool started_ = false, failed_ = false;
   Usage usage_;
-  std::vector<rag::GroundedAnswer> answers_;
 };
 
 Api::Api(ApiOptions options, Backend& backend)
@@ -356,7 +379,7 @@ void Api::Chat(HttpRequest& request, const std::shared_ptr<Exchange>& exchange) 
   std::vector<Job> jobs;
   jobs.push_back(std::move(call.job));
   std::make_shared<Run>(*this, exchange, Run::Setup{kPath, true, call.stream, call.include_usage, std::move(jobs)})
-      ->SubmitNext();
+      ->Submit();
 }
 
 void Api::Complete(HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {
@@ -369,7 +392,7 @@ void Api::Complete(HttpRequest& request, const std::shared_ptr<Exchange>& exchan
   for (Job& job : call.jobs) job.request.client = ClientOf(request, job.request.client, !options_.keys.empty());
   std::make_shared<Run>(*this, exchange,
                         Run::Setup{kPath, false, call.stream, call.include_usage, std::move(call.jobs)})
-      ->SubmitNext();
+      ->Submit();
 }
 
 void Api::Tokenize(HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {

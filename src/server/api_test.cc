@@ -5,6 +5,7 @@
 
 #include <condition_variable>
 #include <deque>
+#include <map>
 #include <mutex>
 
 #include "base/str.h"
@@ -186,6 +187,42 @@ TEST_F(ApiTest, CompletesManyPromptsWithEchoAndLogprobs) {
   EXPECT_EQ(text[1], "c.");
   EXPECT_THAT(offsets[0], testing::ElementsAre(0, 1, 2));
   EXPECT_THAT(offsets[1], testing::ElementsAre(0, 1));
+}
+
+TEST_F(ApiTest, PromptsWaitForTheirOwnWhenTheQueueIsShort) {
+  backend_ = NewFakeBackend({.max_queued = 1});
+  Api api({}, *backend_);
+  for (const char* stream : {"", R"(,"stream":true)"}) {
+    const HttpResponse response =
+        Call(api, {.method = "POST",
+                   .target = "/v1/completions",
+                   .host = {},
+                   .origin = {},
+                   .authorization = {},
+                   .body = StrFormat(R"({{"prompt":["a","b","c","d","e"],"echo":true,"max_tokens":1{}}})", stream)});
+    ASSERT_EQ(response.status, 200) << response.body;
+    std::map<int64_t, std::string> texts;
+    const auto add = [&](const json::value& v) {
+      for (const json::value& choice : v.at("choices").as_array())
+        texts[choice.at("index").to_number<int64_t>()] += choice.at("text").as_string();
+    };
+    if (*stream) {
+      for (const json::value& event : Events(response)) add(event);
+    } else {
+      add(Json(response));
+    }
+    EXPECT_THAT(texts, testing::ElementsAre(testing::Pair(0, "a."), testing::Pair(1, "b."), testing::Pair(2, "c."),
+                                            testing::Pair(3, "d."), testing::Pair(4, "e.")));
+  }
+}
+
+TEST_F(ApiTest, OnePromptThatFailsEndsAll) {
+  for (const char* prompts : {R"(["a","REFUSE","b"])", R"(["a","b","REFUSE"])"}) {
+    const HttpResponse response = Post("/v1/completions", StrFormat(R"({{"prompt":{}}})", prompts));
+    EXPECT_EQ(response.status, 400) << response.body;
+  }
+  const auto events = Events(Post("/v1/completions", R"({"prompt":["FAIL","a"],"stream":true})"));
+  EXPECT_EQ(events.back().at("error").at("message"), "failed as asked");
 }
 
 TEST_F(ApiTest, TellsFailuresBeforeAndWithinAStream) {
