@@ -13,7 +13,7 @@ namespace spanwise::ops {
 namespace {
 
 struct Path {
-  decltype(&MatMul) mat_mul;
+  decltype(&MatMuls) mat_muls;
   decltype(&RmsNorm) rms_norm;
   decltype(&GatedUnit) gated_unit;
   decltype(&Add) add;
@@ -23,9 +23,9 @@ struct Path {
   decltype(&SpanAttention) span_attention;
 };
 
-constexpr Path kRef = {ref::MatMul,      ref::RmsNorm,   ref::GatedUnit, ref::Add,
+constexpr Path kRef = {ref::MatMuls,     ref::RmsNorm,   ref::GatedUnit, ref::Add,
                        ref::ScaleAndCap, ref::EmbedRows, ref::StoreKv,   ref::SpanAttention};
-constexpr Path kCpu = {cpu::MatMul,      cpu::RmsNorm,   cpu::GatedUnit, cpu::Add,
+constexpr Path kCpu = {cpu::MatMuls,     cpu::RmsNorm,   cpu::GatedUnit, cpu::Add,
                        cpu::ScaleAndCap, cpu::EmbedRows, cpu::StoreKv,   cpu::SpanAttention};
 
 // Both set by SelectIsa alone; null until then.
@@ -82,9 +82,14 @@ const char* Formulas() {
   return isa == "avx2" || isa == "avx512" ? "fused" : isa.data();
 }
 
+void MatMuls(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, std::span<const Product> products) {
+  Current().mat_muls(pool, x, x_stride, n_rows, products);
+}
+
 void MatMul(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, const WeightMatrix& w, WeightVector bias,
             float* y, int64_t y_stride) {
-  Current().mat_mul(pool, x, x_stride, n_rows, w, bias, y, y_stride);
+  const Product product{w, bias, y, y_stride};
+  MatMuls(pool, x, x_stride, n_rows, {&product, 1});
 }
 
 void RmsNorm(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, int dim, WeightVector gain, float eps,

@@ -81,10 +81,22 @@ struct AttentionShape {
   float softcap = 0;  // c: scaled scores become c tanh(score / c); 0 for none
 };
 
+// One of the products of some rows: y[r, o] = sum_i x[r, i] * w[o, i] + bias[o].
+struct Product {
+  WeightMatrix w;
+  WeightVector bias;     // empty or n_out
+  float* y = nullptr;    // [n_rows, w.n_out], must not overlap x or another y
+  int64_t y_stride = 0;  // floats
+};
+
 namespace ops {
 
-// y[r, o] = sum_i x[r, i] * w[o, i] + bias[o].  x [n_rows, n_in] with row stride x_stride, y [n_rows, n_out] with row
-// stride y_stride, bias empty or n_out. y must not overlap x.
+// The products of x [n_rows, n_in], row stride x_stride, with some matrices, all of n_in inputs. Together they take
+// less time than one after another: rows are prepared once, and threads that are done with one go on with the next.
+// Results are the same.
+void MatMuls(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, std::span<const Product> products);
+
+// One of them.
 // Block types are multiplied in integers: each row of x is rounded to int8 in groups of 32 first (kernels/rounded.h).
 void MatMul(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, const WeightMatrix& w, WeightVector bias,
             float* y, int64_t y_stride);

@@ -16,10 +16,15 @@
 #include <cmath>
 #include <cstdint>
 
+#include "tensor/weight_type.h"
+
 namespace spanwise {
 
 inline constexpr int kRoundedGroup = 32;
 inline constexpr float kSmallestRounded = 1e-30f;
+
+// Inputs whose rounded sum is asked for: those that share a scale of the weights, 32 at most.
+inline int SumGroup(WeightType type) { return KindOf(type).scale_group == 16 ? 16 : kRoundedGroup; }
 
 // Rounds one group: 32 integers at q; returns e.
 inline float RoundGroup(const float* x, int8_t* q) {

@@ -1,6 +1,7 @@
 #include "model/transformer.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 #include <map>
@@ -167,12 +168,9 @@ void Transformer::Attention(int layer, const LayerWeights& w, const float* in, c
   const ModelConfig& c = config();
   const int q_dim = c.n_heads * c.head_dim, kv_dim = c.n_kv_heads * c.head_dim, stride = q_dim + 2 * kv_dim;
   float *q = qkv_.data(), *k = q + q_dim, *v = k + kv_dim;
-  const auto project = [&](const Linear& l, float* out) {
-    ops::MatMul(pool_, in, c.hidden_dim, rows.n_rows, l.weight, l.bias, out, stride);
-  };
-  project(w.q, q);
-  project(w.k, k);
-  project(w.v, v);
+  ops::MatMuls(pool_, in, c.hidden_dim, rows.n_rows,
+               std::array{Product{w.q.weight, w.q.bias, q, stride}, Product{w.k.weight, w.k.bias, k, stride},
+                          Product{w.v.weight, w.v.bias, v, stride}});
   if (c.qk_norm != QkNorm::kNone) {
     // Over each head, or over all of them as if they were one.
     const auto norm = [&](float* x, int width, const std::vector<float>& gain) {
@@ -225,8 +223,9 @@ void Transformer::FeedForward(const FeedForwardWeights& w, const float* in, int 
   const int ffn_dim = w.gate.weight.n_out;
   Grow(gate_, static_cast<size_t>(n_rows) * static_cast<size_t>(ffn_dim));
   Grow(up_, gate_.size());
-  ops::MatMul(pool_, in, c.hidden_dim, n_rows, w.gate.weight, w.gate.bias, gate_.data(), ffn_dim);
-  ops::MatMul(pool_, in, c.hidden_dim, n_rows, w.up.weight, w.up.bias, up_.data(), ffn_dim);
+  ops::MatMuls(pool_, in, c.hidden_dim, n_rows,
+               std::array{Product{w.gate.weight, w.gate.bias, gate_.data(), ffn_dim},
+                          Product{w.up.weight, w.up.bias, up_.data(), ffn_dim}});
   ops::GatedUnit(pool_, c.activation, gate_.data(), up_.data(), n_rows, ffn_dim, gate_.data());
   ops::MatMul(pool_, gate_.data(), ffn_dim, n_rows, w.down.weight, w.down.bias, out, c.hidden_dim);
 }

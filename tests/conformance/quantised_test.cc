@@ -156,6 +156,38 @@ TEST_P(QuantisedTest, RowsDoNotDependOnTheirBatch) {
   }
 }
 
+TEST_P(QuantisedTest, ProductsTogetherAreTheProductsAlone) {
+  constexpr int kIn = 512;
+  const OwnedWeights plain[] = {OwnedWeights(DType::kBf16, 70, kIn, 1), OwnedWeights(DType::kBf16, 3, kIn, 2),
+                                OwnedWeights(DType::kF32, 130, kIn, 3)};
+  std::vector<OwnedPanels> panels;
+  for (const WeightType type : kTypes)
+    for (const int n_out : {200, 17}) panels.emplace_back(type, n_out, kIn, panels.size());
+  std::vector<WeightMatrix> matrices;
+  for (const OwnedPanels& w : panels) matrices.push_back(w.matrix);
+  for (const OwnedWeights& w : plain) matrices.push_back(w.matrix);
+  for (const int n_threads : {1, 3}) {
+    ThreadPool pool(n_threads);
+    for (const int n_rows : {1, 2, 9}) {
+      const auto x = RandomFloats(static_cast<size_t>(n_rows) * kIn, 4);
+      std::vector<std::vector<float>> together, biases;
+      for (const WeightMatrix& w : matrices) {
+        biases.push_back(RandomFloats(biases.size() % 2 ? static_cast<size_t>(w.n_out) : 0, 5));
+        together.emplace_back(static_cast<size_t>(n_rows * w.n_out));
+      }
+      std::vector<Product> products;
+      for (size_t i = 0; i < matrices.size(); ++i)
+        products.push_back({matrices[i], biases[i], together[i].data(), matrices[i].n_out});
+      ops::MatMuls(pool, x.data(), kIn, n_rows, products);
+      for (size_t i = 0; i < matrices.size(); ++i) {
+        std::vector<float> alone(together[i].size());
+        ops::MatMul(pool, x.data(), kIn, n_rows, matrices[i], biases[i], alone.data(), matrices[i].n_out);
+        ASSERT_TRUE(SameBits(together[i], alone)) << i << " rows " << n_rows << " threads " << n_threads;
+      }
+    }
+  }
+}
+
 TEST_P(QuantisedTest, EmbedsItsRows) {
   ThreadPool pool(2);
   for (const WeightType type : kTypes) {

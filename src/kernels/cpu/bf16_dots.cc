@@ -134,21 +134,25 @@ bool HasBf16Dots() { return __builtin_cpu_supports("avx512f") && __builtin_cpu_s
 
 bool Bf16DotsAreFast() { return HasBf16Dots() && __builtin_cpu_is("amd"); }
 
-void MatMulBf16Dots(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, const WeightMatrix& w,
-                    WeightVector bias, float* y, int64_t y_stride) {
-  const auto rows = static_cast<size_t>(n_rows), n_pairs = (static_cast<size_t>(w.n_in) + 1) / 2;
+void MatMulsBf16Dots(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows,
+                     std::span<const Product> products) {
+  const int n_in = products[0].w.n_in;
+  const auto rows = static_cast<size_t>(n_rows), n_pairs = (static_cast<size_t>(n_in) + 1) / 2;
   auto* pairs = reinterpret_cast<uint32_t*>(Scratch::Floats<1>(rows * n_pairs));
   ForRanges(pool, rows, n_pairs * 2, [&](size_t begin, size_t end) {
-    for (size_t r = begin; r < end; ++r) RoundRow(x + static_cast<int64_t>(r) * x_stride, w.n_in, pairs + r * n_pairs);
+    for (size_t r = begin; r < end; ++r) RoundRow(x + static_cast<int64_t>(r) * x_stride, n_in, pairs + r * n_pairs);
   });
 
-  const auto panel_bytes = static_cast<int64_t>(PanelBytes(w.type, kPanelRows, static_cast<size_t>(w.n_in)));
+  const auto panel_bytes = static_cast<int64_t>(PanelBytes(WeightType::kBf16, kPanelRows, static_cast<size_t>(n_in)));
   constexpr int kBlockOut = kBlockPanels * kPanelRows;
   const size_t n_row_blocks = (rows + kBlockRows - 1) / kBlockRows;
-  const size_t n_out_blocks = (static_cast<size_t>(w.n_out) + kBlockOut - 1) / kBlockOut;
   // A dot product does the work of several multiply-adds.
   const size_t work = std::min<size_t>(rows, kBlockRows) * kBlockOut * n_pairs;
-  ForRanges(pool, n_row_blocks * n_out_blocks, work, [&](size_t begin, size_t end) {
+  const auto loop_of = [&](size_t i) {
+    return Pieces(n_row_blocks * ((static_cast<size_t>(products[i].w.n_out) + kBlockOut - 1) / kBlockOut), work);
+  };
+  ForEachRange(pool, products.size(), loop_of, [&](size_t of, size_t begin, size_t end) {
+    const auto& [w, bias, y, y_stride] = products[of];
     for (size_t i = begin; i < end; ++i) {
       const size_t row = i % n_row_blocks * kBlockRows;
       const int out = static_cast<int>(i / n_row_blocks) * kBlockOut, width = std::min(kBlockOut, w.n_out - out);
@@ -186,7 +190,7 @@ namespace spanwise::cpu {
 bool HasBf16Dots() { return false; }
 bool Bf16DotsAreFast() { return false; }
 
-void MatMulBf16Dots(ThreadPool&, const float*, int64_t, int, const WeightMatrix&, WeightVector, float*, int64_t) {}
+void MatMulsBf16Dots(ThreadPool&, const float*, int64_t, int, std::span<const Product>) {}
 
 }  // namespace spanwise::cpu
 

@@ -9,9 +9,9 @@
 
 namespace spanwise::cpu {
 
-decltype(ops::MatMul) MatMul;
-decltype(ops::MatMul) MatMulQuantised;  // REQUIRES: w.quantised(), at least one row
-decltype(ops::MatMul) MatMulBf16Dots;   // REQUIRES: HasBf16Dots(), bf16 weights, at least one row
+decltype(ops::MatMuls) MatMuls;
+decltype(ops::MatMuls) MatMulsQuantised;  // REQUIRES: quantised matrices of one size of scale group, at least one row
+decltype(ops::MatMuls) MatMulsBf16Dots;   // REQUIRES: HasBf16Dots(), bf16 weights, at least one row
 decltype(ops::RmsNorm) RmsNorm;
 decltype(ops::GatedUnit) GatedUnit;
 decltype(ops::Add) Add;

@@ -7,6 +7,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/tile-inl.h"
 #include "kernels/cpu/work.h"
+#include "kernels/rounded.h"
 
 #ifndef SPANWISE_KERNELS_CPU_MATMUL_CC_
 #define SPANWISE_KERNELS_CPU_MATMUL_CC_
@@ -135,31 +136,55 @@ namespace spanwise::cpu {
 
 HWY_EXPORT(MatMulBlock);
 
-void MatMul(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, const WeightMatrix& w, WeightVector bias,
-            float* y, int64_t y_stride) {
-  SW_DCHECK(w.n_out >= 1 && w.n_in >= 1 && (bias.empty() || bias.size() == static_cast<size_t>(w.n_out)));
-  if (n_rows <= 0) return;
-  if (w.quantised()) return MatMulQuantised(pool, x, x_stride, n_rows, w, bias, y, y_stride);
-  if (w.type == WeightType::kBf16 && UsesBf16Dots())
-    return MatMulBf16Dots(pool, x, x_stride, n_rows, w, bias, y, y_stride);
-  const MatMulArgs args = {x, x_stride, w, bias, y, y_stride};
+namespace {
+
+void MatMulsPlain(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, std::span<const Product> products) {
   const auto block_matmul = HWY_DYNAMIC_DISPATCH(MatMulBlock);
   const int n_even = (n_rows + kBlockRows - 1) / kBlockRows;
   const int block_rows = ((n_rows + n_even - 1) / n_even + 5) / 6 * 6;  // even blocks of whole tiles
-  const int n_row_blocks = (n_rows + block_rows - 1) / block_rows;
-  const int n_out_blocks = (w.n_out + kBlockOut - 1) / kBlockOut;
-  const size_t work = static_cast<size_t>(std::min(n_rows, block_rows)) * kBlockOut * static_cast<size_t>(w.n_in);
+  const auto n_row_blocks = static_cast<size_t>((n_rows + block_rows - 1) / block_rows);
+  const size_t work =
+      static_cast<size_t>(std::min(n_rows, block_rows)) * kBlockOut * static_cast<size_t>(products[0].w.n_in);
+  const auto loop_of = [&](size_t i) {
+    return Pieces(n_row_blocks * static_cast<size_t>((products[i].w.n_out + kBlockOut - 1) / kBlockOut), work);
+  };
   // Neighbours share their weights: the row blocks are the inner index.
-  ForRanges(pool, static_cast<size_t>(n_row_blocks) * static_cast<size_t>(n_out_blocks), work,
-            [&](size_t begin, size_t end) {
-              float* panels = Scratch::Floats(size_t{kBlockIn} * kBlockOut);
-              for (size_t i = begin; i < end; ++i) {
-                const int row = static_cast<int>(i % static_cast<size_t>(n_row_blocks)) * block_rows;
-                const int out = static_cast<int>(i / static_cast<size_t>(n_row_blocks)) * kBlockOut;
-                block_matmul(args, {row, std::min(n_rows, row + block_rows), out, std::min(w.n_out, out + kBlockOut)},
-                             panels);
-              }
-            });
+  ForEachRange(pool, products.size(), loop_of, [&](size_t of, size_t begin, size_t end) {
+    const Product& p = products[of];
+    const MatMulArgs args = {x, x_stride, p.w, p.bias, p.y, p.y_stride};
+    float* panels = Scratch::Floats(size_t{kBlockIn} * kBlockOut);
+    for (size_t i = begin; i < end; ++i) {
+      const int row = static_cast<int>(i % n_row_blocks) * block_rows;
+      const int out = static_cast<int>(i / n_row_blocks) * kBlockOut;
+      block_matmul(args, {row, std::min(n_rows, row + block_rows), out, std::min(p.w.n_out, out + kBlockOut)}, panels);
+    }
+  });
+}
+
+// The way that a matrix is multiplied, and what it asks of the rows.
+enum class Way { kPlain, kBf16Dots, kGroupsOf16, kGroupsOf32 };
+
+Way WayOf(const WeightMatrix& w) {
+  if (w.quantised()) return SumGroup(w.type) == 16 ? Way::kGroupsOf16 : Way::kGroupsOf32;
+  return w.type == WeightType::kBf16 && UsesBf16Dots() ? Way::kBf16Dots : Way::kPlain;
+}
+
+}  // namespace
+
+void MatMuls(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, std::span<const Product> products) {
+  if (n_rows <= 0) return;
+  for (size_t begin = 0; begin < products.size();) {
+    const Way way = WayOf(products[begin].w);
+    size_t end = begin;
+    for (; end < products.size() && WayOf(products[end].w) == way; ++end) {
+      SW_DCHECK(products[end].w.n_out >= 1 && products[end].w.n_in >= 1);
+      SW_DCHECK(products[end].w.n_in == products[0].w.n_in);
+      SW_DCHECK(products[end].bias.empty() || products[end].bias.size() == static_cast<size_t>(products[end].w.n_out));
+    }
+    auto* multiply = way == Way::kPlain ? MatMulsPlain : way == Way::kBf16Dots ? MatMulsBf16Dots : MatMulsQuantised;
+    multiply(pool, x, x_stride, n_rows, products.subspan(begin, end - begin));
+    begin = end;
+  }
 }
 
 }  // namespace spanwise::cpu

@@ -587,49 +587,52 @@ namespace spanwise::cpu {
 HWY_EXPORT(RoundRow);
 HWY_EXPORT(MultiplyPanels);
 
-void MatMulQuantised(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, const WeightMatrix& w,
-                     WeightVector bias, float* y, int64_t y_stride) {
-  const auto rows = static_cast<size_t>(n_rows), n_in = static_cast<size_t>(w.n_in);
+void MatMulsQuantised(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows,
+                      std::span<const Product> products) {
+  const auto rows = static_cast<size_t>(n_rows), n_in = static_cast<size_t>(products[0].w.n_in);
   // The rounded rows: 8 bits and a share of a scale and of two sums for each input.
   float* memory = Scratch::Floats<1>(rows * (n_in / 32 + n_in / 16 + n_in / 4));
   RoundedRows rounded = {.q = reinterpret_cast<int8_t*>(memory + rows * (n_in / 32 + n_in / 16)),
                          .scale = memory,
                          .sums = reinterpret_cast<int32_t*>(memory + rows * (n_in / 32)),
-                         .n_in = w.n_in,
-                         .sum_group = KindOf(w.type).scale_group == 16 ? 16 : 32};
+                         .n_in = products[0].w.n_in,
+                         .sum_group = SumGroup(products[0].w.type)};
   const size_t n_sums = n_in / static_cast<size_t>(rounded.sum_group);
   const auto round_row = HWY_DYNAMIC_DISPATCH(RoundRow);
   ForRanges(pool, rows, n_in * 4, [&](size_t begin, size_t end) {
     for (size_t r = begin; r < end; ++r)
-      round_row(x + static_cast<int64_t>(r) * x_stride, w.n_in, rounded.sum_group, rounded.q + r * n_in,
+      round_row(x + static_cast<int64_t>(r) * x_stride, rounded.n_in, rounded.sum_group, rounded.q + r * n_in,
                 rounded.scale + r * (n_in / 32), rounded.sums + r * n_sums);
   });
 
   const auto multiply_panels = HWY_DYNAMIC_DISPATCH(MultiplyPanels);
   const size_t n_row_blocks = (rows + kQuantisedRows - 1) / kQuantisedRows;
-  const size_t n_panels = (static_cast<size_t>(w.n_out) + kPanelRows - 1) / kPanelRows;
-  const size_t panel_bytes = PanelBytes(w.type, kPanelRows, n_in);
   const size_t work = std::min<size_t>(rows, kQuantisedRows) * kPanelRows * n_in / 2;
-  ForRanges(pool, n_panels * n_row_blocks, work, [&](size_t begin, size_t end) {
+  const auto loop_of = [&](size_t i) {
+    return Pieces((static_cast<size_t>(products[i].w.n_out) + kPanelRows - 1) / kPanelRows * n_row_blocks, work);
+  };
+  ForEachRange(pool, products.size(), loop_of, [&](size_t of, size_t begin, size_t end) {
+    const Product& p = products[of];
+    const size_t panel_bytes = PanelBytes(p.w.type, kPanelRows, n_in);
     static_assert(alignof(PanelScratch) <= 64 && sizeof(PanelScratch) % sizeof(float) == 0);
     auto* scratch = reinterpret_cast<PanelScratch*>(Scratch::Floats(sizeof(PanelScratch) / sizeof(float)));
     const size_t at_once = rows == 1 ? kRowPanels : 1;
     for (size_t i = begin; i < end; i += at_once) {
       const size_t panel = i / n_row_blocks, first = i % n_row_blocks * kQuantisedRows;
       const int out = static_cast<int>(panel) * kPanelRows;
-      multiply_panels({.type = w.type,
-                       .panels = w.data + panel * panel_bytes,
+      multiply_panels({.type = p.w.type,
+                       .panels = p.w.data + panel * panel_bytes,
                        .n_panels = static_cast<int>(std::min(at_once, end - i)),
                        .x = {.q = rounded.q + first * n_in,
                              .scale = rounded.scale + first * (n_in / 32),
                              .sums = rounded.sums + first * n_sums,
-                             .n_in = w.n_in,
+                             .n_in = rounded.n_in,
                              .sum_group = rounded.sum_group},
                        .n_rows = static_cast<int>(std::min<size_t>(rows - first, kQuantisedRows)),
-                       .bias = bias.empty() ? nullptr : bias.data() + out,
-                       .y = y + static_cast<int64_t>(first) * y_stride + out,
-                       .y_stride = y_stride,
-                       .width = w.n_out - out},
+                       .bias = p.bias.empty() ? nullptr : p.bias.data() + out,
+                       .y = p.y + static_cast<int64_t>(first) * p.y_stride + out,
+                       .y_stride = p.y_stride,
+                       .width = p.w.n_out - out},
                       *scratch);
     }
   });

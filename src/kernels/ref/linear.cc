@@ -35,6 +35,10 @@ void MatMulQuantised(ThreadPool& pool, const float* x, int64_t x_stride, int n_r
 
 }  // namespace
 
+void MatMuls(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, std::span<const Product> products) {
+  for (const Product& p : products) MatMul(pool, x, x_stride, n_rows, p.w, p.bias, p.y, p.y_stride);
+}
+
 void MatMul(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, const WeightMatrix& w, WeightVector bias,
             float* y, int64_t y_stride) {
   SW_DCHECK(bias.empty() || bias.size() == static_cast<size_t>(w.n_out));

@@ -7,6 +7,7 @@
 namespace spanwise::ref {
 
 decltype(ops::MatMul) MatMul;
+decltype(ops::MatMuls) MatMuls;
 decltype(ops::RmsNorm) RmsNorm;
 decltype(ops::GatedUnit) GatedUnit;
 decltype(ops::Add) Add;
