@@ -20,6 +20,7 @@ struct Document {
   std::string id;     // the caller's; unique in a request
   std::string title;  // may be empty
   std::string text;
+  std::optional<double> score = {};  // relevance to the question, higher is better; orders by relevance need it
 };
 
 // How documents' KV enter the context, and so how far the answer may differ from reading one flat prompt.
@@ -31,7 +32,14 @@ enum class ComposeMode {
 };
 
 // How a set of documents is arranged before it is composed.
-enum class DocumentOrder { kGiven, kCanonical, kRelevance, kSides, kSearch, kRepeat };
+enum class DocumentOrder {
+  kGiven,
+  kCanonical,  // by content, so that equal sets make equal prompts
+  kRelevance,  // by score, the best first
+  kSides,      // by score from both ends inwards: the best first, the second last
+  kSearch,
+  kRepeat,  // as given, and all of it once more, so that each document is read after all others
+};
 
 std::string_view ComposeModeName(ComposeMode mode);
 std::string_view DocumentOrderName(DocumentOrder order);

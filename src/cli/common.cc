@@ -26,7 +26,8 @@ void AddModelOptions(CLI::App* app, CommonOptions* o) {
 
 void AddComposeOptions(CLI::App* app, CommonOptions* o) {
   app->add_option("--compose", o->compose, "How documents enter the context: exact or set")->capture_default_str();
-  app->add_option("--order", o->order, "Order of the documents: given or canonical")->capture_default_str();
+  app->add_option("--order", o->order, "Order of the documents: given, canonical, relevance, sides or repeat")
+      ->capture_default_str();
   app->add_flag("--no-cache", o->no_cache, "Recompute everything, keep nothing");
 }
 

@@ -260,10 +260,10 @@ Result<PromptNode> ChatFormat::Build(const std::vector<Message>& messages, const
   SW_ASSIGN_OR_RETURN(std::string exact, Render(message_objects, document_objects));
   if (SpecialTokens(exact, marks) == SpecialTokens(rendered, marks)) rendered = std::move(exact);
   const std::string_view text = rendered;
-  const auto tokenized = [&](size_t begin, size_t end, std::string document) -> Result<PromptNode> {
+  const auto tokenized = [&](size_t begin, size_t end) -> Result<PromptNode> {
     SW_ASSIGN_OR_RETURN(const std::vector<Piece> pieces, marks.Cut(text.substr(begin, end - begin)));
     SW_ASSIGN_OR_RETURN(std::vector<int32_t> ids, Tokenize(pieces));
-    return PromptNode::Text(std::move(ids), std::move(document));
+    return PromptNode::Text(std::move(ids));
   };
 
   std::vector<PromptNode> parts, members;
@@ -281,15 +281,17 @@ Result<PromptNode> ChatFormat::Build(const std::vector<Message>& messages, const
     begin -= open.size();
     end += close.size();
     if (i == 0) {
-      SW_ASSIGN_OR_RETURN(PromptNode before, tokenized(0, begin, {}));
+      SW_ASSIGN_OR_RETURN(PromptNode before, tokenized(0, begin));
       parts.push_back(std::move(before));
     }
-    SW_ASSIGN_OR_RETURN(PromptNode member, tokenized(begin, end, documents[i].id));
+    SW_ASSIGN_OR_RETURN(PromptNode member, tokenized(begin, end));
+    member.document = documents[i].id;
+    member.score = documents[i].score;
     members.push_back(std::move(member));
     at = end;
   }
   if (!members.empty()) parts.push_back(PromptNode::Set(std::move(members)));
-  SW_ASSIGN_OR_RETURN(PromptNode after, tokenized(at, text.size(), {}));
+  SW_ASSIGN_OR_RETURN(PromptNode after, tokenized(at, text.size()));
   parts.push_back(std::move(after));
   return PromptNode::Sequence(std::move(parts));
 }

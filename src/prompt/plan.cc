@@ -17,7 +17,7 @@ int Plan::end_position() const { return runs.back().base + static_cast<int>(runs
 Result<Plan> MakePlan(const PromptNode& tree, const ComposeOptions& options, const PlanKeys& keys) {
   SW_ASSIGN_OR_RETURN(const Composer* composer, FindComposer(options.mode));
   PromptNode arranged = tree;
-  SW_RETURN_IF_ERROR(ArrangeSets(options.order, &arranged));
+  SW_RETURN_IF_ERROR(ArrangeSets(options, &arranged));
   Plan plan;
   plan.options = options;
   plan.exactness = composer->exactness;

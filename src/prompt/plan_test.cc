@@ -12,6 +12,7 @@ namespace spanwise {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 const PlanKeys kKeys{Sha256("model"), ""};
 
@@ -53,6 +54,66 @@ TEST(Plan, CanonicalOrderMakesEqualPromptsOfEqualSets) {
   EXPECT_EQ(MakePlan(Example(docs), options, kKeys).value().runs[0].tokens, tokens);
   EXPECT_NE(MakePlan(Example(docs), {}, kKeys).value().runs[0].tokens,
             MakePlan(Example(kDocs), {}, kKeys).value().runs[0].tokens);
+}
+
+// Documents of one token, their number, with that rank by score, in some other order.
+std::vector<PromptNode> Ranked(int k) {
+  std::vector<PromptNode> docs;
+  for (int rank = 1; rank <= k; ++rank) docs.push_back(PromptNode::Text({rank}, std::to_string(rank), 1.0 / rank));
+  std::shuffle(docs.begin(), docs.end(), std::mt19937(static_cast<uint32_t>(k)));
+  return docs;
+}
+
+std::vector<int32_t> TokensIn(DocumentOrder order, const std::vector<PromptNode>& docs) {
+  return MakePlan(Example(docs), {ComposeMode::kExact, order}, kKeys).value().runs[0].tokens;
+}
+
+TEST(Plan, OrdersByScore) {
+  EXPECT_THAT(TokensIn(DocumentOrder::kRelevance, Ranked(5)), ElementsAre(1, 2, 1, 2, 3, 4, 5, 8, 9));
+  EXPECT_THAT(TokensIn(DocumentOrder::kSides, Ranked(5)), ElementsAre(1, 2, 1, 3, 5, 4, 2, 8, 9));
+  for (int k = 1; k <= 200; ++k) {  // rank i stands at (i + 1) / 2 if odd, else at k + 1 - i / 2
+    const std::vector<int32_t> tokens = TokensIn(DocumentOrder::kSides, Ranked(k));
+    ASSERT_EQ(tokens.size(), static_cast<size_t>(k + 4));
+    for (int i = 1; i <= k; ++i)
+      ASSERT_EQ(tokens[static_cast<size_t>(2 + (i % 2 == 1 ? (i + 1) / 2 : k + 1 - i / 2) - 1)], i) << "of " << k;
+  }
+  // Equal scores do not show the order given.
+  std::vector<PromptNode> equal = Ranked(6);
+  for (PromptNode& doc : equal) doc.score = 1;
+  const auto tokens = TokensIn(DocumentOrder::kRelevance, equal);
+  std::reverse(equal.begin(), equal.end());
+  EXPECT_EQ(TokensIn(DocumentOrder::kRelevance, equal), tokens);
+}
+
+TEST(Plan, RefusesOrdersThatCannotBe) {
+  std::vector<PromptNode> docs = Ranked(3);
+  docs[1].score.reset();
+  const Status missing = MakePlan(Example(docs), {ComposeMode::kExact, DocumentOrder::kSides}, kKeys).status();
+  EXPECT_EQ(missing.code(), StatusCode::kInvalidArgument);
+  EXPECT_THAT(missing.message(), HasSubstr("has no score"));
+  const Status idle = MakePlan(Example(Ranked(3)), {ComposeMode::kSet, DocumentOrder::kRelevance}, kKeys).status();
+  EXPECT_EQ(idle.code(), StatusCode::kInvalidArgument);
+  EXPECT_THAT(idle.message(), HasSubstr("changes nothing"));
+}
+
+TEST(Plan, RepeatReadsASetTwice) {
+  EXPECT_THAT(TokensIn(DocumentOrder::kRepeat, Ranked(1)), ElementsAre(1, 2, 1, 1, 8, 9));
+  EXPECT_THAT(TokensIn(DocumentOrder::kRepeat, {kDocs[1], kDocs[0]}),
+              ElementsAre(1, 2, 20, 10, 11, 12, 20, 10, 11, 12, 8, 9));
+  // As sets: the second copies see all of the first, and not each other.
+  const ComposeOptions options{ComposeMode::kSet, DocumentOrder::kRepeat};
+  const Plan plan = MakePlan(Example(kDocs), options, kKeys).value();
+  ASSERT_EQ(plan.runs.size(), 8u);
+  for (size_t i = 4; i < 7; ++i) {
+    EXPECT_EQ(plan.runs[i].base, 6);
+    EXPECT_THAT(plan.runs[i].visible, ElementsAre(0, 1, 2, 3));
+    EXPECT_NE(plan.runs[i].root, plan.runs[i - 3].root);
+  }
+  EXPECT_EQ(plan.runs[7].base, 10);
+  std::vector<PromptNode> docs = kDocs;
+  std::reverse(docs.begin(), docs.end());
+  const Plan reversed = MakePlan(Example(docs), options, kKeys).value();
+  for (size_t i = 0; i < 8; ++i) EXPECT_EQ(reversed.runs[i].root, plan.runs[i].root);
 }
 
 TEST(Plan, SetPlacesMembersAtOneBaseUnseenByEachOther) {
@@ -114,7 +175,7 @@ TEST(Plan, DuplicatesArePlacedOnce) {
 TEST(Plan, SaysWhatItCannotDo) {
   EXPECT_EQ(MakePlan(Example(kDocs), {ComposeMode::kApe, DocumentOrder::kGiven}, kKeys).status().code(),
             StatusCode::kUnimplemented);
-  EXPECT_EQ(MakePlan(Example(kDocs), {ComposeMode::kSet, DocumentOrder::kSides}, kKeys).status().code(),
+  EXPECT_EQ(MakePlan(Example(kDocs), {ComposeMode::kSet, DocumentOrder::kSearch}, kKeys).status().code(),
             StatusCode::kUnimplemented);
   EXPECT_EQ(MakePlan(PromptNode::Sequence({}), {}, kKeys).status().code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(MakePlan(PromptNode::Set(kDocs), {ComposeMode::kSet, DocumentOrder::kGiven}, kKeys).status().code(),

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,19 +20,20 @@ struct PromptNode {
   Kind kind = Kind::kText;
   std::vector<int32_t> tokens;
   std::vector<PromptNode> children;
-  std::string document;  // of a text node: the document it holds, empty for other text
+  std::string document;         // of a text node: the document it holds, empty for other text
+  std::optional<double> score;  // of a member of a set: Document::score
 
-  static PromptNode Text(std::vector<int32_t> tokens, std::string document = {}) {
-    return {Kind::kText, std::move(tokens), {}, std::move(document)};
+  static PromptNode Text(std::vector<int32_t> tokens, std::string document = {}, std::optional<double> score = {}) {
+    return {Kind::kText, std::move(tokens), {}, std::move(document), score};
   }
   static PromptNode Sequence(std::vector<PromptNode> children) {
-    return {Kind::kSequence, {}, std::move(children), {}};
+    return {Kind::kSequence, {}, std::move(children), {}, {}};
   }
-  static PromptNode Set(std::vector<PromptNode> children) { return {Kind::kSet, {}, std::move(children), {}}; }
+  static PromptNode Set(std::vector<PromptNode> children) { return {Kind::kSet, {}, std::move(children), {}, {}}; }
 };
 
 // Hash of what the node says: of a text its tokens, of a sequence its children in order, of a set its children in
-// the order of their hashes. Permuting a set never changes it; document ids do not enter.
+// the order of their hashes. Permuting a set never changes it; document ids and scores do not enter.
 Hash256 ContentKey(const PromptNode& node);
 
 }  // namespace spanwise

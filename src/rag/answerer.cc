@@ -43,7 +43,8 @@ Request MakeRequest(std::vector<Message> messages, const std::vector<Source>& so
                     const SamplingParams& sampling) {
   Request request;
   request.messages = std::move(messages);
-  for (const Source& source : sources) request.documents.push_back({SourceId(source), source.title, source.text});
+  for (const Source& source : sources)
+    request.documents.push_back({SourceId(source), source.title, source.text, source.score});
   request.compose = compose;
   request.sampling = sampling;
   return request;
@@ -84,7 +85,7 @@ GroundedAnswer Ground(Answer answer, std::vector<Source> sources) {
 
 std::vector<Source> WholeDocuments(const std::vector<retrieval::SourceDocument>& documents) {
   std::vector<Source> sources;
-  for (const auto& d : documents) sources.push_back({d.id, d.title, d.text, 0, 0});
+  for (const auto& d : documents) sources.push_back({d.id, d.title, d.text});
   return sources;
 }
 

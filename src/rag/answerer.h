@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,7 +19,7 @@ struct Source {
   std::string title;
   std::string text;  // bytes [begin, begin + text.size()) of the document
   size_t begin = 0;
-  double score = 0;  // of the retrieval; 0 where nothing was retrieved
+  std::optional<double> score = {};  // of the retrieval; absent where nothing was retrieved
 };
 
 struct Citation {

@@ -96,7 +96,7 @@ class FakeBackend final : public Backend {
     std::string planned = r.messages.empty() ? "..." : "You said: " + question;
     if (question.find("HALF") != std::string::npos) planned = "\xf0\x9f";
     for (const Document& d : r.documents) {
-      out.sources.push_back({d.id, d.title, d.text, 0, 0});
+      out.sources.push_back({d.id, d.title, d.text});
       answer.document_labels.push_back(std::to_string(out.sources.size()));
       answer.compose.spans.push_back({.document = d.id,
                                       .tokens = static_cast<int>(d.text.size()),

@@ -203,6 +203,7 @@ void ReadDocuments(Fields& fields, const ParseLimits& limits, std::vector<Docume
       Fields parts(item.get_object(), key);
       document.id = parts.String("id").value_or("");
       document.title = parts.String("title").value_or("");
+      document.score = parts.Number("score");
       const auto text = parts.String("text");
       if (!text) parts.Fail(StrFormat("'{}' is missing, expected a string", parts.PathOf("text")), "text");
       parts.Restrict({{"metadata", ""}});

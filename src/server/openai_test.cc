@@ -76,12 +76,14 @@ TEST(ParseChat, HasTheDefaultsOfTheApi) {
 
 TEST(ParseChat, ReadsDocumentsAndExtensions) {
   const ChatCall call =
-      Chat(With(R"("documents":[{"id":"d","title":"T","text":"x","metadata":{"k":1}},{"text":"y"},"z"],
+      Chat(With(R"("documents":[{"id":"d","title":"T","text":"x","score":-1.5,"metadata":{"k":1}},{"text":"y"},"z"],
     "spanwise":{"compose":"set","order":"canonical","top_k":3,"cite":false,"cache":false})"));
   const auto& documents = call.job.request.documents;
   ASSERT_EQ(documents.size(), 3u);
   EXPECT_EQ(documents[0].title, "T");
+  EXPECT_EQ(documents[0].score, -1.5);
   EXPECT_EQ(documents[1].id, "2");
+  EXPECT_FALSE(documents[1].score);
   EXPECT_EQ(documents[2].text, "z");
   EXPECT_EQ(call.job.compose, ComposeMode::kSet);
   EXPECT_EQ(call.job.order, DocumentOrder::kCanonical);

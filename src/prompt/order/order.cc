@@ -1,44 +1,87 @@
 #include "prompt/order/order.h"
 
 #include <algorithm>
+#include <functional>
+#include <iterator>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "base/str.h"
 
 namespace spanwise {
 namespace {
 
-using Arrange = void (*)(std::vector<PromptNode>* members);
+Status KeepGiven(PromptNode*) { return Status::Ok(); }
 
-void KeepGiven(std::vector<PromptNode>*) {}
+Status SortByContent(PromptNode* set) {
+  std::ranges::stable_sort(set->children, {}, [](const PromptNode& node) { return ContentKey(node); });
+  return Status::Ok();
+}
 
-void SortByContent(std::vector<PromptNode>* members) {
-  std::ranges::stable_sort(*members, {}, [](const PromptNode& node) { return ContentKey(node); });
+// The best first; equal scores by content, so that the order given never shows.
+Status SortByRelevance(PromptNode* set) {
+  for (const PromptNode& member : set->children)
+    if (!member.score)
+      return InvalidArgument(
+          StrFormat("document {} has no score, which orders by relevance need: give scores, or take "
+                    "the documents from a corpus",
+                    Quoted(member.document)));
+  SW_RETURN_IF_ERROR(SortByContent(set));
+  std::ranges::stable_sort(set->children, std::greater(), [](const PromptNode& node) { return *node.score; });
+  return Status::Ok();
+}
+
+// Of k ranks the odd ones from the left, the even ones from the right: 1, 3, 5, 4, 2. Long-Context LLMs Meet RAG
+// (2024), retrieval reordering.
+Status PutBestAtSides(PromptNode* set) {
+  SW_RETURN_IF_ERROR(SortByRelevance(set));
+  std::vector<PromptNode> left, right;
+  for (size_t i = 0; i < set->children.size(); ++i) (i % 2 == 0 ? left : right).push_back(std::move(set->children[i]));
+  std::ranges::move(right.rbegin(), right.rend(), std::back_inserter(left));
+  set->children = std::move(left);
+  return Status::Ok();
+}
+
+// JRT-Prompt of Just Read Twice (2024). The members of the second set see all of the first.
+Status ReadTwice(PromptNode* set) {
+  PromptNode first = *set;
+  *set = PromptNode::Sequence({std::move(first), *set});
+  return Status::Ok();
 }
 
 struct OrderPolicy {
   DocumentOrder order;
-  Arrange arrange;
+  bool shows_in_sets;  // changes what a set makes where its members have no order
+  Status (*arrange)(PromptNode* set);
 };
 
 constexpr OrderPolicy kPolicies[] = {
-    {DocumentOrder::kGiven, KeepGiven},
-    {DocumentOrder::kCanonical, SortByContent},
+    {DocumentOrder::kGiven, true, KeepGiven},
+    {DocumentOrder::kCanonical, true, SortByContent},
+    {DocumentOrder::kRelevance, false, SortByRelevance},
+    {DocumentOrder::kSides, false, PutBestAtSides},
+    {DocumentOrder::kRepeat, true, ReadTwice},
 };
 
-void Visit(Arrange arrange, PromptNode* node) {
-  for (PromptNode& child : node->children) Visit(arrange, &child);
-  if (node->kind == PromptNode::Kind::kSet) arrange(&node->children);
+Status Visit(const OrderPolicy& policy, PromptNode* node) {
+  for (PromptNode& child : node->children) SW_RETURN_IF_ERROR(Visit(policy, &child));
+  return node->kind == PromptNode::Kind::kSet ? policy.arrange(node) : Status::Ok();
 }
 
 }  // namespace
 
-Status ArrangeSets(DocumentOrder order, PromptNode* tree) {
+Status ArrangeSets(const ComposeOptions& options, PromptNode* tree) {
   for (const OrderPolicy& policy : kPolicies) {
-    if (policy.order != order) continue;
-    Visit(policy.arrange, tree);
-    return Status::Ok();
+    if (policy.order != options.order) continue;
+    if (options.mode == ComposeMode::kSet && !policy.shows_in_sets)
+      return InvalidArgument(
+          StrFormat("order '{}' changes nothing in compose mode 'set', where documents have no order",
+                    DocumentOrderName(options.order)));
+    return Visit(policy, tree);
   }
-  return Unimplemented(StrFormat("order '{}' is not available; use given or canonical", DocumentOrderName(order)));
+  return Unimplemented(StrFormat("order '{}' is not available; use given, canonical, relevance, sides or repeat",
+                                 DocumentOrderName(options.order)));
 }
 
 }  // namespace spanwise

@@ -8,8 +8,8 @@
 
 namespace spanwise {
 
-// kGiven changes nothing; kCanonical sorts by content, so that equal sets give equal prompts and share their KV.
-// Unimplemented for the others.
-Status ArrangeSets(DocumentOrder order, PromptNode* tree);
+// InvalidArgument: an order by relevance where a member has no score, or where the mode leaves it without effect.
+// Unimplemented: an order that this engine does not do.
+Status ArrangeSets(const ComposeOptions& options, PromptNode* tree);
 
 }  // namespace spanwise
