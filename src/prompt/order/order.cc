@@ -52,7 +52,7 @@ Status ReadTwice(PromptNode* set) {
 
 struct OrderPolicy {
   DocumentOrder order;
-  bool shows_in_sets;  // changes what a set makes where its members have no order
+  bool fits_sets;  // false: promises places that members of a set do not have
   Status (*arrange)(PromptNode* set);
 };
 
@@ -74,7 +74,7 @@ Status Visit(const OrderPolicy& policy, PromptNode* node) {
 Status ArrangeSets(const ComposeOptions& options, PromptNode* tree) {
   for (const OrderPolicy& policy : kPolicies) {
     if (policy.order != options.order) continue;
-    if (options.mode == ComposeMode::kSet && !policy.shows_in_sets)
+    if (options.mode == ComposeMode::kSet && !policy.fits_sets)
       return InvalidArgument(
           StrFormat("order '{}' changes nothing in compose mode 'set', where documents have no order",
                     DocumentOrderName(options.order)));
