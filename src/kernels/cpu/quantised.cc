@@ -272,13 +272,14 @@ struct Terms {
 #if HWY_TARGET == HWY_AVX3_DL
 
 constexpr int kTileRows = 8;
+// Processors of this target have the instruction; Highway 1.0's list of options for the compiler leaves it out.
+#define SW_BYTE_DOTS __attribute__((target("avx512vnni")))
 
 // Continues the chains of kRows rows at `sums` by n_groups groups, which begin at input k0. kStream: the weights come
-// from memory, four bits still two to a byte. (Processors of this target have the instruction; Highway 1.0's list of
-// options for the compiler leaves it out.)
+// from memory, four bits still two to a byte.
 template <class T, int kRows, bool kStream>
-__attribute__((target("avx512vnni"))) void ContinueTile(const PanelScratch& s, int n_groups, const RoundedRows& x,
-                                                        int row, int k0, float* sums) {
+SW_BYTE_DOTS void ContinueTile(const PanelScratch& s, int n_groups, const RoundedRows& x, int row, int k0,
+                               float* sums) {
   const TileRows<T::kScales> rows(x, row, k0);
   __m512 y[kRows];
   for (int r = 0; r < kRows; ++r) y[r] = _mm512_load_ps(sums + r * kPanelRows);
@@ -328,12 +329,53 @@ __attribute__((target("avx512vnni"))) void ContinueTile(const PanelScratch& s, i
   for (int r = 0; r < kRows; ++r) _mm512_store_ps(sums + r * kPanelRows, y[r]);
 }
 
+// Continues a row's chains at `y` by one group, `at` a block of q8_0 or q4_0 in a panel.
+template <class T>
+SW_BYTE_DOTS HWY_INLINE void ContinueGroup(const uint8_t* at, const int8_t* row, float row_scale, int32_t row_sum,
+                                           float* y) {
+  constexpr int kOffset = T::kBits == 8 ? 128 : T::kOffset;
+  const __m512i flip = _mm512_set1_epi8(static_cast<char>(0x80)), low = _mm512_set1_epi8(15);
+  const uint8_t* lines = at + 2 * kPanelRows;
+  const auto four = [&](int k) SW_BYTE_DOTS __attribute__((always_inline)) {
+    int32_t v;
+    std::memcpy(&v, row + k, 4);
+    return _mm512_set1_epi32(v);
+  };
+  __m512i even = _mm512_set1_epi32(-kOffset * row_sum), odd = _mm512_setzero_si512();  // two chains, half the wait
+  if constexpr (T::kBits == 8) {
+#pragma GCC unroll 4
+    for (int c = 0; c < 8; c += 2) {
+      const __m512i w0 = _mm512_loadu_si512(lines + c * kLine), w1 = _mm512_loadu_si512(lines + (c + 1) * kLine);
+      even = _mm512_dpbusd_epi32(even, _mm512_xor_si512(w0, flip), four(4 * c));
+      odd = _mm512_dpbusd_epi32(odd, _mm512_xor_si512(w1, flip), four(4 * c + 4));
+    }
+  } else {
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+      const __m512i w = _mm512_loadu_si512(lines + c * kLine);
+      even = _mm512_dpbusd_epi32(even, _mm512_and_si512(w, low), four(4 * c));
+      odd = _mm512_dpbusd_epi32(odd, _mm512_and_si512(_mm512_srli_epi32(w, 4), low), four(16 + 4 * c));
+    }
+  }
+  const __m512 scale = _mm512_mul_ps(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at))),
+                                     _mm512_set1_ps(row_scale));
+  const __m512 dots = _mm512_cvtepi32_ps(_mm512_add_epi32(even, odd));
+  _mm512_store_ps(y, _mm512_fmadd_ps(dots, scale, _mm512_load_ps(y)));
+}
+
 #elif HWY_TARGET == HWY_AVX2
 
 constexpr int kTileRows = 4;
+#define SW_BYTE_DOTS
 
 // Sums are made in the order written: left alone, compilers balance them and so need far more registers than there are.
 HWY_INLINE void InOrder(__m256i& v) { asm("" : "+x"(v)); }
+
+HWY_INLINE __m256i FourOf(const int8_t* q) {
+  int32_t four;
+  std::memcpy(&four, q, 4);
+  return _mm256_set1_epi32(four);
+}
 
 // As above, in two halves of 8 outputs. Products of bytes are added in pairs, then in 16 bits as long as the integers'
 // bits allow, then in 32. Signed weights lend their sign to the row's bytes.
@@ -415,56 +457,39 @@ void ContinueTile(const PanelScratch& s, int n_groups, const RoundedRows& x, int
   }
 }
 
-// One row by some panels of types whose blocks are groups, side by side: several streams keep the memory busier than
-// one.
+// Continues a row's chains at `y` by one group, `at` a block of q8_0 or q4_0 in a panel.
 template <class T>
-void MultiplyRow(const QuantisedArgs& a, float* sums) {
-  static_assert(T::kScales == 1 && !T::kMinima && (T::kBits == 8 || T::kBits == 4));
-  constexpr size_t kHead = 2 * kPanelRows, kBlockBytes = kHead + kLinesOfGroup * kLine * T::kBits / 8;
-  const int n_groups = a.x.n_in / kRoundedGroup;
-  const size_t panel_bytes = static_cast<size_t>(n_groups) * kBlockBytes;
-  const TileRows<1> row(a.x, 0, 0);
+HWY_INLINE void ContinueGroup(const uint8_t* at, const int8_t* row, float row_scale, int32_t row_sum, float* y) {
   const __m256i ones = _mm256_set1_epi16(1), low = _mm256_set1_epi8(15);
-  const auto* block = reinterpret_cast<const uint8_t*>(a.panels);
-  for (int g = 0; g < n_groups; ++g, block += kBlockBytes) {
-    const __m256 e = _mm256_set1_ps(row.Scale(0, g));
-    const __m256i offset = _mm256_set1_epi32(T::kOffset * row.Sum(0, g, 0));
-    for (int p = 0; p < a.n_panels; ++p) {
-      const uint8_t* at = block + static_cast<size_t>(p) * panel_bytes;
-#pragma GCC unroll 16
-      for (size_t i = 0; i < kBlockBytes; i += kLine) __builtin_prefetch(at + kRowAhead + i);
-      const auto* lines = reinterpret_cast<const __m256i*>(at + kHead);
-      __m256i dots[2];
+  const __m256i offset = _mm256_set1_epi32(T::kOffset * row_sum);
+  const auto* lines = reinterpret_cast<const __m256i*>(at + 2 * kPanelRows);
 #pragma GCC unroll 2
-      for (int h = 0; h < 2; ++h) {
-        if constexpr (T::kBits == 8) {
-          dots[h] = _mm256_setzero_si256();
+  for (int h = 0; h < 2; ++h) {
+    __m256i dots;
+    if constexpr (T::kBits == 8) {
+      dots = _mm256_setzero_si256();
 #pragma GCC unroll 8
-          for (int c = 0; c < 8; ++c) {
-            const __m256i w = _mm256_loadu_si256(lines + 2 * c + h);
-            const __m256i x = _mm256_set1_epi32(row.Four(0, g * kRoundedGroup + 4 * c));
-            const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
-            dots[h] = _mm256_add_epi32(dots[h], _mm256_madd_epi16(pairs, ones));
-          }
-        } else {
-          __m256i pairs[2];
-#pragma GCC unroll 4
-          for (int c = 0; c < 4; ++c) {
-            const __m256i w = _mm256_loadu_si256(lines + 2 * c + h);
-            const __m256i x0 = _mm256_set1_epi32(row.Four(0, g * kRoundedGroup + 4 * c));
-            const __m256i x1 = _mm256_set1_epi32(row.Four(0, g * kRoundedGroup + 16 + 4 * c));
-            const __m256i p0 = _mm256_maddubs_epi16(_mm256_and_si256(w, low), x0);
-            const __m256i p1 = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(w, 4), low), x1);
-            pairs[0] = c == 0 ? p0 : _mm256_add_epi16(pairs[0], p0);
-            pairs[1] = c == 0 ? p1 : _mm256_add_epi16(pairs[1], p1);
-          }
-          dots[h] = _mm256_sub_epi32(_mm256_madd_epi16(_mm256_add_epi16(pairs[0], pairs[1]), ones), offset);
-        }
-        const __m256 d = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at) + h));
-        float* y = sums + p * kPanelRows + 8 * h;
-        _mm256_store_ps(y, _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[h]), _mm256_mul_ps(d, e), _mm256_load_ps(y)));
+      for (int c = 0; c < 8; ++c) {
+        const __m256i w = _mm256_loadu_si256(lines + 2 * c + h);
+        const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(FourOf(row + 4 * c), w));
+        dots = _mm256_add_epi32(dots, _mm256_madd_epi16(pairs, ones));
       }
+    } else {
+      __m256i low_pairs, high_pairs;
+#pragma GCC unroll 4
+      for (int c = 0; c < 4; ++c) {
+        const __m256i w = _mm256_loadu_si256(lines + 2 * c + h);
+        const __m256i p0 = _mm256_maddubs_epi16(_mm256_and_si256(w, low), FourOf(row + 4 * c));
+        const __m256i p1 =
+            _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(w, 4), low), FourOf(row + 16 + 4 * c));
+        low_pairs = c == 0 ? p0 : _mm256_add_epi16(low_pairs, p0);
+        high_pairs = c == 0 ? p1 : _mm256_add_epi16(high_pairs, p1);
+      }
+      dots = _mm256_sub_epi32(_mm256_madd_epi16(_mm256_add_epi16(low_pairs, high_pairs), ones), offset);
     }
+    const __m256 scale = _mm256_mul_ps(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at) + h)),
+                                       _mm256_set1_ps(row_scale));
+    _mm256_store_ps(y + 8 * h, _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), scale, _mm256_load_ps(y + 8 * h)));
   }
 }
 
@@ -491,6 +516,29 @@ void ContinueTile(const PanelScratch& s, int n_groups, const RoundedRows& x, int
       }
       if (T::kMinima)
         sums[o] = std::fma(static_cast<float>(rows.Sum(0, g, 0)), -(s.min[g * kPanelRows + o] * e), sums[o]);
+    }
+  }
+}
+
+#endif
+
+#ifdef SW_BYTE_DOTS
+
+// One row by some panels of types whose blocks are groups, side by side: several streams keep the memory busier than
+// one.
+template <class T>
+SW_BYTE_DOTS void MultiplyRow(const QuantisedArgs& a, float* sums) {
+  static_assert(T::kScales == 1 && !T::kMinima && (T::kBits == 8 || T::kBits == 4));
+  constexpr size_t kBlockBytes = 2 * kPanelRows + kLinesOfGroup * kLine * T::kBits / 8;
+  const int n_groups = a.x.n_in / kRoundedGroup;
+  const size_t panel_bytes = static_cast<size_t>(n_groups) * kBlockBytes;
+  const auto* block = reinterpret_cast<const uint8_t*>(a.panels);
+  for (int g = 0; g < n_groups; ++g, block += kBlockBytes) {
+    for (int p = 0; p < a.n_panels; ++p) {
+      const uint8_t* at = block + static_cast<size_t>(p) * panel_bytes;
+#pragma GCC unroll 16
+      for (size_t i = 0; i < kBlockBytes; i += kLine) __builtin_prefetch(at + kRowAhead + i);
+      ContinueGroup<T>(at, a.x.q + g * kRoundedGroup, a.x.scale[g], a.x.sums[g], sums + p * kPanelRows);
     }
   }
 }
@@ -533,7 +581,7 @@ void MultiplyBlocksOf(const QuantisedArgs& a, const std::byte* block, float* sum
 
 template <WeightType kType, class T>
 void MultiplyBlocks(const QuantisedArgs& a, PanelScratch& s) {
-#if HWY_TARGET == HWY_AVX2
+#ifdef SW_BYTE_DOTS
   if constexpr (kType == WeightType::kQ8_0 || kType == WeightType::kQ4_0) {
     if (a.n_rows == 1) return MultiplyRow<T>(a, s.sums);
   }
@@ -577,6 +625,8 @@ void MultiplyPanels(const QuantisedArgs& a, PanelScratch& s) {
     for (int o = 0; o < HWY_MIN(a.width, a.n_panels * kPanelRows); ++o) y[o] = a.bias ? sums[o] + a.bias[o] : sums[o];
   }
 }
+
+#undef SW_BYTE_DOTS
 
 }  // namespace spanwise::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
