@@ -112,9 +112,10 @@ void BenchAttention(const Options& o, ThreadPool& pool, const Machine& machine, 
     for (size_t i = 0; i < k.size(); ++i) k[i] = static_cast<float>(i * 7919 % 1000) / 500 - 1;
     for (size_t i = 0; i < q.size(); ++i) q[i] = static_cast<float>(i * 104729 % 1000) / 500 - 1;
     const std::vector<float> cos(n * half, 1.0f), sin(n * half, 0.0f);
+    std::vector<int32_t> at(n);
+    std::iota(at.begin(), at.end(), 0);
     for (int layer = 0; layer < n_layers; ++layer)
-      ops::StoreKv(pool, shape.kv, layer, k.data(), k.data(), static_cast<int64_t>(kv_width), n_context, {cos, sin},
-                   writable, 0);
+      ops::StoreKv(pool, shape.kv, layer, k.data(), k.data(), static_cast<int64_t>(kv_width), {cos, sin}, writable, at);
     std::vector<int32_t> positions(static_cast<size_t>(n_rows));
     std::iota(positions.begin(), positions.end(), n_context - n_rows);
     const KvRun run{.blocks = blocks, .n_tokens = n_context, .base = 0};

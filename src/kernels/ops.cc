@@ -113,8 +113,8 @@ void EmbedRows(ThreadPool& pool, const WeightMatrix& w, const int32_t* ids, int 
 }
 
 void StoreKv(ThreadPool& pool, const KvGeometry& kv, int layer, const float* k, const float* v, int64_t stride,
-             int n_rows, const RotationTable& table, std::span<std::byte* const> blocks, int first) {
-  Current().store_kv(pool, kv, layer, k, v, stride, n_rows, table, blocks, first);
+             const RotationTable& table, std::span<std::byte* const> blocks, std::span<const int32_t> at) {
+  Current().store_kv(pool, kv, layer, k, v, stride, table, blocks, at);
 }
 
 void SpanAttention(ThreadPool& pool, const AttentionShape& shape, std::span<const AttentionSequence> sequences) {

@@ -48,6 +48,29 @@ struct RotationTable {
   std::span<const float> sin;  // [n_rows, head_dim / 2]
 };
 
+// Some neighbouring runs that enter attention with a temperature and a weight of their own (APE, specs/composition.md
+// section 2): their keys' scores are multiplied by inverse_temperature, before any cap, and the log-sum-exp of their
+// merged state by lse_scale. The states of groups are merged as those of runs are.
+struct RunGroup {
+  int n_runs = 0;
+  float inverse_temperature = 1;
+  float lse_scale = 1;
+};
+
+// Neighbouring keys of a run.
+struct KeyRange {
+  int run = 0;  // index into AttentionSequence::runs
+  int begin = 0, end = 0;
+};
+
+// How much of each row's attention goes to some keys: of row r and head h, mass[(r * n_heads + h) * ranges.size() + i]
+// is the sum of the softmax over ranges[i]. The ranges are in ascending order and do not overlap; where they cover all
+// keys the masses of a row and head sum to 1.
+struct AttentionMass {
+  std::span<const KeyRange> ranges;
+  float* mass = nullptr;
+};
+
 // Attention of the query rows of one sequence over its runs, and how its queries are re-based.
 //
 // A query at position p scores key i of a run with base b by rotating the query by (p - b), since the key is rotated by
@@ -60,8 +83,8 @@ struct RotationTable {
 //  other runs lie wholly before the rows' positions or are limited by the same rule.)
 //
 // Reduction: each run is reduced on its own, block after block with the running maximum; the states (max, sum, o) of
-// the runs are then merged in the order of `runs` by log-sum-exp. A run with no visible key is skipped. At least one
-// key is visible to each row.
+// the runs, of one with no visible key the empty state, are then merged by log-sum-exp, pairs of neighbours first and
+// an odd one last (docs/composition.md, "One tree"). At least one key is visible to each row.
 struct AttentionSequence {
   const float* q = nullptr;  // [n_rows, n_heads, head_dim], not rotated; row stride q_stride floats
   float* out = nullptr;      // [n_rows, n_heads, head_dim] dense
@@ -70,6 +93,8 @@ struct AttentionSequence {
   const int32_t* positions = nullptr;  // [n_rows] position p of each row
   std::span<const KvRun> runs;         // the last one holds the rows themselves
   std::span<const RotationTable> rotations;
+  std::span<const RunGroup> groups = {};  // all runs in their order; empty: one plain group
+  AttentionMass mass = {};                // computed only where there are ranges; changes nothing else
 };
 
 struct AttentionShape {
@@ -120,11 +145,12 @@ void ScaleAndCap(ThreadPool& pool, float* x, float scale, float cap, int64_t n);
 void EmbedRows(ThreadPool& pool, const WeightMatrix& w, const int32_t* ids, int n_rows, float* out);
 
 // Rotates the keys of new rows by their index in the run, rounds keys and values to the KV dtype and stores them.
-// Row r goes to token index first + r of the run, i.e. blocks[(first + r) / 64], row (first + r) % 64.
+// Row r goes to token index at[r] of the run, i.e. blocks[at[r] / 64], row at[r] % 64.
 //   k, v    [n_rows, n_kv_heads, head_dim] float32 with row stride `stride` floats
-//   table   rotation by index first + r, pairs (i, i + head_dim / 2) (half-split, as in Hugging Face's Llama)
+//   table   rotation by index at[r], pairs (i, i + head_dim / 2) (half-split, as in Hugging Face's Llama)
+//   at      [n_rows], no index twice
 void StoreKv(ThreadPool& pool, const KvGeometry& kv, int layer, const float* k, const float* v, int64_t stride,
-             int n_rows, const RotationTable& table, std::span<std::byte* const> blocks, int first);
+             const RotationTable& table, std::span<std::byte* const> blocks, std::span<const int32_t> at);
 
 // See AttentionSequence. The sequences are independent; work is split over (sequence, row tile, KV head).
 void SpanAttention(ThreadPool& pool, const AttentionShape& shape, std::span<const AttentionSequence> sequences);

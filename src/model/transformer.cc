@@ -57,9 +57,9 @@ struct Transformer::Rows {
   };
   struct Sequence {
     const ForwardSequence* in;
-    int first_row;  // in the batch
-    int first;      // index in the run of its first row
-    std::vector<int32_t> positions;
+    int first_row;                   // in the batch
+    std::vector<int32_t> at;         // index in the run of each row
+    std::vector<int32_t> positions;  // of each row
     // For every rotation of the model: tables of the queries by base (the last run's base also rotates the keys), and
     // one of them for each run.
     std::vector<std::map<int, Angles>> by_base;
@@ -94,9 +94,11 @@ std::span<const float> Transformer::Forward(std::span<const ForwardSequence> seq
     SW_DCHECK(!in.tokens.empty() && !in.runs.empty());
     const KvRun& tail = in.runs.back();
     const int n = static_cast<int>(in.tokens.size());
-    Rows::Sequence& s = rows.sequences.emplace_back(Rows::Sequence{
-        .in = &in, .first_row = rows.n_rows, .first = tail.n_tokens - n, .positions = {}, .by_base = {}, .tables = {}});
-    for (int r = 0; r < n; ++r) s.positions.push_back(tail.base + s.first + r);
+    Rows::Sequence& s = rows.sequences.emplace_back(
+        Rows::Sequence{.in = &in, .first_row = rows.n_rows, .at = {}, .positions = {}, .by_base = {}, .tables = {}});
+    s.at.assign(in.at.begin(), in.at.end());
+    for (int r = 0; in.at.empty() && r < n; ++r) s.at.push_back(tail.n_tokens - n + r);
+    for (const int32_t at : s.at) s.positions.push_back(tail.base + at);
     s.by_base.resize(rotations_.size());
     s.tables.resize(rotations_.size());
     for (size_t k = 0; k < rotations_.size(); ++k) {
@@ -189,15 +191,17 @@ void Transformer::Attention(int layer, const LayerWeights& w, const float* in, c
     const ptrdiff_t at = s.first_row;
     const int n = static_cast<int>(s.positions.size());
     // A key turns by its index in the run, which is its position's distance from the run's own base.
-    ops::StoreKv(pool_, kv_, layer, k + at * stride, v + at * stride, stride, n, s.tables[rotation].back(),
-                 s.in->tail_blocks, s.first);
+    ops::StoreKv(pool_, kv_, layer, k + at * stride, v + at * stride, stride, s.tables[rotation].back(),
+                 s.in->tail_blocks, s.at);
     attention.push_back({.q = q + at * stride,
                          .out = attended_.data() + at * q_dim,
                          .q_stride = stride,
                          .n_rows = n,
                          .positions = s.positions.data(),
                          .runs = s.in->runs,
-                         .rotations = s.tables[rotation]});
+                         .rotations = s.tables[rotation],
+                         .groups = s.in->groups,
+                         .mass = {}});
   }
   const AttentionShape shape{.n_heads = c.n_heads,
                              .kv = kv_,

@@ -13,13 +13,15 @@
 
 namespace spanwise {
 
-// New rows of one sequence: consecutive tokens that continue its last run.
+// New rows of one sequence: tokens of its last run.
 struct ForwardSequence {
   std::span<const int32_t> tokens;          // at least one; ids below vocab_size
   std::span<const KvRun> runs;              // what the rows may read; the last is the run they belong to, with n_tokens
                                             // counting them
   std::span<std::byte* const> tail_blocks;  // that run's blocks, for writing
   std::span<const int> logit_rows;          // which of the rows need logits, ascending
+  std::span<const int32_t> at = {};         // where in the run each row stands, ascending; empty: they are its end
+  std::span<const RunGroup> groups = {};    // of `runs`, as AttentionSequence has them
 };
 
 // Thread-compatible: holds the activations' memory. Results of a sequence depend on that sequence alone, to the bit,

@@ -44,13 +44,21 @@ struct Tokens {
 void Store(ThreadPool& pool, const AttentionShape& shape, const Tokens& tokens, int first, int n, int at, OwnedKv* kv) {
   const OwnedTable table(PlainRotation(shape.kv.head_dim), Count(at, n));
   ops::StoreKv(pool, shape.kv, shape.layer, tokens.k.data() + first * tokens.kv_width,
-               tokens.v.data() + first * tokens.kv_width, tokens.kv_width, n, table.table(), kv->blocks(), at);
+               tokens.v.data() + first * tokens.kv_width, tokens.kv_width, table.table(), kv->blocks(), Count(at, n));
 }
+
+// What tests of plain attention leave out.
+struct Extras {
+  std::span<const RunGroup> groups = {};
+  std::span<const KeyRange> ranges = {};
+  std::vector<float>* mass = nullptr;  // [n, n_heads, ranges]
+};
 
 // Attention of rows [first, first + n) of `tokens` at the given positions over the runs, with all that ops.h asks for.
 template <typename Attend>
 std::vector<float> Attention(ThreadPool& pool, const AttentionShape& shape, const Tokens& tokens, int first, int n,
-                             int first_position, std::span<const KvRun> runs, const Attend& attend) {
+                             int first_position, std::span<const KvRun> runs, const Attend& attend,
+                             const Extras& extras = {}) {
   const std::vector<int32_t> positions = Count(first_position, n);
   std::vector<OwnedTable> tables;
   std::vector<RotationTable> rotations;
@@ -71,6 +79,11 @@ std::vector<float> Attention(ThreadPool& pool, const AttentionShape& shape, cons
   sequence.positions = positions.data();
   sequence.runs = runs;
   sequence.rotations = rotations;
+  sequence.groups = extras.groups;
+  if (extras.mass != nullptr) {
+    extras.mass->assign(static_cast<size_t>(n * shape.n_heads) * extras.ranges.size(), -42.0f);
+    sequence.mass = {extras.ranges, extras.mass->data()};
+  }
   attend(pool, shape, std::span(&sequence, 1));
   return out;
 }
@@ -107,6 +120,23 @@ TEST_P(AttentionTest, AgreesWithReference) {
         const auto out = Attention(pool, shape, tail, 0, n_tail, 200, runs, ops::SpanAttention);
         const auto expected = Attention(pool, shape, tail, 0, n_tail, 200, runs, ref::SpanAttention);
         ASSERT_TRUE(Close(out, expected, 1e-5));
+
+        // The set as a group of its own, and what each range gets: all keys of the set, cut within blocks and at their
+        // ends, and some of the rest.
+        const RunGroup groups[] = {{.n_runs = 1}, {2, 1.25f, 0.8f}, {.n_runs = 1}};
+        const KeyRange ranges[] = {{0, 3, 70},   {1, 0, 1},     {1, 1, 5}, {2, 0, 64},
+                                   {2, 64, 100}, {2, 100, 130}, {3, 0, 1}};
+        std::vector<float> mass, expected_mass;
+        const auto grouped =
+            Attention(pool, shape, tail, 0, n_tail, 200, runs, ops::SpanAttention, {groups, ranges, &mass});
+        const auto expected_grouped =
+            Attention(pool, shape, tail, 0, n_tail, 200, runs, ref::SpanAttention, {groups, ranges, &expected_mass});
+        ASSERT_TRUE(Close(grouped, expected_grouped, 1e-5));
+        for (size_t i = 0; i < mass.size(); ++i) ASSERT_NEAR(mass[i], expected_mass[i], 1e-5) << i;
+        std::vector<float> plain_mass;
+        const auto again =
+            Attention(pool, shape, tail, 0, n_tail, 200, runs, ops::SpanAttention, {{}, ranges, &plain_mass});
+        ASSERT_TRUE(SameBits(again, out)) << "asking for the mass changed the attention";
       }
     }
   }
@@ -283,6 +313,114 @@ TEST_P(AttentionTest, LargeScoresStayFinite) {
   const auto out = Attention(pool, shape, tokens, 0, tokens.n, 0, runs, ops::SpanAttention);
   const auto expected = Attention(pool, shape, tokens, 0, tokens.n, 0, runs, ref::SpanAttention);
   ASSERT_TRUE(Close(out, expected, 2e-3));
+}
+
+// Twelve keys in six runs, of which the middle ones are a group: against the formula of APE in double (two softmaxes,
+// the group's weight a logistic function of S a_C - a_O), and the masses against the softmax's own terms.
+TEST_P(AttentionTest, GroupsFollowTheirFormula) {
+  ThreadPool pool(1);
+  const AttentionShape shape = MakeShape(1, 1, 16, DType::kF32);
+  const Tokens keys(shape, 12, 1);
+  const double kTemperature = 0.7, kScale = 0.6;
+  std::vector<OwnedKv> kept;
+  std::vector<KvRun> runs;
+  std::vector<KeyRange> ranges;
+  for (int i = 0; i < 6; ++i) {
+    kept.emplace_back(shape.kv, 2);
+    Store(pool, shape, keys, 2 * i, 2, 0, &kept.back());
+    runs.push_back(kept.back().Run(2, 2 * i));
+    ranges.push_back({i, 0, 1});
+    ranges.push_back({i, 1, 2});
+  }
+  // The last key's row: with rotations undone, its dot products are those of absolute positions.
+  const std::vector<double> dense_scores = [&] {
+    std::vector<double> scores;
+    const Rotation rotation = PlainRotation(16);
+    for (int j = 0; j < 12; ++j) {
+      double score = 0;
+      for (size_t i = 0; i < 8; ++i) {
+        const double angle = (11 - j) * rotation.inverse_frequencies()[i];
+        const auto at = [&](const std::vector<float>& v, int token, size_t e) {
+          return static_cast<double>(v[static_cast<size_t>(token) * 16 + e]);
+        };
+        const double a = at(keys.q, 11, i), b = at(keys.q, 11, i + 8), c = at(keys.k, j, i), d = at(keys.k, j, i + 8);
+        score += (a * std::cos(angle) - b * std::sin(angle)) * c + (b * std::cos(angle) + a * std::sin(angle)) * d;
+      }
+      scores.push_back(score / 4);
+    }
+    return scores;
+  }();
+  const auto in_group = [](int key) { return key >= 2 && key < 10; };
+  double sum_group = 0, sum_rest = 0;
+  for (int j = 0; j < 12; ++j)
+    (in_group(j) ? sum_group : sum_rest) +=
+        std::exp(dense_scores[static_cast<size_t>(j)] / (in_group(j) ? kTemperature : 1));
+  const double share = 1 / (1 + std::exp(std::log(sum_rest) - kScale * std::log(sum_group)));
+  std::vector<double> expected_mass, expected(16, 0.0);
+  for (int j = 0; j < 12; ++j) {
+    const double score = dense_scores[static_cast<size_t>(j)];
+    expected_mass.push_back(in_group(j) ? share * std::exp(score / kTemperature) / sum_group
+                                        : (1 - share) * std::exp(score) / sum_rest);
+    for (size_t e = 0; e < 16; ++e)
+      expected[e] += expected_mass.back() * static_cast<double>(keys.v[static_cast<size_t>(j) * 16 + e]);
+  }
+
+  const RunGroup groups[] = {
+      {.n_runs = 1}, {4, static_cast<float>(1 / kTemperature), static_cast<float>(kScale)}, {.n_runs = 1}};
+  std::vector<float> mass;
+  const auto out = Attention(pool, shape, keys, 11, 1, 11, runs, ops::SpanAttention, {groups, ranges, &mass});
+  EXPECT_TRUE(Close(out, expected, 1e-5));
+  for (size_t j = 0; j < 12; ++j) EXPECT_NEAR(mass[j], expected_mass[j], 1e-5) << j;
+  // A group that scales nothing is no group to speak of: the same numbers but for the order of additions.
+  const RunGroup idle[] = {{.n_runs = 1}, {.n_runs = 4}, {.n_runs = 1}};
+  EXPECT_TRUE(Close(Attention(pool, shape, keys, 11, 1, 11, runs, ops::SpanAttention, {idle, {}, nullptr}),
+                    Attention(pool, shape, keys, 11, 1, 11, runs, ops::SpanAttention), 1e-6));
+}
+
+// The masses of a row and head sum to 1, whatever else the task's rows see.
+TEST_P(AttentionTest, MassesSumToOne) {
+  ThreadPool pool(2);
+  for (const int window : {0, 40}) {
+    const AttentionShape shape = MakeShape(6, 2, 32, DType::kBf16, window);
+    const int n = 150;
+    const Tokens tokens(shape, n, 9);
+    OwnedKv kv(shape.kv, n);
+    Store(pool, shape, tokens, 0, n, 0, &kv);
+    const KvRun runs[] = {kv.Run(n, 0)};
+    std::vector<KeyRange> ranges;
+    for (int i = 0; i < n; i += 7) ranges.push_back({0, i, std::min(n, i + 7)});
+    std::vector<float> mass;
+    Attention(pool, shape, tokens, 0, n, 0, runs, ops::SpanAttention, {{}, ranges, &mass});
+    for (size_t i = 0; i < mass.size(); i += ranges.size()) {
+      double sum = 0;
+      for (size_t k = 0; k < ranges.size(); ++k) sum += static_cast<double>(mass[i + k]);
+      ASSERT_NEAR(sum, 1, 1e-5) << "row " << i / ranges.size() / 6;
+    }
+  }
+}
+
+// Rows stored and attended out of their order, some at a time, as a repair of kept tokens does.
+TEST_P(AttentionTest, RowsMayStandAnywhereInTheirRun) {
+  ThreadPool pool(2);
+  const AttentionShape shape = MakeShape(4, 2, 32, DType::kBf16);
+  const int n = 140;
+  const Tokens tokens(shape, n, 2), stale(shape, n, 7);
+  OwnedKv fresh(shape.kv, n), repaired(shape.kv, n);
+  Store(pool, shape, tokens, 0, n, 0, &fresh);
+  Store(pool, shape, stale, 0, n, 0, &repaired);
+  std::vector<int32_t> at(static_cast<size_t>(n));
+  std::iota(at.begin(), at.end(), 0);
+  std::ranges::shuffle(at, std::mt19937(3));
+  const OwnedTable table(PlainRotation(32), at);
+  std::vector<float> k, v;
+  for (const int32_t i : at) {
+    k.insert(k.end(), tokens.k.begin() + i * tokens.kv_width, tokens.k.begin() + (i + 1) * tokens.kv_width);
+    v.insert(v.end(), tokens.v.begin() + i * tokens.kv_width, tokens.v.begin() + (i + 1) * tokens.kv_width);
+  }
+  ops::StoreKv(pool, shape.kv, shape.layer, k.data(), v.data(), tokens.kv_width, table.table(), repaired.blocks(), at);
+  const KvRun run[] = {fresh.Run(n, 0)}, repaired_run[] = {repaired.Run(n, 0)};
+  EXPECT_TRUE(SameBits(Attention(pool, shape, tokens, 0, n, 0, repaired_run, ops::SpanAttention),
+                       Attention(pool, shape, tokens, 0, n, 0, run, ops::SpanAttention)));
 }
 
 // What a row may not see may be anything, even NaN stored on purpose in a later row of the same run.

@@ -133,8 +133,8 @@ TEST_P(ElementwiseTest, StoreKv) {
       for (int r = 0; r < n_rows; ++r) positions.push_back(first + r);
       const OwnedTable table(PlainRotation(head_dim), positions);
       OwnedKv stored(kv, first + n_rows), expected(kv, first + n_rows);
-      ops::StoreKv(pool, kv, 1, k.data(), v.data(), stride, n_rows, table.table(), stored.blocks(), first);
-      ref::StoreKv(pool, kv, 1, k.data(), v.data(), stride, n_rows, table.table(), expected.blocks(), first);
+      ops::StoreKv(pool, kv, 1, k.data(), v.data(), stride, table.table(), stored.blocks(), positions);
+      ref::StoreKv(pool, kv, 1, k.data(), v.data(), stride, table.table(), expected.blocks(), positions);
 
       // Rotated keys may differ in the last place before they are rounded; all else, and the poison around, to the bit.
       for (size_t b = 0; b < stored.bytes().size(); ++b) {
@@ -155,9 +155,10 @@ TEST_P(ElementwiseTest, StoreKv) {
       // One row at a time leaves the same bytes.
       OwnedKv by_row(kv, first + n_rows);
       for (int r = 0; r < n_rows; ++r) {
-        const OwnedTable row(PlainRotation(head_dim), std::span(positions).subspan(static_cast<size_t>(r), 1));
-        ops::StoreKv(pool, kv, 1, k.data() + r * stride, v.data() + r * stride, stride, 1, row.table(), by_row.blocks(),
-                     first + r);
+        const auto at = std::span<const int32_t>(positions).subspan(static_cast<size_t>(r), 1);
+        const OwnedTable row(PlainRotation(head_dim), at);
+        ops::StoreKv(pool, kv, 1, k.data() + r * stride, v.data() + r * stride, stride, row.table(), by_row.blocks(),
+                     at);
       }
       ASSERT_EQ(by_row.bytes(), stored.bytes());
     }

@@ -3,8 +3,10 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include <algorithm>
+#include <bit>
+#include <cmath>
 #include <limits>
-#include <numeric>
 
 #include "base/check.h"
 #include "kernels/cpu/cpu.h"
@@ -35,33 +37,57 @@ struct SoftmaxState {
   float max, sum;
 };
 
+// States of a task's queries, of a run or of some merged ones.
+struct QueryStates {
+  float* o;             // [n_queries, padded_dim]
+  SoftmaxState* state;  // [n_queries]
+};
+
+// What a task's memory depends on.
+struct AttentionSizes {
+  size_t n_queries, head_dim;
+  size_t n_states;  // that wait to be merged at one time, at most
+  size_t n_ranges;  // of attention mass
+
+  AttentionSizes(const AttentionShape& shape, const AttentionSequence& sequence, int n_rows)
+      : n_queries(static_cast<size_t>(n_rows * (shape.n_heads / shape.kv.n_kv_heads))),
+        head_dim(static_cast<size_t>(shape.kv.head_dim)),
+        n_ranges(sequence.mass.ranges.size()) {
+    // Of n merged in pairs of neighbours, at most one tree for each bit of n waits.
+    size_t largest = sequence.groups.empty() ? sequence.runs.size() : 1;
+    for (const RunGroup& g : sequence.groups) largest = std::max(largest, static_cast<size_t>(g.n_runs));
+    n_states =
+        static_cast<size_t>(std::bit_width(std::max<size_t>(1, sequence.groups.size())) - 1 + std::bit_width(largest));
+  }
+};
+
 // A task's memory, carved from one allocation.
 struct AttentionScratch {
-  float* q;       // [n_queries, head_dim], rotated and scaled for the run
-  float* keys;    // [kKvBlockTokens / 16 panels][head_dim][16]
-  float* values;  // [kKvBlockTokens, padded_dim]
-  float* scores;  // [n_queries, kKvBlockTokens]
-  float* run_o;   // [n_queries, padded_dim]
-  float* o;       // [n_queries, padded_dim]
-  SoftmaxState* run_state;
-  SoftmaxState* state;
+  float* q;              // [n_queries, head_dim], rotated and scaled for the run
+  float* keys;           // [kKvBlockTokens / 16 panels][head_dim][16]
+  float* values;         // [kKvBlockTokens, padded_dim]
+  float* scores;         // [n_queries, kKvBlockTokens]
+  float* o;              // [n_states, n_queries, padded_dim]
+  SoftmaxState* state;   // [n_states, n_queries]
+  SoftmaxState* ranges;  // [n_queries, n_ranges]; of these the sums alone, without values
+  size_t n_queries, padded_dim;
 
   static size_t Padded(size_t head_dim) { return (head_dim + 15) / 16 * 16; }
-  static size_t Floats(size_t n_queries, size_t head_dim) {
-    return n_queries * (head_dim + kKvBlockTokens + 2 * Padded(head_dim) + 4) +
-           kKvBlockTokens * (head_dim + Padded(head_dim));
+  static size_t Floats(const AttentionSizes& n) {
+    return n.n_queries * (n.head_dim + kKvBlockTokens + n.n_states * (Padded(n.head_dim) + 2) + 2 * n.n_ranges) +
+           kKvBlockTokens * (n.head_dim + Padded(n.head_dim));
   }
-  AttentionScratch(float* at, size_t n_queries, size_t head_dim) {
-    const auto take = [&](size_t n) { return std::exchange(at, at + n); };
-    keys = take(kKvBlockTokens * head_dim);
-    values = take(kKvBlockTokens * Padded(head_dim));
+  AttentionScratch(float* at, const AttentionSizes& n) : n_queries(n.n_queries), padded_dim(Padded(n.head_dim)) {
+    const auto take = [&](size_t count) { return std::exchange(at, at + count); };
+    keys = take(kKvBlockTokens * n.head_dim);
+    values = take(kKvBlockTokens * padded_dim);
     scores = take(n_queries * kKvBlockTokens);
-    run_o = take(n_queries * Padded(head_dim));
-    o = take(n_queries * Padded(head_dim));
-    q = take(n_queries * head_dim);
-    run_state = reinterpret_cast<SoftmaxState*>(take(2 * n_queries));
-    state = reinterpret_cast<SoftmaxState*>(take(2 * n_queries));
+    o = take(n.n_states * n_queries * padded_dim);
+    q = take(n_queries * n.head_dim);
+    state = reinterpret_cast<SoftmaxState*>(take(n.n_states * 2 * n_queries));
+    ranges = reinterpret_cast<SoftmaxState*>(take(2 * n_queries * n.n_ranges));
   }
+  QueryStates States(size_t i) const { return {o + i * n_queries * padded_dim, state + i * n_queries}; }
 };
 
 }  // namespace spanwise::cpu
@@ -122,6 +148,7 @@ void SoftmaxBlock(float* scores, int begin, int end, float softcap, int padded_d
 // total += part, by log-sum-exp.
 void MergeState(const SoftmaxState& part, const float* part_o, int padded_dim, SoftmaxState* total, float* total_o) {
   const DF d;
+  if (part.sum == 0) return;
   if (total->sum == 0) {
     *total = part;
     for (int i = 0; i < padded_dim; i += kLanes) hn::StoreU(hn::LoadU(d, part_o + i), d, total_o + i);
@@ -135,6 +162,24 @@ void MergeState(const SoftmaxState& part, const float* part_o, int padded_dim, S
   for (int i = 0; i < padded_dim; i += kLanes) {
     const VF kept = hn::Mul(hn::LoadU(d, total_o + i), by_keep);
     hn::StoreU(hn::MulAdd(hn::LoadU(d, part_o + i), by_add, kept), d, total_o + i);
+  }
+}
+
+void MergeStates(const QueryStates& part, int n_queries, int padded_dim, const QueryStates& total) {
+  for (int i = 0; i < n_queries; ++i)
+    MergeState(part.state[i], part.o + i * padded_dim, padded_dim, total.state + i, total.o + i * padded_dim);
+}
+
+// Adds a block's weights, relative to `max`, to the sums of the ranges that they belong to.
+void AddMass(const float* weights, float max, int first_token, int n_tokens, std::span<const KeyRange> ranges,
+             SoftmaxState* sums) {
+  for (size_t i = 0; i < ranges.size(); ++i) {
+    const int begin = HWY_MAX(0, ranges[i].begin - first_token), end = HWY_MIN(n_tokens, ranges[i].end - first_token);
+    if (begin >= end) continue;
+    SoftmaxState& sum = sums[i];
+    if (sum.sum > 0 && max > sum.max) sum.sum *= ExpOf(sum.max - max);
+    sum.max = max;
+    for (int t = begin; t < end; ++t) sum.sum += weights[t];
   }
 }
 
@@ -208,9 +253,18 @@ BlockRight WidenBlock(const AttentionShape& shape, const BlockRight& kept, int n
           .ahead = 0};
 }
 
+// A run, the states that it is reduced to, and the ranges of attention mass that lie in it.
+struct RunStates {
+  const KvRun& run;
+  QueryStates states;
+  std::span<const KeyRange> ranges;
+  SoftmaxState* range_sums;  // of the first query; n_ranges further on of the next
+};
+
 // One block of a run for all rows of the task.
 template <class KeyRight, class ValueRight, int kTileRows>
-void AttendBlock(const AttentionTask& task, const KvRun& run, int block, const AttentionScratch& s) {
+void AttendBlock(const AttentionTask& task, const RunStates& to, int block, const AttentionScratch& s) {
+  const KvRun& run = to.run;
   const AttentionShape& shape = *task.shape;
   const int dim = shape.kv.head_dim, padded_dim = static_cast<int>(AttentionScratch::Padded(shape.kv.head_dim));
   const int group = shape.n_heads / shape.kv.n_kv_heads;
@@ -260,8 +314,11 @@ void AttendBlock(const AttentionTask& task, const KvRun& run, int block, const A
       for (int i = r * group; i < end * group; ++i) {
         const bool whole = keys.begin == 0 && keys.end == kKvBlockTokens;
         (whole ? SoftmaxBlock<true> : SoftmaxBlock<false>)(s.scores + i * kKvBlockTokens, keys.begin, keys.end,
-                                                           shape.softcap, padded_dim, s.run_state + i,
-                                                           s.run_o + i * padded_dim);
+                                                           shape.softcap, padded_dim, to.states.state + i,
+                                                           to.states.o + i * padded_dim);
+        if (!to.ranges.empty())
+          AddMass(s.scores + i * kKvBlockTokens, to.states.state[i].max, first_token, n_tokens, to.ranges,
+                  to.range_sums + static_cast<size_t>(i) * task.sequence->mass.ranges.size());
       }
       MultiplyPanels<ValueRight, Start::kContinue, kTileRows>({.a = s.scores + r * group * kKvBlockTokens + keys.begin,
                                                                .a_stride = kKvBlockTokens,
@@ -270,7 +327,7 @@ void AttendBlock(const AttentionTask& task, const KvRun& run, int block, const A
                                                                .panel_stride = right.value_panel,
                                                                .ahead = right.ahead,
                                                                .n_k = keys.end - keys.begin,
-                                                               .c = s.run_o + r * group * padded_dim,
+                                                               .c = to.states.o + r * group * padded_dim,
                                                                .c_stride = padded_dim},
                                                               (end - r) * group, padded_dim / kPanel);
     }
@@ -278,11 +335,11 @@ void AttendBlock(const AttentionTask& task, const KvRun& run, int block, const A
   }
 }
 
-void AttendTask(const AttentionTask& task, const AttentionScratch& s) {
+// Reduces a run to `to`, with queries rotated and scaled as they stand in s.q.
+void AttendRun(const AttentionTask& task, const RunStates& to, int begin, int end, const AttentionScratch& s) {
   const AttentionShape& shape = *task.shape;
-  const AttentionSequence& sequence = *task.sequence;
-  const int dim = shape.kv.head_dim, half = dim / 2, padded_dim = static_cast<int>(AttentionScratch::Padded(dim));
-  const int group = shape.n_heads / shape.kv.n_kv_heads, n_queries = task.n_rows * group;
+  const int dim = shape.kv.head_dim, padded_dim = static_cast<int>(s.padded_dim);
+  const int n_queries = static_cast<int>(s.n_queries);
   // Few queries take keys and values as they come from memory; for many they are widened once. (Whole panels of values
   // alone can be taken so.)
   auto* attend_block = AttendBlock<FloatRight<false>, FloatRight<false>, kQueryTile>;
@@ -290,45 +347,107 @@ void AttendTask(const AttentionTask& task, const AttentionScratch& s) {
     attend_block = shape.kv.dtype == DType::kBf16 ? AttendBlock<Bf16Right, Bf16RowsRight, kStreamTile>
                                                   : AttendBlock<FloatRight<true>, FloatRight<true>, kStreamTile>;
   }
-  constexpr SoftmaxState kEmpty = {-std::numeric_limits<float>::infinity(), 0};
-  for (int i = 0; i < n_queries; ++i) s.state[i] = kEmpty;
+  for (int i = 0; i < n_queries * padded_dim; ++i) to.states.o[i] = 0;
+  for (int block = begin / kKvBlockTokens; block <= (end - 1) / kKvBlockTokens; ++block)
+    attend_block(task, to, block, s);
+}
 
-  const float* rotated_by = nullptr;  // the table that s.q was rotated with
-  for (size_t j = 0; j < sequence.runs.size(); ++j) {
-    const KvRun& run = sequence.runs[j];
-    int begin = run.n_tokens, end = 0;  // what the rows see together
-    for (int r = 0; r < task.n_rows; ++r) {
-      const Visible keys = VisibleKeys(run, shape.window, sequence.positions[task.row_begin + r]);
-      if (keys.begin >= keys.end) continue;
-      begin = HWY_MIN(begin, keys.begin);
-      end = HWY_MAX(end, keys.end);
-    }
-    if (begin >= end) continue;
-
-    if (rotated_by != sequence.rotations[j].cos.data()) {
-      rotated_by = sequence.rotations[j].cos.data();
-      for (int i = 0; i < n_queries; ++i) {
-        const int64_t row = task.row_begin + i / group;
-        const float* q = sequence.q + row * sequence.q_stride + (task.kv_head * group + i % group) * dim;
-        RotateRow(q, sequence.rotations[j].cos.data() + row * half, sequence.rotations[j].sin.data() + row * half, half,
-                  shape.scale, s.q + i * dim);
-      }
-    }
-    for (int i = 0; i < n_queries; ++i) s.run_state[i] = kEmpty;
-    for (int i = 0; i < n_queries * padded_dim; ++i) s.run_o[i] = 0;
-    for (int block = begin / kKvBlockTokens; block <= (end - 1) / kKvBlockTokens; ++block) {
-      attend_block(task, run, block, s);
-    }
-    for (int i = 0; i < n_queries; ++i) {
-      if (s.run_state[i].sum == 0) continue;
-      MergeState(s.run_state[i], s.run_o + i * padded_dim, padded_dim, s.state + i, s.o + i * padded_dim);
-    }
+// Rotates and scales the task's queries into s.q.
+void RotateQueries(const AttentionTask& task, const RotationTable& table, float scale, const AttentionScratch& s) {
+  const AttentionSequence& sequence = *task.sequence;
+  const int dim = task.shape->kv.head_dim, half = dim / 2, group = task.shape->n_heads / task.shape->kv.n_kv_heads;
+  for (int i = 0; i < task.n_rows * group; ++i) {
+    const int64_t row = task.row_begin + i / group;
+    const float* q = sequence.q + row * sequence.q_stride + (task.kv_head * group + i % group) * dim;
+    RotateRow(q, table.cos.data() + row * half, table.sin.data() + row * half, half, scale, s.q + i * dim);
   }
+}
+
+// What the task's rows see of a run together.
+Visible VisibleToAny(const AttentionTask& task, const KvRun& run) {
+  Visible all = {run.n_tokens, 0};
+  for (int r = 0; r < task.n_rows; ++r) {
+    const Visible keys = VisibleKeys(run, task.shape->window, task.sequence->positions[task.row_begin + r]);
+    if (keys.begin >= keys.end) continue;
+    all = {HWY_MIN(all.begin, keys.begin), HWY_MAX(all.end, keys.end)};
+  }
+  return all;
+}
+
+// Multiplies the log-sum-exp of each state by a factor; the masses of its runs, sums [n_queries, n_ranges] of which
+// n_own belong to them, follow.
+void ScaleLogSumExp(const QueryStates& states, size_t n_queries, float factor, SoftmaxState* sums, size_t n_ranges,
+                    size_t n_own) {
+  for (size_t i = 0; i < n_queries; ++i) {
+    SoftmaxState& state = states.state[i];
+    if (state.sum == 0) continue;
+    const float change = (state.max + std::log(state.sum)) * (factor - 1);
+    state.max += change;
+    for (size_t k = 0; k < n_own; ++k) sums[i * n_ranges + k].max += change;
+  }
+}
+
+void AttendTask(const AttentionTask& task, const AttentionScratch& s) {
+  const AttentionShape& shape = *task.shape;
+  const AttentionSequence& sequence = *task.sequence;
+  const int dim = shape.kv.head_dim, padded_dim = static_cast<int>(s.padded_dim);
+  const int group = shape.n_heads / shape.kv.n_kv_heads, n_queries = static_cast<int>(s.n_queries);
+  const std::span<const KeyRange> ranges = sequence.mass.ranges;
+  constexpr SoftmaxState kEmpty = {-std::numeric_limits<float>::infinity(), 0};
+  for (size_t i = 0; i < s.n_queries * ranges.size(); ++i) s.ranges[i] = kEmpty;
+
+  // States wait on a stack. After leaf n the two on top are merged as often as n is even.
+  size_t top = 0;
+  const auto merge_top = [&] {
+    --top;
+    MergeStates(s.States(top), n_queries, padded_dim, s.States(top - 1));
+  };
+  const auto merge_pairs = [&](size_t n) {
+    for (; n % 2 == 0; n /= 2) merge_top();
+  };
+  const float* rotated_by = nullptr;  // the table and scale that s.q was made with
+  float scaled_by = 0;
+  const RunGroup plain{.n_runs = static_cast<int>(sequence.runs.size())};
+  const auto groups = sequence.groups.empty() ? std::span(&plain, 1) : sequence.groups;
+  size_t run = 0, range = 0;
+  for (size_t g = 0; g < groups.size(); ++g) {
+    const size_t bottom = top, first_run = run, first_range = range;
+    const float scale = shape.scale * groups[g].inverse_temperature;
+    for (const size_t end_run = run + static_cast<size_t>(groups[g].n_runs); run < end_run; ++run) {
+      const size_t range_begin = range;
+      while (range < ranges.size() && ranges[range].run == static_cast<int>(run)) ++range;
+      const QueryStates states = s.States(top++);
+      for (size_t i = 0; i < s.n_queries; ++i) states.state[i] = kEmpty;
+      const Visible keys = VisibleToAny(task, sequence.runs[run]);
+      if (keys.begin < keys.end) {
+        const RotationTable& table = sequence.rotations[run];
+        if (rotated_by != table.cos.data() || scaled_by != scale) RotateQueries(task, table, scale, s);
+        rotated_by = table.cos.data();
+        scaled_by = scale;
+        const RunStates to = {sequence.runs[run], states, ranges.subspan(range_begin, range - range_begin),
+                              s.ranges + range_begin};
+        AttendRun(task, to, keys.begin, keys.end, s);
+      }
+      merge_pairs(run - first_run + 1);
+    }
+    while (top > bottom + 1) merge_top();
+    if (groups[g].lse_scale != 1)
+      ScaleLogSumExp(s.States(bottom), s.n_queries, groups[g].lse_scale, s.ranges + first_range, ranges.size(),
+                     range - first_range);
+    merge_pairs(g + 1);
+  }
+  while (top > 1) merge_top();
 
   for (int i = 0; i < n_queries; ++i) {
     const int64_t head = int64_t{task.row_begin + i / group} * shape.n_heads + task.kv_head * group + i % group;
-    const float inverse = 1.0f / s.state[i].sum;
+    const SoftmaxState& state = s.state[i];
+    const float inverse = 1.0f / state.sum;
     for (int e = 0; e < dim; ++e) sequence.out[head * dim + e] = s.o[i * padded_dim + e] * inverse;
+    const auto n_ranges = static_cast<int64_t>(ranges.size());
+    for (int64_t k = 0; k < n_ranges; ++k) {
+      const SoftmaxState& sum = s.ranges[i * n_ranges + k];
+      sequence.mass.mass[head * n_ranges + k] = sum.sum == 0 ? 0 : sum.sum * ExpOf(sum.max - state.max) * inverse;
+    }
   }
 }
 
@@ -358,8 +477,8 @@ void SpanAttention(ThreadPool& pool, const AttentionShape& shape, std::span<cons
     for (; tile >= tiles(*sequence); ++sequence) tile -= tiles(*sequence);
     const int row = (tiles(*sequence) - 1 - tile) * tile_rows;
     const int n_rows = std::min(tile_rows, sequence->n_rows - row);
-    const auto n_queries = static_cast<size_t>(n_rows * group), dim = static_cast<size_t>(shape.kv.head_dim);
-    const AttentionScratch scratch(Scratch::Floats(AttentionScratch::Floats(n_queries, dim)), n_queries, dim);
+    const AttentionSizes sizes(shape, *sequence, n_rows);
+    const AttentionScratch scratch(Scratch::Floats(AttentionScratch::Floats(sizes)), sizes);
     attend({&shape, sequence, row, n_rows, static_cast<int>(index % n_kv_heads)}, scratch);
   });
 }

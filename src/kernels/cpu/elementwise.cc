@@ -25,7 +25,7 @@ struct StoreKvArgs {
   int64_t stride;
   RotationTable table;
   std::byte* const* blocks;
-  int first;
+  const int32_t* at;
 };
 
 }  // namespace spanwise::cpu
@@ -137,7 +137,7 @@ void NarrowRow(const float* in, int n, DType dtype, std::byte* out) {
 
 void StoreKvRow(const StoreKvArgs& args, int row, float* scratch) {
   const KvGeometry& kv = args.kv;
-  const int token = args.first + row, half = kv.head_dim / 2;
+  const int token = args.at[row], half = kv.head_dim / 2;
   std::byte* block = args.blocks[token / kKvBlockTokens];
   const int row_in_block = token % kKvBlockTokens;
   const size_t row_bytes = static_cast<size_t>(kv.head_dim) * DTypeBytes(kv.dtype);
@@ -215,11 +215,11 @@ void EmbedRows(ThreadPool& pool, const WeightMatrix& w, const int32_t* ids, int 
 }
 
 void StoreKv(ThreadPool& pool, const KvGeometry& kv, int layer, const float* k, const float* v, int64_t stride,
-             int n_rows, const RotationTable& table, std::span<std::byte* const> blocks, int first) {
+             const RotationTable& table, std::span<std::byte* const> blocks, std::span<const int32_t> at) {
   const auto store_row = HWY_DYNAMIC_DISPATCH(StoreKvRow);
-  const StoreKvArgs args = {kv, layer, k, v, stride, table, blocks.data(), first};
+  const StoreKvArgs args = {kv, layer, k, v, stride, table, blocks.data(), at.data()};
   const size_t work = static_cast<size_t>(kv.n_kv_heads) * static_cast<size_t>(kv.head_dim) * 8;
-  ForRanges(pool, static_cast<size_t>(n_rows), work, [&](size_t begin, size_t end) {
+  ForRanges(pool, at.size(), work, [&](size_t begin, size_t end) {
     float* scratch = Scratch::Floats(2 * static_cast<size_t>(kv.head_dim));  // a key rotated, and that narrowed
     for (size_t r = begin; r < end; ++r) store_row(args, static_cast<int>(r), scratch);
   });

@@ -27,10 +27,13 @@ struct State {
   double max = -std::numeric_limits<double>::infinity();
   double sum = 0;
   std::vector<double> o;
+
+  double LogSumExp() const { return max + std::log(sum); }
 };
 
-State AttendRun(const AttentionShape& shape, const KvRun& run, int kv_head, const std::vector<double>& q,
-                int position) {
+// weights[i]: log of key i's weight, minus infinity for those not seen.
+State AttendRun(const AttentionShape& shape, const KvRun& run, int kv_head, const std::vector<double>& q, int position,
+                double inverse_temperature, std::vector<double>* log_weights) {
   const int dim = shape.kv.head_dim;
   const int local = position - run.base;  // the query's position as the run counts
   const int end = std::min(run.n_tokens, local + 1);
@@ -49,15 +52,17 @@ State AttendRun(const AttentionShape& shape, const KvRun& run, int kv_head, cons
 
   State state;
   state.o.assign(static_cast<size_t>(dim), 0.0);
+  log_weights->assign(static_cast<size_t>(run.n_tokens), -std::numeric_limits<double>::infinity());
   std::vector<double> scores;
   for (int token = begin; token < end; ++token) {
     double score = 0;
     for (int i = 0; i < dim; ++i) {
       score += q[static_cast<size_t>(i)] * key(token, i);
     }
-    score *= static_cast<double>(shape.scale);
+    score *= static_cast<double>(shape.scale) * inverse_temperature;
     const double cap = shape.softcap;
     scores.push_back(cap == 0 ? score : cap * std::tanh(score / cap));
+    (*log_weights)[static_cast<size_t>(token)] = scores.back();
     state.max = std::max(state.max, scores.back());
   }
   for (int token = begin; token < end; ++token) {
@@ -81,12 +86,12 @@ void Merge(State* total, const State& part) {
 
 }  // namespace
 
-void StoreKv(ThreadPool&, const KvGeometry& kv, int layer, const float* k, const float* v, int64_t stride, int n_rows,
-             const RotationTable& table, std::span<std::byte* const> blocks, int first) {
+void StoreKv(ThreadPool&, const KvGeometry& kv, int layer, const float* k, const float* v, int64_t stride,
+             const RotationTable& table, std::span<std::byte* const> blocks, std::span<const int32_t> at) {
   const int dim = kv.head_dim;
   std::vector<float> rotated(static_cast<size_t>(dim));
-  for (int r = 0; r < n_rows; ++r) {
-    const int token = first + r;
+  for (int r = 0; r < static_cast<int>(at.size()); ++r) {
+    const int token = at[static_cast<size_t>(r)];
     std::byte* block = blocks[static_cast<size_t>(token / kKvBlockTokens)];
     const int row = token % kKvBlockTokens;
     for (int head = 0; head < kv.n_kv_heads; ++head) {
@@ -111,13 +116,37 @@ void SpanAttention(ThreadPool& pool, const AttentionShape& shape, std::span<cons
       State total;
       total.o.assign(static_cast<size_t>(dim), 0.0);
       std::vector<double> q(static_cast<size_t>(dim));
-      for (size_t j = 0; j < sequence.runs.size(); ++j) {
-        RotateRow(sequence.q + row * sequence.q_stride + head * dim, sequence.rotations[j], row, dim, q.data());
-        Merge(&total, AttendRun(shape, sequence.runs[j], head / group, q, sequence.positions[row]));
+      std::vector<std::vector<double>> log_weights(sequence.runs.size());  // of each run's keys
+      const RunGroup plain{.n_runs = static_cast<int>(sequence.runs.size())};
+      size_t j = 0;
+      for (const RunGroup& g : sequence.groups.empty() ? std::span(&plain, 1) : sequence.groups) {
+        State state;
+        state.o.assign(static_cast<size_t>(dim), 0.0);
+        const size_t first = j, end = j + static_cast<size_t>(g.n_runs);
+        for (; j < end; ++j) {
+          RotateRow(sequence.q + row * sequence.q_stride + head * dim, sequence.rotations[j], row, dim, q.data());
+          Merge(&state, AttendRun(shape, sequence.runs[j], head / group, q, sequence.positions[row],
+                                  static_cast<double>(g.inverse_temperature), &log_weights[j]));
+        }
+        if (state.sum != 0 && g.lse_scale != 1) {
+          const double change = state.LogSumExp() * (static_cast<double>(g.lse_scale) - 1);
+          state.max += change;
+          for (size_t run = first; run < end; ++run)
+            for (double& w : log_weights[run]) w += change;
+        }
+        Merge(&total, state);
       }
       SW_DCHECK(total.sum != 0);  // some key is visible; NaN when one of those is
       float* out = sequence.out + index * static_cast<size_t>(dim);
       for (int i = 0; i < dim; ++i) out[i] = static_cast<float>(total.o[static_cast<size_t>(i)] / total.sum);
+      const auto& [ranges, mass] = sequence.mass;
+      for (size_t i = 0; i < ranges.size(); ++i) {
+        double sum = 0;
+        for (int token = ranges[i].begin; token < ranges[i].end; ++token)
+          sum +=
+              std::exp(log_weights[static_cast<size_t>(ranges[i].run)][static_cast<size_t>(token)] - total.LogSumExp());
+        mass[index * ranges.size() + i] = static_cast<float>(sum);
+      }
     });
   }
 }
