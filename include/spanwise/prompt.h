@@ -50,6 +50,10 @@ Result<DocumentOrder> ParseDocumentOrder(std::string_view name);
 struct ComposeOptions {
   ComposeMode mode = ComposeMode::kExact;
   DocumentOrder order = DocumentOrder::kGiven;
+  // Of mode kApe: scores of the documents' keys are divided by the temperature, and the log-sum-exp of their union is
+  // multiplied by temperature x scale (APE, specs/composition.md section 2). 1 and 1 is kSet, to the bit.
+  double documents_temperature = 0.9;  // above 0
+  double documents_scale = 0.9;        // 0 or more
 };
 
 // Where the KV of a piece of the prompt came from.

@@ -33,6 +33,7 @@ struct Executor::Part {
   Run* run;
   int first, n;
   std::vector<KvRun> view;
+  std::vector<RunGroup> groups;
   std::vector<int> logit_rows;
   bool keep;  // in the store, as far as blocks are whole, or all of it
   bool last;  // the run is complete after it
@@ -107,6 +108,24 @@ std::vector<KvRun> Executor::View(const Sequence& sequence, size_t run) const {
   return views;
 }
 
+std::vector<RunGroup> Executor::Groups(const Plan& plan, size_t run) {
+  if (plan.groups.empty()) return {};
+  std::vector<RunGroup> groups;
+  int last = -1;
+  const auto add = [&](int group) {
+    if (group != last) {
+      const PlannedGroup planned = group == 0 ? PlannedGroup{} : plan.groups[static_cast<size_t>(group) - 1];
+      groups.push_back({.inverse_temperature = static_cast<float>(planned.inverse_temperature),
+                        .lse_scale = static_cast<float>(planned.lse_scale)});
+    }
+    ++groups.back().n_runs;
+    last = group;
+  };
+  for (const int seen : plan.runs[run].visible) add(plan.runs[static_cast<size_t>(seen)].group);
+  add(0);
+  return groups;
+}
+
 bool Executor::MustWait(const Sequence& sequence, size_t i, int limit) const {
   const std::shared_ptr<Run>& run = sequence.runs[i];
   const std::vector<int32_t>& tokens = sequence.plan.runs[i].tokens;
@@ -158,6 +177,7 @@ Status Executor::AddMissing(Turn& turn, int* room, std::vector<Part>* parts) {
                                           .first = first,
                                           .n = n,
                                           .view = View(s, i),
+                                          .groups = Groups(s.plan, i),
                                           .logit_rows = {},
                                           .keep = s.use_cache,
                                           .last = first + n == n_planned(i)});
@@ -181,6 +201,7 @@ Status Executor::AddToken(Turn& turn, std::vector<Part>* parts) {
                     .first = run.n_ready(),
                     .n = 1,
                     .view = View(s, s.runs.size() - 1),
+                    .groups = Groups(s.plan, s.runs.size() - 1),
                     .logit_rows = {0},
                     .keep = false,
                     .last = false});
@@ -205,7 +226,9 @@ int Executor::Step(std::span<Turn> turns, int room) {
     batch.push_back({.tokens = part.run->tokens().subspan(static_cast<size_t>(part.first), static_cast<size_t>(part.n)),
                      .runs = part.view,
                      .tail_blocks = part.run->writable_blocks(),
-                     .logit_rows = part.logit_rows});
+                     .logit_rows = part.logit_rows,
+                     .at = {},
+                     .groups = part.groups});
   std::span<const float> logits = transformer_.Forward(batch);
   const auto vocab = static_cast<size_t>(transformer_.config().vocab_size);
   int n_encoded = 0;

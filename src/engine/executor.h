@@ -89,6 +89,8 @@ class Executor {
   // Fills the runs of a sequence that has none from the store.
   Status Find(Sequence& sequence);
   std::vector<KvRun> View(const Sequence& sequence, size_t run) const;
+  // How the runs of View enter attention.
+  static std::vector<RunGroup> Groups(const Plan& plan, size_t run);
   Status AddMissing(Turn& turn, int* room, std::vector<Part>* parts);
   Status AddToken(Turn& turn, std::vector<Part>* parts);
   // Whether another sequence is encoding tokens that this run needs next.

@@ -17,6 +17,13 @@ struct PlannedRun {
   int base = 0;  // position of its first token
   std::vector<int32_t> tokens;
   std::vector<int> visible;  // earlier runs that its tokens see besides themselves, in canonical order
+  int group = 0;             // of Plan::groups, from 1 on; 0: none. Members of a group stand together in `visible`
+};
+
+// How some runs enter the attention of those that see them; see RunGroup in kernels/ops.h.
+struct PlannedGroup {
+  double inverse_temperature = 1;
+  double lse_scale = 1;
 };
 
 // A stretch of the prompt for the report, in the prompt's own order.
@@ -32,6 +39,7 @@ struct Plan {
   ComposeOptions options;
   std::string exactness;
   std::vector<PlannedRun> runs;
+  std::vector<PlannedGroup> groups;
   std::vector<PlannedPiece> pieces;
 
   int n_tokens() const;

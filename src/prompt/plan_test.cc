@@ -172,8 +172,35 @@ TEST(Plan, DuplicatesArePlacedOnce) {
   EXPECT_EQ(plan.pieces[1].run, plan.pieces[2].run);
 }
 
+TEST(Plan, ApeWeighsEachSetAsAGroup) {
+  ComposeOptions options{ComposeMode::kApe, DocumentOrder::kGiven};
+  options.documents_temperature = 0.5;
+  options.documents_scale = 0.8;
+  const Plan set = MakePlan(Example(kDocs), {ComposeMode::kSet, DocumentOrder::kGiven}, kKeys).value();
+  const Plan ape = MakePlan(Example(kDocs), options, kKeys).value();
+  EXPECT_EQ(ape.exactness, "operator-exact");
+  ASSERT_EQ(ape.groups.size(), 1u);
+  EXPECT_EQ(ape.groups[0].inverse_temperature, 2);
+  EXPECT_EQ(ape.groups[0].lse_scale, 0.4);
+  ASSERT_EQ(ape.runs.size(), set.runs.size());
+  for (size_t i = 0; i < 5; ++i) {
+    EXPECT_EQ(ape.runs[i].group, i >= 1 && i <= 3 ? 1 : 0);
+    // Documents see no group, so their KV are those of sets; the tail's are its own.
+    EXPECT_EQ(ape.runs[i].root == set.runs[i].root, i < 4) << i;
+  }
+  options.documents_temperature = options.documents_scale = 1;
+  const Plan plain = MakePlan(Example(kDocs), options, kKeys).value();
+  EXPECT_TRUE(plain.groups.empty());
+  EXPECT_EQ(plain.runs.back().root, set.runs.back().root);
+  for (const auto& [temperature, scale] : {std::pair{0.0, 1.0}, {1.0, -1.0}, {std::nan(""), 1.0}, {1.0, INFINITY}}) {
+    options.documents_temperature = temperature;
+    options.documents_scale = scale;
+    EXPECT_EQ(MakePlan(Example(kDocs), options, kKeys).status().code(), StatusCode::kInvalidArgument);
+  }
+}
+
 TEST(Plan, SaysWhatItCannotDo) {
-  EXPECT_EQ(MakePlan(Example(kDocs), {ComposeMode::kApe, DocumentOrder::kGiven}, kKeys).status().code(),
+  EXPECT_EQ(MakePlan(Example(kDocs), {ComposeMode::kRepair, DocumentOrder::kGiven}, kKeys).status().code(),
             StatusCode::kUnimplemented);
   EXPECT_EQ(MakePlan(Example(kDocs), {ComposeMode::kSet, DocumentOrder::kSearch}, kKeys).status().code(),
             StatusCode::kUnimplemented);

@@ -63,13 +63,17 @@ std::vector<float> Logits(Steps& executor, Plan plan, bool use_cache, int* reuse
   return out;
 }
 
-Plan SetPlan(std::vector<std::vector<int32_t>> documents, ComposeMode mode = ComposeMode::kSet) {
+Plan SetPlan(std::vector<std::vector<int32_t>> documents, const ComposeOptions& options) {
   std::vector<PromptNode> members;
   for (auto& d : documents) members.push_back(PromptNode::Text(d, std::to_string(d[0])));
   const PromptNode tree =
       PromptNode::Sequence({PromptNode::Text(RandomTokens(11, 1)), PromptNode::Set(std::move(members)),
                             PromptNode::Text(RandomTokens(9, 2))});
-  return MakePlan(tree, {mode, DocumentOrder::kGiven}, kKeys).value();
+  return MakePlan(tree, options, kKeys).value();
+}
+
+Plan SetPlan(std::vector<std::vector<int32_t>> documents, ComposeMode mode = ComposeMode::kSet) {
+  return SetPlan(std::move(documents), ComposeOptions{.mode = mode});
 }
 
 double RelativeError(const std::vector<float>& a, const std::vector<float>& b) {
@@ -133,6 +137,23 @@ TEST_P(Composition, SetIsTheSameToTheBitInAll120Orders) {
       ASSERT_EQ(Logits(two, SetPlan(permuted), true), reference) << "warm, 2 threads, other steps";
     } while (std::ranges::next_permutation(order).found);
   }
+}
+
+TEST_P(Composition, ApeIsOrderFreeAndWithoutWeightsASet) {
+  const auto weights = LoadModel(GetParam());
+  std::vector<std::vector<int32_t>> documents;
+  for (int i = 0; i < 4; ++i) documents.push_back(RandomTokens(10 + 41 * i, static_cast<uint32_t>(10 + i)));
+  Steps executor(weights, DType::kBf16, size_t{1} << 28, 60, 2);
+  ComposeOptions ape{.mode = ComposeMode::kApe};
+  const std::vector<float> reference = Logits(executor, SetPlan(documents, ape), false);
+  const std::vector<float> set = Logits(executor, SetPlan(documents), false);
+  EXPECT_GT(RelativeError(reference, set), 1e-3);
+  for (int i = 0; i < 24; ++i) {
+    std::ranges::next_permutation(documents);
+    ASSERT_EQ(Logits(executor, SetPlan(documents, ape), true), reference);
+  }
+  ape.documents_temperature = ape.documents_scale = 1;
+  EXPECT_EQ(Logits(executor, SetPlan(documents, ape), true), set);
 }
 
 TEST_P(Composition, OrderMattersWhereItIsMeantTo) {

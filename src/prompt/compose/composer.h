@@ -16,7 +16,9 @@ Result<const Composer*> FindComposer(ComposeMode mode);
 
 // exact.cc: the whole tree as one causal run.
 Status ComposeExact(const PromptNode& tree, const PlanKeys& keys, Plan* plan);
-// set.cc: members of a set at one base, unseen by each other (Set-Based Prompting, specs/composition.md section 1).
+// set.cc: members of a set at one base, unseen by each other (Set-Based Prompting, specs/composition.md section 1); and
+// the same with a temperature and a scale on each set (APE, section 2).
 Status ComposeSet(const PromptNode& tree, const PlanKeys& keys, Plan* plan);
+Status ComposeApe(const PromptNode& tree, const PlanKeys& keys, Plan* plan);
 
 }  // namespace spanwise

@@ -7,6 +7,7 @@ namespace {
 constexpr Composer kComposers[] = {
     {ComposeMode::kExact, "causal-exact", ComposeExact},
     {ComposeMode::kSet, "set-exact", ComposeSet},
+    {ComposeMode::kApe, "operator-exact", ComposeApe},
 };
 
 }  // namespace
@@ -14,7 +15,7 @@ constexpr Composer kComposers[] = {
 Result<const Composer*> FindComposer(ComposeMode mode) {
   for (const Composer& composer : kComposers)
     if (composer.mode == mode) return &composer;
-  return Unimplemented(StrFormat("compose mode '{}' is not available; use exact or set", ComposeModeName(mode)));
+  return Unimplemented(StrFormat("compose mode '{}' is not available; use exact, set or ape", ComposeModeName(mode)));
 }
 
 }  // namespace spanwise

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <bit>
 #include <map>
 
 #include "prompt/compose/composer.h"
@@ -10,7 +11,9 @@ namespace {
 // and text after the set opens a run behind its longest member.
 class SetWalk {
  public:
-  SetWalk(const PlanKeys& keys, Plan* plan) : keys_(keys), plan_(*plan) {}
+  // The members of each set form a group with these weights, if they weigh anything.
+  SetWalk(const PlanKeys& keys, const PlannedGroup& weights, Plan* plan)
+      : keys_(keys), weights_(weights), plan_(*plan) {}
 
   Status Visit(const PromptNode& node) {
     switch (node.kind) {
@@ -45,10 +48,15 @@ class SetWalk {
       if (!member.tokens.empty()) members.emplace(ContentKey(member), &member);
     }
     std::map<Hash256, int> run_of;
-    int end = position_;
+    int end = position_, group = 0;
+    if (weights_.inverse_temperature != 1 || weights_.lse_scale != 1) {
+      plan_.groups.push_back(weights_);
+      group = static_cast<int>(plan_.groups.size());
+    }
     for (const auto& [key, member] : members) {
       const int run = AddRun();
       plan_.runs[static_cast<size_t>(run)].tokens = member->tokens;
+      plan_.runs[static_cast<size_t>(run)].group = group;
       run_of[key] = run;
       end = std::max(end, position_ + static_cast<int>(member->tokens.size()));
     }
@@ -77,18 +85,25 @@ class SetWalk {
     open_ = -1;
   }
 
-  // What a run's KV depends on besides its own tokens: the runs it sees, and how far before it they stand.
+  // What a run's KV depends on besides its own tokens: the runs it sees, how far before it they stand, and how they
+  // are weighed.
   SpanKey ContextKey(const PlannedRun& run) const {
     if (run.visible.empty()) return {};
     Hasher hasher;
     for (const int i : run.visible) {
       const PlannedRun& seen = plan_.runs[static_cast<size_t>(i)];
       hasher.Field(RunKey(seen.root, seen.tokens)).Field(static_cast<uint64_t>(run.base - seen.base));
+      if (seen.group == 0) continue;
+      const PlannedGroup& group = plan_.groups[static_cast<size_t>(seen.group) - 1];
+      hasher.Field("group")
+          .Field(std::bit_cast<uint64_t>(group.inverse_temperature))
+          .Field(std::bit_cast<uint64_t>(group.lse_scale));
     }
     return hasher.Finish();
   }
 
   const PlanKeys& keys_;
+  const PlannedGroup weights_;
   Plan& plan_;
   int open_ = -1;             // the run that text is being added to
   int position_ = 0;          // where the next run starts
@@ -97,6 +112,15 @@ class SetWalk {
 
 }  // namespace
 
-Status ComposeSet(const PromptNode& tree, const PlanKeys& keys, Plan* plan) { return SetWalk(keys, plan).Visit(tree); }
+Status ComposeSet(const PromptNode& tree, const PlanKeys& keys, Plan* plan) {
+  return SetWalk(keys, {}, plan).Visit(tree);
+}
+
+Status ComposeApe(const PromptNode& tree, const PlanKeys& keys, Plan* plan) {
+  const double temperature = plan->options.documents_temperature, scale = plan->options.documents_scale;
+  if (!(temperature >= 0.01 && temperature <= 100)) return InvalidArgument("documents_temperature must be 0.01 to 100");
+  if (!(scale >= 0 && scale <= 100)) return InvalidArgument("documents_scale must be 0 to 100");
+  return SetWalk(keys, {.inverse_temperature = 1 / temperature, .lse_scale = scale * temperature}, plan).Visit(tree);
+}
 
 }  // namespace spanwise

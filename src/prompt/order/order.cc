@@ -74,10 +74,10 @@ Status Visit(const OrderPolicy& policy, PromptNode* node) {
 Status ArrangeSets(const ComposeOptions& options, PromptNode* tree) {
   for (const OrderPolicy& policy : kPolicies) {
     if (policy.order != options.order) continue;
-    if (options.mode == ComposeMode::kSet && !policy.fits_sets)
-      return InvalidArgument(
-          StrFormat("order '{}' changes nothing in compose mode 'set', where documents have no order",
-                    DocumentOrderName(options.order)));
+    const bool has_order = options.mode != ComposeMode::kSet && options.mode != ComposeMode::kApe;
+    if (!has_order && !policy.fits_sets)
+      return InvalidArgument(StrFormat("order '{}' changes nothing in compose mode '{}', where documents have no order",
+                                       DocumentOrderName(options.order), ComposeModeName(options.mode)));
     return Visit(policy, tree);
   }
   return Unimplemented(StrFormat("order '{}' is not available; use given, canonical, relevance, sides or repeat",
