@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,9 @@ struct Request {
 
   ComposeOptions compose;
   SamplingParams sampling;
+  // The answer's tokens, given instead of chosen (teacher forcing); empty: the model answers. Limits and stops do not
+  // apply to them.
+  std::vector<int32_t> forced_tokens;
   bool echo = false;  // plain prompts only: the answer begins with the prompt, its tokens' log-probabilities included
   bool use_cache = true;   // false: recompute everything and keep nothing
   std::string cache_salt;  // KV is shared only between requests of equal salt
@@ -100,6 +104,9 @@ struct Answer {
 struct RequestObserver {
   std::function<void(const std::string& text, const std::vector<TokenReport>& tokens)> on_text;
   std::function<void(int done_tokens, int total_tokens)> on_prefill;
+  // Every token that is scored, with the logits [vocab_size] that the model gave before it: of an echoed prompt all but
+  // the first, then of the answer. The logits are valid during the call.
+  std::function<void(int32_t token, std::span<const float> logits)> on_logits;
 };
 
 // Set from any thread; the request then ends with Cancelled at its next step.

@@ -131,6 +131,13 @@ class EngineImpl final : public Engine {
     return Status::Ok();
   }
 
+  Status CheckTokens(std::span<const int32_t> ids, std::string_view what) const {
+    for (const int32_t id : ids)
+      if (id < 0 || id >= info_.vocab_size)
+        return InvalidArgument(StrFormat("{} token {} is outside the vocabulary of {}", what, id, info_.vocab_size));
+    return Status::Ok();
+  }
+
   Result<PromptNode> BuildTree(const Request& request, std::vector<std::string>* labels) const {
     const int given = !request.messages.empty() + request.prompt.has_value() + request.prompt_tokens.has_value();
     if (given != 1) return InvalidArgument("a request needs either messages, a prompt, or prompt tokens");
@@ -140,9 +147,7 @@ class EngineImpl final : public Engine {
         SW_ASSIGN_OR_RETURN(auto ids, text_.tokenizer->Encode(*request.prompt, /*parse_special=*/true));
         return PromptNode::Text(std::move(ids));
       }
-      for (const int32_t id : *request.prompt_tokens)
-        if (id < 0 || id >= info_.vocab_size)
-          return InvalidArgument(StrFormat("prompt token {} is outside the vocabulary of {}", id, info_.vocab_size));
+      SW_RETURN_IF_ERROR(CheckTokens(*request.prompt_tokens, "prompt"));
       return PromptNode::Text(*request.prompt_tokens);
     }
     if (request.echo) return InvalidArgument("'echo' goes with a plain prompt, not with messages");
@@ -171,19 +176,24 @@ class EngineImpl final : public Engine {
     Job job;
     SW_ASSIGN_OR_RETURN(const PromptNode tree, BuildTree(request, &job.labels));
     SW_ASSIGN_OR_RETURN(job.plan, MakePlan(tree, request.compose, {keys_, request.cache_salt}));
+    SW_RETURN_IF_ERROR(CheckTokens(request.forced_tokens, "forced"));
+    const int n_forced = static_cast<int>(request.forced_tokens.size());
+    const int wanted = n_forced > 0 ? n_forced : request.sampling.max_tokens;
+    const int least = n_forced > 0 ? n_forced : std::min(wanted, 1);  // fewer tokens of answer are no answer
     const int room = info_.context_tokens - job.plan.end_position();
-    if (room < 0 || (room == 0 && request.sampling.max_tokens > 0))
+    if (room < least)
       return InvalidArgument(StrFormat(
           "the prompt reaches position {}, the model's context holds {} tokens: use fewer or shorter documents",
           job.plan.end_position(), info_.context_tokens));
     const int64_t memory_room = MemoryRoom(job.plan);
-    if (memory_room < 0 || (memory_room == 0 && request.sampling.max_tokens > 0))
+    if (memory_room < least)
       return InvalidArgument(
           StrFormat("the prompt of {} tokens does not fit into the memory for KV, {} blocks of {} tokens: use fewer or "
                     "shorter documents, or more memory",
                     job.plan.n_tokens(), n_blocks_, kKvBlockTokens));
     job.setup.sampling = request.sampling;
-    job.setup.max_tokens = static_cast<int>(std::min<int64_t>({request.sampling.max_tokens, room, memory_room}));
+    job.setup.max_tokens = static_cast<int>(std::min<int64_t>({wanted, room, memory_room}));
+    job.setup.forced_tokens = request.forced_tokens;
     job.setup.eos_ids = eos_ids_;
     if (request.sampling.repetition_penalty != 1.0f)
       for (const PlannedRun& run : job.plan.runs)

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <condition_variable>
 #include <cstdlib>
@@ -135,6 +136,54 @@ TEST(Engine, EchoAgreesWithGeneration) {
   for (size_t i = 0; i < generated.tokens.size(); ++i)
     EXPECT_EQ(echoed.tokens[offset + i].logprob, generated.tokens[i].logprob)
         << i;  // to the bit: prefill equals decode
+}
+
+TEST(Engine, ForcedTokensAreScoredAsIfTheModelHadChosenThem) {
+  for (const ComposeMode mode : {ComposeMode::kExact, ComposeMode::kSet}) {
+    Request request = Question();
+    request.compose.mode = mode;
+    request.sampling.logprobs = 0;
+    const Answer chosen = SharedEngine().Run(request).value();
+    for (const TokenReport& token : chosen.tokens) request.forced_tokens.push_back(token.id);
+    request.sampling.max_tokens = 1;
+    request.sampling.stop = {"12"};
+    std::vector<int32_t> seen;
+    size_t n_logits = 0;
+    RequestObserver observer;
+    observer.on_logits = [&](int32_t token, std::span<const float> logits) {
+      seen.push_back(token);
+      n_logits += logits.size();
+      EXPECT_EQ(std::ranges::max_element(logits) - logits.begin(), token);
+    };
+    const Answer forced = SharedEngine().Run(request, observer).value();
+    EXPECT_EQ(forced.text, chosen.text);
+    EXPECT_EQ(seen, request.forced_tokens);
+    EXPECT_EQ(n_logits, seen.size() * static_cast<size_t>(SharedEngine().model().vocab_size));
+    ASSERT_EQ(forced.tokens.size(), chosen.tokens.size());
+    for (size_t i = 0; i < chosen.tokens.size(); ++i) EXPECT_EQ(forced.tokens[i].logprob, chosen.tokens[i].logprob);
+  }
+}
+
+TEST(Engine, GivesTheLogitsOfAnEchoedPrompt) {
+  Request request = Plain("<|begin|>The house stood on a hill above the town.", 0);
+  request.echo = true;
+  const std::vector<int32_t> prompt = SharedEngine().Tokenize(*request.prompt, true).value();
+  std::vector<int32_t> seen;
+  RequestObserver observer;
+  observer.on_logits = [&](int32_t token, std::span<const float>) { seen.push_back(token); };
+  const Answer answer = SharedEngine().Run(request, observer).value();
+  EXPECT_EQ(seen, std::vector<int32_t>(prompt.begin() + 1, prompt.end()));
+  EXPECT_EQ(answer.usage.completion_tokens, 0);
+}
+
+TEST(Engine, RefusesForcedTokensThatAreNoneOrDoNotFit) {
+  Request request = Plain("<|begin|>The", 1);
+  request.forced_tokens = {SharedEngine().model().vocab_size};
+  const Status outside = SharedEngine().Run(request).status();
+  EXPECT_EQ(outside.code(), StatusCode::kInvalidArgument);
+  EXPECT_THAT(outside.message(), HasSubstr("forced token 8192"));
+  request.forced_tokens.assign(static_cast<size_t>(SharedEngine().model().context_tokens), 300);
+  EXPECT_EQ(SharedEngine().Run(request).status().code(), StatusCode::kInvalidArgument);
 }
 
 TEST(Engine, SeededSamplingRepeats) {

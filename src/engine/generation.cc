@@ -41,6 +41,7 @@ void Generation::Emit(const std::string& text, std::optional<TokenReport> report
 
 Status Generation::Echo(int32_t token, std::span<const float> logits) {
   decode::SampledToken echoed{.id = token, .logprob = {}, .alternatives = {}};
+  if (!logits.empty() && observer_->on_logits) observer_->on_logits(token, logits);
   if (!logits.empty() && setup_.sampling.logprobs) {
     SW_ASSIGN_OR_RETURN(echoed, decode::LogprobsOf(logits, token, *setup_.sampling.logprobs));
   }
@@ -48,18 +49,27 @@ Status Generation::Echo(int32_t token, std::span<const float> logits) {
   return Status::Ok();
 }
 
+Result<decode::SampledToken> Generation::Choose(std::span<const float> logits) {
+  if (setup_.forced_tokens.empty()) return sampler_.Sample(logits, n_generated_);
+  const int32_t id = setup_.forced_tokens[static_cast<size_t>(n_generated_)];
+  if (setup_.sampling.logprobs) return decode::LogprobsOf(logits, id, *setup_.sampling.logprobs);
+  return decode::SampledToken{.id = id, .logprob = {}, .alternatives = {}};
+}
+
 Result<std::optional<int32_t>> Generation::Next(std::span<const float> logits) {
   if (n_generated_ >= setup_.max_tokens) return std::optional<int32_t>();
-  SW_ASSIGN_OR_RETURN(const decode::SampledToken token, sampler_.Sample(logits, n_generated_));
+  const bool forced = !setup_.forced_tokens.empty();
+  SW_ASSIGN_OR_RETURN(const decode::SampledToken token, Choose(logits));
+  if (observer_->on_logits) observer_->on_logits(token.id, logits);
   sampler_.Accept(token.id);
   ++n_generated_;
-  if (!setup_.sampling.ignore_eos && std::ranges::find(setup_.eos_ids, token.id) != setup_.eos_ids.end()) {
+  if (!forced && !setup_.sampling.ignore_eos && std::ranges::find(setup_.eos_ids, token.id) != setup_.eos_ids.end()) {
     reason_ = FinishReason::kStop;
     return std::optional<int32_t>();
   }
   std::optional<TokenReport> report;
   if (setup_.sampling.logprobs) report = Report(token);
-  Emit(stop_.Push(decoder_.Push(token.id), n_generated_ >= setup_.sampling.min_tokens), std::move(report));
+  Emit(stop_.Push(decoder_.Push(token.id), !forced && n_generated_ >= setup_.sampling.min_tokens), std::move(report));
   if (stop_.matched()) {
     reason_ = FinishReason::kStop;
     return std::optional<int32_t>();

@@ -21,7 +21,8 @@ class Generation {
     SamplingParams sampling;
     std::vector<int32_t> prompt;  // for the repetition penalty
     std::vector<int32_t> eos_ids;
-    int max_tokens = 0;  // as far as the context reaches
+    std::vector<int32_t> forced_tokens;  // chosen in this order, max_tokens of them; empty: chosen by the sampler
+    int max_tokens = 0;                  // as far as the context reaches
   };
   static Result<Generation> Create(const Tokenizer& tokenizer, int vocab_size, Setup setup,
                                    const RequestObserver& observer);
@@ -40,6 +41,7 @@ class Generation {
 
  private:
   Generation(const Tokenizer& tokenizer, Setup setup, decode::Sampler sampler, const RequestObserver& observer);
+  Result<decode::SampledToken> Choose(std::span<const float> logits);
   TokenReport Report(const decode::SampledToken& token) const;
   void Emit(const std::string& text, std::optional<TokenReport> report);
 

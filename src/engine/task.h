@@ -70,7 +70,7 @@ struct Task {
   Clock::time_point progressed;  // when it was taken up or a step last did something for it
 
   bool begun() const { return generation.has_value(); }
-  bool all_logits() const { return job.echo && job.setup.sampling.logprobs && !pending; }
+  bool all_logits() const { return job.echo && (job.setup.sampling.logprobs || job.observer.on_logits) && !pending; }
 };
 
 }  // namespace spanwise
