@@ -29,6 +29,7 @@ struct EngineOptions {
   std::string model;                         // a folder in the Hugging Face layout, or a GGUF file
   std::optional<std::string> dtype = {};     // weights: "f32", "bf16", "q8" or "q4"; absent: as stored
   std::optional<std::string> kv_dtype = {};  // "f32" or "bf16"; absent: f32 when dtype is f32, else bf16
+  bool calibration = true;                   // false: what `spanwise calibrate` wrote beside the model is not read
   int threads = 0;                           // 0: one per CPU
   size_t kv_memory_bytes = 0;                // budget of kept KV; 0: a quarter of the machine's memory
   int max_queued = 256;                      // requests that may wait to begin; one more is ResourceExhausted
@@ -128,6 +129,8 @@ struct ModelInfo {
   size_t weight_bytes = 0;
   size_t kv_bytes_per_token = 0;
   std::string weight_dtype, kv_dtype;
+  std::string digest;            // of the weights, as they are used, and the tokenizer: hexadecimal
+  std::string calibration_note;  // why a calibration beside the model is not used, in one line; empty: nothing to say
 };
 
 struct EngineStats {

@@ -54,6 +54,9 @@ struct ComposeOptions {
   // multiplied by temperature x scale (APE, specs/composition.md section 2). 1 and 1 is kSet, to the bit.
   double documents_temperature = 0.9;  // above 0
   double documents_scale = 0.9;        // 0 or more
+  double repair_fraction = 0.15;   // of kRepair: how much of the kept documents is recomputed
+  std::string repair_policy = {};  // of kRepair: which tokens; empty: the default
+  bool force = false;              // composes even where the model's calibration found the mode too far from exact
 };
 
 // Where the KV of a piece of the prompt came from.
@@ -76,6 +79,9 @@ struct ComposeReport {
   std::string exactness;
   std::vector<PieceReport> spans;  // in the order of the prompt
   int repaired_tokens = 0;
+  // The mode and its parameters were measured on this model and came close enough to the flat prompt, or are the flat
+  // prompt.
+  bool calibrated = false;
 };
 
 }  // namespace spanwise

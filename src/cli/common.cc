@@ -28,6 +28,7 @@ void AddComposeOptions(CLI::App* app, CommonOptions* o) {
   app->add_option("--compose", o->compose, "How documents enter the context: exact or set")->capture_default_str();
   app->add_option("--order", o->order, "Order of the documents: given, canonical, relevance, sides or repeat")
       ->capture_default_str();
+  app->add_flag("--force", o->force, "Compose even where calibrate found the mode too far from exact");
   app->add_flag("--no-cache", o->no_cache, "Recompute everything, keep nothing");
 }
 
@@ -58,24 +59,18 @@ void AddSamplingOptions(CLI::App* app, SamplingOptions* o) {
   app->add_option("--logprobs", o->logprobs, "Report log-probabilities and this many alternatives a token");
 }
 
-namespace {
-
-// The bundled model, looked for beside the program and above a build folder.
-Result<std::string> BundledModel() {
+Result<std::string> BundledFolder(const std::string& name, const std::string& what) {
   std::error_code error;
   const auto program = std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
-  for (const char* relative :
-       {"models/pocket", "../models/pocket", "../../models/pocket", "../share/spanwise/models/pocket"}) {
-    const auto folder = (program / relative).lexically_normal();
-    if (std::filesystem::exists(folder / "config.json", error)) return folder.string();
+  for (const char* above : {"", "..", "../..", "../share/spanwise"}) {
+    const auto folder = (program / above / name).lexically_normal();
+    if (std::filesystem::is_directory(folder, error)) return folder.string();
   }
-  return NotFound("the bundled model (models/pocket) is not beside the program; name one with --model DIR");
+  return NotFound(StrFormat("the bundled {} ({}) is not beside the program; name one with --{}", what, name, what));
 }
 
-}  // namespace
-
 Result<std::string> ModelFolder(const CommonOptions& o) {
-  if (o.model.empty()) return BundledModel();
+  if (o.model.empty()) return BundledFolder("models/pocket", "model");
   return o.model;
 }
 
@@ -101,14 +96,18 @@ Status SetLogLevel(const CommonOptions& o) {
 
 Result<std::unique_ptr<Engine>> OpenEngine(const CommonOptions& o) {
   SW_RETURN_IF_ERROR(SetLogLevel(o));
-  SW_ASSIGN_OR_RETURN(const EngineOptions engine, ToEngineOptions(o));
-  return Engine::Open(engine);
+  SW_ASSIGN_OR_RETURN(const EngineOptions options, ToEngineOptions(o));
+  SW_ASSIGN_OR_RETURN(auto engine, Engine::Open(options));
+  if (o.compose != "exact" && !engine->model().calibration_note.empty())
+    spdlog::warn("{}", engine->model().calibration_note);
+  return engine;
 }
 
 Result<ComposeOptions> ToComposeOptions(const CommonOptions& o) {
   ComposeOptions compose;
   SW_ASSIGN_OR_RETURN(compose.mode, ParseComposeMode(o.compose));
   SW_ASSIGN_OR_RETURN(compose.order, ParseDocumentOrder(o.order));
+  compose.force = o.force;
   return compose;
 }
 

@@ -26,6 +26,7 @@ struct CommonOptions {
   int threads = 0;
   std::string compose = "exact", order = "given";
   size_t cache_memory_mb = 0;
+  bool force = false;
   bool no_cache = false;
   bool json = false, quiet = false;
   std::string log_level = "warning";
@@ -40,10 +41,12 @@ struct SamplingOptions {
 
 void AddModelOptions(CLI::App* app,
                      CommonOptions* options);  // --model --dtype --kv-dtype --device --threads --cache-memory
-void AddComposeOptions(CLI::App* app, CommonOptions* options);  // --compose --order --no-cache
+void AddComposeOptions(CLI::App* app, CommonOptions* options);  // --compose --order --force --no-cache
 void AddOutputOptions(CLI::App* app, CommonOptions* options);   // --json --quiet --log-level
 void AddSamplingOptions(CLI::App* app, SamplingOptions* options);
 
+// A folder that comes with the program, looked for beside it and above a build folder. NotFound says `what` is missing.
+Result<std::string> BundledFolder(const std::string& name, const std::string& what);
 // The folder of the model asked for, or of the bundled one beside the program. NotFound when it is not there.
 Result<std::string> ModelFolder(const CommonOptions& options);
 Result<EngineOptions> ToEngineOptions(const CommonOptions& options);
@@ -88,6 +91,7 @@ Verb ServeVerb(CLI::App& app);
 Verb TokenizeVerb(CLI::App& app);
 Verb InspectVerb(CLI::App& app);
 Verb QuantizeVerb(CLI::App& app);
+Verb CalibrateVerb(CLI::App& app);
 Verb EvalVerb(CLI::App& app);
 Verb BenchVerb(CLI::App& app);
 

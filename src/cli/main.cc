@@ -18,8 +18,9 @@ int RunVerb(int argc, char** argv) {
       "spanwise"};
   app.require_subcommand(1);
   app.set_version_flag("--version", "spanwise 0.1.0");
-  const std::array verbs = {AskVerb(app),      ChatVerb(app),    GenerateVerb(app), IndexVerb(app), ServeVerb(app),
-                            TokenizeVerb(app), InspectVerb(app), QuantizeVerb(app), EvalVerb(app),  BenchVerb(app)};
+  const std::array verbs = {AskVerb(app),       ChatVerb(app),     GenerateVerb(app), IndexVerb(app),
+                            ServeVerb(app),     TokenizeVerb(app), InspectVerb(app),  QuantizeVerb(app),
+                            CalibrateVerb(app), EvalVerb(app),     BenchVerb(app)};
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/str.h"
+#include "engine/calibration.h"
 #include "engine/executor.h"
 #include "engine/model_text.h"
 #include "engine/runner.h"
@@ -123,7 +124,12 @@ class EngineImpl final : public Engine {
              .weight_bytes = weights->n_bytes(),
              .kv_bytes_per_token = executor->transformer().kv_geometry().BlockBytes() / kKvBlockTokens,
              .weight_dtype = std::string(WeightTypeName(weights->main_type())),
-             .kv_dtype = std::string(DTypeName(kv_dtype))};
+             .kv_dtype = std::string(DTypeName(kv_dtype)),
+             .digest = Hasher().Field(weights->digest()).Field(text_.tokenizer->digest()).Finish().Hex(),
+             .calibration_note = {}};
+    if (options.calibration) {
+      SW_ASSIGN_OR_RETURN(calibration_, LoadCalibration(options.model, info_.digest, &info_.calibration_note));
+    }
     runner_ = std::make_unique<Runner>(
         std::move(executor), *text_.tokenizer,
         RunnerOptions{
@@ -168,6 +174,15 @@ class EngineImpl final : public Engine {
     return n_blocks * kKvBlockTokens - static_cast<int64_t>(plan.runs.back().tokens.size());
   }
 
+  // Whether the way in which a request is composed is measured and close enough; InvalidArgument when it is measured,
+  // too far, and not forced.
+  Result<bool> Calibrated(const Request& request) const {
+    if (request.compose.mode == ComposeMode::kExact || request.documents.empty()) return true;
+    auto calibrated = calibration_.Check(request.compose);
+    if (!calibrated.ok() && request.compose.force) return false;
+    return calibrated;
+  }
+
   Result<Job> Prepare(const Request& request) const {
     SW_RETURN_IF_ERROR(decode::ValidateSampling(request.sampling, info_.vocab_size));
     if (request.priority < -Request::kMostPriority || request.priority > Request::kMostPriority)
@@ -176,6 +191,7 @@ class EngineImpl final : public Engine {
     Job job;
     SW_ASSIGN_OR_RETURN(const PromptNode tree, BuildTree(request, &job.labels));
     SW_ASSIGN_OR_RETURN(job.plan, MakePlan(tree, request.compose, {keys_, request.cache_salt}));
+    SW_ASSIGN_OR_RETURN(job.calibrated, Calibrated(request));
     SW_RETURN_IF_ERROR(CheckTokens(request.forced_tokens, "forced"));
     const int n_forced = static_cast<int>(request.forced_tokens.size());
     const int wanted = n_forced > 0 ? n_forced : request.sampling.max_tokens;
@@ -209,6 +225,7 @@ class EngineImpl final : public Engine {
   std::vector<int32_t> eos_ids_;
   size_t n_blocks_ = 0;  // of KV memory
   Hash256 keys_;
+  Calibration calibration_;
   ModelInfo info_;
   std::unique_ptr<Runner> runner_;
 };

@@ -20,7 +20,8 @@ ComposeReport Report(const Sequence& sequence) {
                        .order = sequence.plan.options.order,
                        .exactness = sequence.plan.exactness,
                        .spans = {},
-                       .repaired_tokens = 0};
+                       .repaired_tokens = 0,
+                       .calibrated = false};
   for (const PlannedPiece& piece : sequence.plan.pieces) {
     const int found = sequence.n_cached(static_cast<size_t>(piece.run));
     const int cached = std::clamp(found - piece.begin, 0, piece.end - piece.begin);
@@ -275,6 +276,7 @@ void Runner::End(std::unique_ptr<Task>& task, const Status& status) {
   Task& a = *task;
   if (status.ok()) {
     a.answer.compose = Report(a.sequence);
+    a.answer.compose.calibrated = a.job.calibrated;
     for (size_t i = 0; i < a.sequence.runs.size(); ++i) a.answer.usage.cached_tokens += a.sequence.n_cached(i);
     if (a.n_steps > 0) a.answer.timings.decode_tokens_per_s = a.n_steps / (MsSince(a.decode) / 1000);
     a.generation->Finish(&a.answer);

@@ -30,6 +30,7 @@ struct Job {
   Generation::Setup setup;
   bool echo = false;
   bool use_cache = true;
+  bool calibrated = false;  // ComposeReport::calibrated
   std::vector<std::string> labels;
   RequestObserver observer;
   int priority = 0;

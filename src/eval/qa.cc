@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/str.h"
+#include "prompt/labels.h"
 
 namespace spanwise::eval {
 namespace {
@@ -91,16 +92,6 @@ double F1(const std::string& answer, const std::string& gold) {
   return 2 * common / static_cast<double>(a.size() + g.size());
 }
 
-// The gold answer as this prompt must have it: every [id] under the label the document has there.
-std::string Labelled(std::string gold, const Answer& answer, const std::vector<Document>& documents) {
-  for (size_t i = 0; i < documents.size(); ++i) {
-    const std::string id = "[" + documents[i].id + "]", label = "[" + answer.document_labels[i] + "]";
-    for (size_t at = 0; id != label && (at = gold.find(id, at)) != std::string::npos; at += label.size())
-      gold.replace(at, id.size(), label);
-  }
-  return gold;
-}
-
 std::set<std::string> Cited(const Answer& answer, const std::vector<Document>& documents) {
   std::set<std::string> ids;
   for (size_t i = 0; i < documents.size(); ++i)
@@ -109,6 +100,38 @@ std::set<std::string> Cited(const Answer& answer, const std::vector<Document>& d
 }
 
 }  // namespace
+
+Request QuestionOf(const QaRecord& record, const ComposeOptions& compose) {
+  Request request;
+  if (!record.system.empty()) request.messages.push_back({"system", record.system});
+  request.messages.push_back({"user", record.question});
+  request.documents = record.documents;
+  request.compose = compose;
+  request.sampling.max_tokens = 256;
+  return request;
+}
+
+std::string ReferenceAnswer(const QaRecord& record, const std::vector<std::string>& labels) {
+  std::string gold = record.answer;
+  for (size_t i = 0; i < record.documents.size(); ++i) {
+    const std::string id = "[" + record.documents[i].id + "]", label = "[" + labels[i] + "]";
+    for (size_t at = 0; id != label && (at = gold.find(id, at)) != std::string::npos; at += label.size())
+      gold.replace(at, id.size(), label);
+  }
+  return gold;
+}
+
+Result<std::vector<int32_t>> ReferenceTokens(const Engine& engine, const QaRecord& record) {
+  const std::string text = ReferenceAnswer(record, AssignLabels(record.documents));
+  SW_ASSIGN_OR_RETURN(std::vector<int32_t> tokens, engine.Tokenize(text, /*parse_special=*/false));
+  if (tokens.empty()) return InvalidArgument("the reference answer to " + Quoted(record.question) + " is empty");
+  return tokens;
+}
+
+bool IsRight(const QaRecord& record, const Answer& answer) {
+  return answer.text == ReferenceAnswer(record, answer.document_labels) ||
+         (!record.value.empty() && answer.text.find(record.value) != std::string::npos);
+}
 
 Result<std::vector<QaRecord>> ReadQaRecords(const std::vector<std::string>& paths) {
   std::vector<std::string> files;
@@ -146,21 +169,14 @@ Result<std::map<std::string, QaScore>> ScoreQa(Engine& engine, const std::vector
   std::map<std::string, QaScore> scores;
   size_t done = 0;
   for (const QaRecord& record : records) {
-    Request request;
-    if (!record.system.empty()) request.messages.push_back({"system", record.system});
-    request.messages.push_back({"user", record.question});
-    request.documents = record.documents;
-    request.compose = compose;
-    request.sampling.max_tokens = 256;
-    auto answer = engine.Run(std::move(request));
+    auto answer = engine.Run(QuestionOf(record, compose));
     if (!answer.ok()) return answer.status().WithContext("question " + Quoted(record.question));
     if (on_answer) on_answer(record, *answer);
     QaScore& score = scores[record.kind];
-    const std::string gold_answer = Labelled(record.answer, *answer, record.documents);
+    const std::string gold_answer = ReferenceAnswer(record, answer->document_labels);
     ++score.n;
-    const bool exact = answer->text == gold_answer;
-    score.exact += exact;
-    score.value += exact || (!record.value.empty() && answer->text.find(record.value) != std::string::npos);
+    score.exact += answer->text == gold_answer;
+    score.value += IsRight(record, *answer);
     score.f1 += F1(answer->text, gold_answer);
     score.refusal += answer->text.starts_with(kRefusal);
     const std::set<std::string> cited = Cited(*answer, record.documents),

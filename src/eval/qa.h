@@ -26,6 +26,18 @@ struct QaRecord {
 // Reads .jsonl files and folders of them. InvalidArgument names file and line.
 Result<std::vector<QaRecord>> ReadQaRecords(const std::vector<std::string>& paths);
 
+// The record as a request, answered greedily in at most 256 tokens.
+Request QuestionOf(const QaRecord& record, const ComposeOptions& compose);
+
+// The record's answer as a prompt must have it in which document i is labelled labels[i].
+std::string ReferenceAnswer(const QaRecord& record, const std::vector<std::string>& labels);
+
+// The same as tokens, for teacher forcing. InvalidArgument: the answer is empty.
+Result<std::vector<int32_t>> ReferenceTokens(const Engine& engine, const QaRecord& record);
+
+// Whether the answer is the reference to the letter, or has the value in it.
+bool IsRight(const QaRecord& record, const Answer& answer);
+
 struct QaScore {
   int n = 0;
   double exact = 0;               // the whole answer is right, to the letter

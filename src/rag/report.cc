@@ -16,7 +16,8 @@ json::object ComposeJson(const ComposeReport& report) {
           {"order", json::string(DocumentOrderName(report.order))},
           {"exactness", report.exactness},
           {"spans", std::move(spans)},
-          {"repaired_tokens", report.repaired_tokens}};
+          {"repaired_tokens", report.repaired_tokens},
+          {"calibrated", report.calibrated}};
 }
 
 json::array CitationsJson(const std::vector<Citation>& citations) {

@@ -17,6 +17,7 @@ struct Job {
   Request request;  // its compose member is not used
   std::optional<ComposeMode> compose;
   std::optional<DocumentOrder> order;
+  bool force = false;        // ComposeOptions::force
   std::optional<int> top_k;  // passages to retrieve for messages that bring no documents; 0: none
   bool cite = true;          // look for citations in the answer
   // Where a value is absent the backend's own default holds.

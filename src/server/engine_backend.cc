@@ -27,7 +27,8 @@ class EngineBackend final : public Backend {
                 std::function<void(Result<JobAnswer>)> done) override {
     SW_ASSIGN_OR_RETURN(std::vector<rag::Source> sources, FindSources(job));
     const ComposeOptions compose{.mode = job.compose.value_or(options_.compose.mode),
-                                 .order = job.order.value_or(options_.compose.order)};
+                                 .order = job.order.value_or(options_.compose.order),
+                                 .force = job.force || options_.compose.force};
     Request request = std::move(job.request);
     if (!request.messages.empty()) request.documents = rag::MakeRequest({}, sources, compose, {}).documents;
     request.compose = compose;

@@ -252,6 +252,7 @@ void ReadSpanwise(Fields& fields, Job* job) {
       options.Fail(order.status().message(), "order");
     }
   }
+  job->force = options.Bool("force").value_or(false);
   if (const auto top_k = options.Int("top_k")) {
     if (*top_k < 0 || *top_k > 1000)
       options.Fail(StrFormat("'spanwise.top_k' is {}, expected 0 to 1000", *top_k), "top_k");

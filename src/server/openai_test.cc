@@ -77,7 +77,7 @@ TEST(ParseChat, HasTheDefaultsOfTheApi) {
 TEST(ParseChat, ReadsDocumentsAndExtensions) {
   const ChatCall call =
       Chat(With(R"("documents":[{"id":"d","title":"T","text":"x","score":-1.5,"metadata":{"k":1}},{"text":"y"},"z"],
-    "spanwise":{"compose":"set","order":"canonical","top_k":3,"cite":false,"cache":false})"));
+    "spanwise":{"compose":"set","order":"canonical","top_k":3,"cite":false,"cache":false,"force":true})"));
   const auto& documents = call.job.request.documents;
   ASSERT_EQ(documents.size(), 3u);
   EXPECT_EQ(documents[0].title, "T");
@@ -86,6 +86,8 @@ TEST(ParseChat, ReadsDocumentsAndExtensions) {
   EXPECT_FALSE(documents[1].score);
   EXPECT_EQ(documents[2].text, "z");
   EXPECT_EQ(call.job.compose, ComposeMode::kSet);
+  EXPECT_TRUE(call.job.force);
+  EXPECT_FALSE(Chat(With(R"("spanwise":{})")).job.force);
   EXPECT_EQ(call.job.order, DocumentOrder::kCanonical);
   EXPECT_EQ(call.job.top_k, 3);
   EXPECT_FALSE(call.job.cite);

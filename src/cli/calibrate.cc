@@ -1,0 +1,81 @@
+#include "eval/calibrate.h"
+
+#include <fmt/format.h>
+
+#include "base/file.h"
+#include "cli/records.h"
+
+namespace spanwise::cli {
+namespace {
+
+struct Options {
+  CommonOptions common;
+  RecordOptions records{.data = {}, .kinds = {}, .except = {"latest", "refprev", "split"}, .limit = 10};
+  ModeOptions modes;
+  CalibrationLimits limits;
+};
+
+Status Calibrate(Options o) {
+  if (o.records.data.empty()) {
+    SW_ASSIGN_OR_RETURN(o.records.data.emplace_back(), BundledFolder("tests/data/qa", "data"));
+  }
+  SW_ASSIGN_OR_RETURN(const auto records, LoadRecords(o.records));
+  SW_ASSIGN_OR_RETURN(const auto modes, ToModes(o.modes));
+  if (modes.empty()) return InvalidArgument("exact is what the other modes are measured against; name composed modes");
+  SW_RETURN_IF_ERROR(SetLogLevel(o.common));
+  SW_ASSIGN_OR_RETURN(EngineOptions options, ToEngineOptions(o.common));
+  options.calibration = false;
+  SW_ASSIGN_OR_RETURN(const auto engine, Engine::Open(options));
+  Progress progress("measuring", o.common.quiet);
+  SW_ASSIGN_OR_RETURN(const Calibration calibration,
+                      eval::Calibrate(*engine, records, modes, o.limits, [&](size_t done) {
+                        progress.Update(static_cast<double>(done), static_cast<double>(records.size()));
+                      }));
+  const std::string path = CalibrationPath(options.model);
+  SW_RETURN_IF_ERROR(WriteFileAtomic(path, calibration.ToJson()));
+  if (!o.common.json)
+    fmt::print("{:<26} {:>5} {:>9} {:>8} {:>9} {:>9}  {}\n", "mode", "n", "KL", "same %", "right %", "exact %", "");
+  for (const CalibratedMode& m : calibration.modes) {
+    const std::string name = CompositionName(m.compose);
+    if (o.common.json) {
+      for (const auto& [metric, value] : {std::pair{"kl", m.kl},
+                                          {"agreement", m.agreement},
+                                          {"accuracy", m.accuracy},
+                                          {"exact_accuracy", m.exact_accuracy}})
+        PrintFigure("calibrate", metric, {{"mode", name}, {"passes", calibration.Passes(m)}}, value,
+                    static_cast<size_t>(m.n));
+    } else {
+      fmt::print("{:<26} {:>5} {:>9.5f} {:>8.1f} {:>9.1f} {:>9.1f}  {}\n", name, m.n, m.kl, 100 * m.agreement,
+                 100 * m.accuracy, 100 * m.exact_accuracy, calibration.Passes(m) ? "passes" : "is refused");
+    }
+  }
+  if (!o.common.quiet) fmt::print(stderr, "wrote {}\n", path);
+  return Status::Ok();
+}
+
+}  // namespace
+
+Verb CalibrateVerb(CLI::App& app) {
+  auto o = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand(
+      "calibrate", "Measure composed modes against full recompute for this model, and keep the result beside it");
+  AddRecordOptions(verb, &o->records);
+  verb->get_option("--data")->description("Question records: .jsonl files or folders (default: those of the sources)");
+  verb->get_option("--except")->description("Not this kind of question; by default those about the order of documents");
+  verb->get_option("--limit")->capture_default_str();
+  AddModeOptions(verb, &o->modes);
+  verb->add_option("--most-kl", o->limits.kl, "Refuse modes with a larger mean KL to the flat prompt, in nats a token")
+      ->check(CLI::Range(0.0, 1000.0))
+      ->capture_default_str();
+  verb->add_option("--most-loss", o->limits.accuracy_loss, "Refuse modes that answer a larger share less often right")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  AddModelOptions(verb, &o->common);
+  AddOutputOptions(verb, &o->common);
+  return {verb, [o] {
+            const Status status = Calibrate(*o);
+            return status.ok() ? kDone : Fail(status);
+          }};
+}
+
+}  // namespace spanwise::cli

@@ -1,0 +1,197 @@
+#include "engine/calibration.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <limits>
+#include <system_error>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/str.h"
+
+namespace spanwise {
+namespace {
+
+constexpr int64_t kVersion = 1;
+constexpr size_t kMaxBytes = size_t{1} << 20, kMaxModes = 1000;
+constexpr double kAnyDivergence = std::numeric_limits<double>::max();
+
+// Members of one object of the file, each required. The first that is wrong becomes the status.
+class Members {
+ public:
+  Members(const json::object& object, std::string where) : object_(object), where_(std::move(where)) {}
+
+  std::string String(std::string_view key) { return Take(GetString(object_, key), key); }
+  int64_t Int(std::string_view key, int64_t least, int64_t most) {
+    return InRange(Take(GetInt(object_, key), key), key, least, most);
+  }
+  double Number(std::string_view key, double least, double most) {
+    return InRange(Take(GetNumber(object_, key), key), key, least, most);
+  }
+  const Status& status() const { return status_; }
+
+ private:
+  void Fail(Status status) {
+    if (status_.ok()) status_ = status.WithContext(where_);
+  }
+  template <typename T>
+  T Take(const Result<std::optional<T>>& member, std::string_view key) {
+    if (!member.ok()) {
+      Fail(member.status());
+    } else if (!*member) {
+      Fail(InvalidArgument(StrFormat("'{}' is missing", key)));
+    } else {
+      return **member;
+    }
+    return T();
+  }
+  template <typename T>
+  T InRange(T value, std::string_view key, T least, T most) {
+    if (!(value >= least && value <= most))
+      Fail(InvalidArgument(StrFormat("'{}' is {}, expected {} to {}", key, value, least, most)));
+    return value;
+  }
+
+  const json::object& object_;
+  const std::string where_;
+  Status status_;
+};
+
+Result<CalibratedMode> ParseMode(const json::value& value, const std::string& where) {
+  if (!value.is_object())
+    return InvalidArgument(where + ": is " + std::string(JsonKindName(value)) + ", expected an object");
+  Members members(value.get_object(), where);
+  CalibratedMode mode;
+  const std::string name = members.String("mode");
+  SW_RETURN_IF_ERROR(members.status());
+  auto parsed = ParseComposeMode(name);
+  if (!parsed.ok()) return parsed.status().WithContext(where);
+  mode.compose.mode = *parsed;
+  if (*parsed == ComposeMode::kRepair) {
+    mode.compose.repair_fraction = members.Number("repair_fraction", 0, 1);
+    mode.compose.repair_policy = members.String("repair_policy");
+  }
+  mode.n = static_cast<int>(members.Int("n", 1, std::numeric_limits<int>::max()));
+  mode.kl = members.Number("kl", 0, kAnyDivergence);
+  mode.agreement = members.Number("agreement", 0, 1);
+  mode.accuracy = members.Number("accuracy", 0, 1);
+  mode.exact_accuracy = members.Number("exact_accuracy", 0, 1);
+  SW_RETURN_IF_ERROR(members.status());
+  return mode;
+}
+
+// What a number in a message is rounded to.
+std::string Percent(double share) { return StrFormat("{:.1f} %", 100 * share); }
+
+}  // namespace
+
+bool SameComposition(const ComposeOptions& a, const ComposeOptions& b) {
+  if (a.mode != b.mode) return false;
+  return a.mode != ComposeMode::kRepair ||
+         (a.repair_fraction == b.repair_fraction && a.repair_policy == b.repair_policy);
+}
+
+std::string CompositionName(const ComposeOptions& compose) {
+  std::string name(ComposeModeName(compose.mode));
+  if (compose.mode != ComposeMode::kRepair) return name;
+  name += StrFormat(" fraction={}", compose.repair_fraction);
+  if (!compose.repair_policy.empty()) name += " policy=" + compose.repair_policy;
+  return name;
+}
+
+Result<Calibration> Calibration::Parse(std::string_view text, const std::string& where) {
+  SW_ASSIGN_OR_RETURN(const json::value value, ParseJson(text, where));
+  if (!value.is_object())
+    return InvalidArgument(where + ": is " + std::string(JsonKindName(value)) + ", expected an object");
+  Members members(value.get_object(), where);
+  const int64_t version = members.Int("version", 1, std::numeric_limits<int64_t>::max());
+  SW_RETURN_IF_ERROR(members.status());
+  if (version != kVersion)
+    return Unimplemented(StrFormat("{}: 'version' is {}, this engine reads {}", where, version, kVersion));
+  Calibration calibration;
+  calibration.model = members.String("model");
+  SW_RETURN_IF_ERROR(members.status());
+
+  auto limits = GetObject(value.get_object(), "limits");
+  auto modes = GetArray(value.get_object(), "modes");
+  if (!limits.ok()) return limits.status().WithContext(where);
+  if (!modes.ok()) return modes.status().WithContext(where);
+  if (!*limits || !*modes)
+    return InvalidArgument(StrFormat("{}: '{}' is missing", where, *limits ? "modes" : "limits"));
+  Members limit(**limits, where + ": limits");
+  calibration.limits = {.kl = limit.Number("kl", 0, kAnyDivergence),
+                        .accuracy_loss = limit.Number("accuracy_loss", 0, 1)};
+  SW_RETURN_IF_ERROR(limit.status());
+  if ((*modes)->size() > kMaxModes)
+    return InvalidArgument(
+        StrFormat("{}: 'modes' has {} entries, at most {} are read", where, (*modes)->size(), kMaxModes));
+  for (size_t i = 0; i < (*modes)->size(); ++i) {
+    SW_ASSIGN_OR_RETURN(CalibratedMode mode, ParseMode((**modes)[i], StrFormat("{}: modes[{}]", where, i)));
+    for (const CalibratedMode& before : calibration.modes)
+      if (SameComposition(before.compose, mode.compose))
+        return InvalidArgument(
+            StrFormat("{}: modes[{}]: {} is there twice", where, i, Quoted(CompositionName(mode.compose))));
+    calibration.modes.push_back(std::move(mode));
+  }
+  return calibration;
+}
+
+std::string Calibration::ToJson() const {
+  // One mode a line, so that a change reads well.
+  std::string out = StrFormat(
+      "{{\n  \"version\": {},\n  \"model\": {},\n  \"limits\": {{\"kl\": {}, \"accuracy_loss\": {}}},\n  \"modes\": [",
+      kVersion, json::serialize(json::value(model)), JsonNumber(limits.kl), JsonNumber(limits.accuracy_loss));
+  for (size_t i = 0; i < modes.size(); ++i) {
+    const CalibratedMode& m = modes[i];
+    out += StrFormat("{}\n    {{\"mode\": \"{}\"", i ? "," : "", ComposeModeName(m.compose.mode));
+    if (m.compose.mode == ComposeMode::kRepair)
+      out += StrFormat(", \"repair_fraction\": {}, \"repair_policy\": {}", JsonNumber(m.compose.repair_fraction),
+                       json::serialize(json::value(m.compose.repair_policy)));
+    out += StrFormat(", \"n\": {}", m.n);
+    for (const auto& [name, number] : {std::pair{"kl", m.kl},
+                                       {"agreement", m.agreement},
+                                       {"accuracy", m.accuracy},
+                                       {"exact_accuracy", m.exact_accuracy}})
+      out += StrFormat(", \"{}\": {}", name, JsonNumber(number));
+    out += "}";
+  }
+  return out + "\n  ]\n}\n";
+}
+
+bool Calibration::Passes(const CalibratedMode& mode) const {
+  return mode.kl <= limits.kl && mode.exact_accuracy - mode.accuracy <= limits.accuracy_loss;
+}
+
+Result<bool> Calibration::Check(const ComposeOptions& compose) const {
+  const auto mode =
+      std::ranges::find_if(modes, [&](const CalibratedMode& m) { return SameComposition(m.compose, compose); });
+  if (mode == modes.end()) return false;
+  if (Passes(*mode)) return true;
+  return InvalidArgument(StrFormat(
+      "compose mode '{}' is outside this model's calibration: mean KL to the flat prompt {:.4f} nats (at most "
+      "{}), {} of the answers right against {} (at most {} fewer), over {} prompts; use exact, or force it",
+      CompositionName(compose), mode->kl, limits.kl, Percent(mode->accuracy), Percent(mode->exact_accuracy),
+      Percent(limits.accuracy_loss), mode->n));
+}
+
+std::string CalibrationPath(const std::string& model) {
+  std::error_code ignored;
+  if (model.ends_with(".gguf") && !std::filesystem::is_directory(model, ignored))
+    return model.substr(0, model.size() - std::string_view(".gguf").size()) + ".spanwise.json";
+  return model + "/spanwise.json";
+}
+
+Result<Calibration> LoadCalibration(const std::string& model, const std::string& digest, std::string* note) {
+  const std::string path = CalibrationPath(model);
+  if (!FileExists(path)) return Calibration();
+  SW_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxBytes));
+  SW_ASSIGN_OR_RETURN(Calibration calibration, Calibration::Parse(text, path));
+  if (calibration.model == digest) return calibration;
+  *note = path +
+          ": was measured with other weights, another tokenizer or another --dtype, and is not used; "
+          "'spanwise calibrate' measures again";
+  return Calibration();
+}
+
+}  // namespace spanwise
