@@ -114,11 +114,12 @@ Result<std::string> ConvertedConfig(const std::string& text, const std::string& 
   return json::serialize(root) + "\n";
 }
 
-// Whether a file of the folder belongs to the weights that are written anew.
+// Whether a file of the folder belongs to the weights that are written anew: it holds them, or what was measured of
+// them.
 bool IsWeights(const std::string& name) {
   for (const std::string_view end : {".safetensors", ".index.json", ".bin", ".pt", ".pth", ".gguf", ".msgpack", ".h5"})
     if (name.ends_with(end)) return true;
-  return name == "config.json";
+  return name == "config.json" || name == "spanwise.json";
 }
 
 Status WriteWhole(const std::string& path, std::string_view bytes) {

@@ -95,6 +95,16 @@ TEST_F(ConvertTest, RoundsToBf16) {
     EXPECT_EQ(t.type, t.shape.size() == 2 ? WeightType::kBf16 : WeightType::kF32) << t.name;
 }
 
+TEST_F(ConvertTest, LeavesBehindWhatWasMeasuredOfTheOldWeights) {
+  const std::string once = folder_ + "/once", twice = folder_ + "/twice";
+  ASSERT_TRUE(ConvertModel(Golden("llama2"), once, WeightType::kBf16, pool_, {}).ok());
+  ASSERT_TRUE(WriteFileAtomic(once + "/spanwise.json", "{}").ok());
+  ASSERT_TRUE(WriteFileAtomic(once + "/notes.txt", "").ok());
+  ASSERT_TRUE(ConvertModel(once, twice, WeightType::kBf16, pool_, {}).ok());
+  EXPECT_TRUE(FileExists(twice + "/notes.txt"));
+  EXPECT_FALSE(FileExists(twice + "/spanwise.json"));
+}
+
 TEST_F(ConvertTest, FailsWithoutATrace) {
   const std::string out = folder_ + "/out";
   EXPECT_THAT(ConvertModel(folder_ + "/none", out, WeightType::kQ8_0, pool_, {}).message(), HasSubstr("is no folder"));
