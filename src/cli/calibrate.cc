@@ -31,8 +31,6 @@ Status Calibrate(Options o) {
                       eval::Calibrate(*engine, records, modes, o.limits, [&](size_t done) {
                         progress.Update(static_cast<double>(done), static_cast<double>(records.size()));
                       }));
-  const std::string path = CalibrationPath(options.model);
-  SW_RETURN_IF_ERROR(WriteFileAtomic(path, calibration.ToJson()));
   if (!o.common.json)
     fmt::print("{:<26} {:>5} {:>9} {:>8} {:>9} {:>9}  {}\n", "mode", "n", "KL", "same %", "right %", "exact %", "");
   for (const CalibratedMode& m : calibration.modes) {
@@ -45,10 +43,12 @@ Status Calibrate(Options o) {
         PrintFigure("calibrate", metric, {{"mode", name}, {"passes", calibration.Passes(m)}}, value,
                     static_cast<size_t>(m.n));
     } else {
-      fmt::print("{:<26} {:>5} {:>9.5f} {:>8.1f} {:>9.1f} {:>9.1f}  {}\n", name, m.n, m.kl, 100 * m.agreement,
+      fmt::print("{:<26} {:>5} {:>9.3g} {:>8.1f} {:>9.1f} {:>9.1f}  {}\n", name, m.n, m.kl, 100 * m.agreement,
                  100 * m.accuracy, 100 * m.exact_accuracy, calibration.Passes(m) ? "passes" : "is refused");
     }
   }
+  const std::string path = CalibrationPath(options.model);
+  SW_RETURN_IF_ERROR(WriteFileAtomic(path, calibration.ToJson()));
   if (!o.common.quiet) fmt::print(stderr, "wrote {}\n", path);
   return Status::Ok();
 }

@@ -98,8 +98,9 @@ Result<std::unique_ptr<Engine>> OpenEngine(const CommonOptions& o) {
   SW_RETURN_IF_ERROR(SetLogLevel(o));
   SW_ASSIGN_OR_RETURN(const EngineOptions options, ToEngineOptions(o));
   SW_ASSIGN_OR_RETURN(auto engine, Engine::Open(options));
-  if (o.compose != "exact" && !engine->model().calibration_note.empty())
-    spdlog::warn("{}", engine->model().calibration_note);
+  const std::string& note = engine->model().calibration_note;
+  if (o.compose != "exact" && !note.empty() && spdlog::should_log(spdlog::level::warn))
+    fmt::print(stderr, "spanwise: {}\n", note);
   return engine;
 }
 

@@ -77,7 +77,7 @@ void PrintRow(const Options& o, const ComposeOptions& compose, const Group& grou
   }
   std::string where = group.kind.empty() ? "all" : group.kind;
   if (group.documents > 0) where = StrFormat("{} / {}", Range(group.documents), Range(group.tokens));
-  fmt::print("{:<26} {:<18} {:>5} {:>9.5f} {:>9.5f} {:>7.2f} {:>7.1f} {:>7.1f} {:>9.1f} {:>8.0f} {:>8.0f}\n",
+  fmt::print("{:<26} {:<18} {:>5} {:>9.3g} {:>9.3g} {:>7.2f} {:>7.1f} {:>7.1f} {:>9.1f} {:>8.0f} {:>8.0f}\n",
              CompositionName(compose), where, s.n, s.divergence.kl, s.divergence.kl_p99, 100 * s.divergence.agreement,
              100 * s.accuracy, 100 * s.as_exact, s.ttft_ms, s.tokens, s.recomputed_tokens);
 }

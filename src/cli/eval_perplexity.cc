@@ -31,8 +31,8 @@ void Print(const Options& o, const ModelInfo& model, const ModelInfo* reference,
                d.perplexity());
     if (!reference) return;
     fmt::print(
-        "to {} ({})\n  perplexity            {:.4f}\n  mean KL               {:.6f} nats\n"
-        "  99th percentile KL    {:.6f} nats\n  same most probable    {:.2f} %\n",
+        "to {} ({})\n  perplexity            {:.4f}\n  mean KL               {:.4g} nats\n"
+        "  99th percentile KL    {:.4g} nats\n  same most probable    {:.3f} %\n",
         reference->name, reference->weight_dtype, d.reference_perplexity(), d.kl, d.kl_p99, 100 * d.agreement);
     return;
   }
