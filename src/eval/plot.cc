@@ -64,8 +64,10 @@ std::string Line(double x1, double y1, double x2, double y2, std::string_view co
 
 std::vector<double> Ticks(double low, double high) {
   if (low > high) std::swap(low, high);
-  if (low == high) {
-    const double margin = low == 0 ? 1 : std::abs(low) / 2;
+  // Closer together than steps of a double can tell apart: around one value.
+  const double size = std::max(std::abs(low), std::abs(high));
+  if (high - low <= 1e-9 * size || size < 1e-300) {
+    const double margin = size < 1e-300 ? 1 : size / 2;
     low -= margin;
     high += margin;
   }

@@ -18,7 +18,14 @@ TEST(Plot, TicksAreRoundAndCoverTheRange) {
   EXPECT_THAT(Ticks(1, 16), ::testing::Pointwise(::testing::DoubleEq(), {0.0, 5.0, 10.0, 15.0, 20.0}));
   EXPECT_EQ(Ticks(0, 0.0033).front(), 0);
   EXPECT_DOUBLE_EQ(Ticks(0, 0.0033).back(), 0.0035);
-  for (const auto& [low, high] : {std::pair{0.0, 1e-9}, {-3.0, 1e6}, {5.0, 5.0}, {0.0, 0.0}, {2.0, 1.0}}) {
+  for (const auto& [low, high] : {std::pair{0.0, 1e-9},
+                                  {-3.0, 1e6},
+                                  {5.0, 5.0},
+                                  {0.0, 0.0},
+                                  {2.0, 1.0},
+                                  {1e6, 1e6 + 1e-9},
+                                  {0.0, 1e-310},
+                                  {-1e300, 1e300}}) {
     const std::vector<double> ticks = Ticks(low, high);
     EXPECT_GE(ticks.size(), 2u);
     EXPECT_LE(ticks.size(), 8u);
