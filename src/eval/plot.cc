@@ -10,7 +10,7 @@
 namespace spanwise::eval {
 namespace {
 
-constexpr double kWidth = 720, kHeight = 440, kLeft = 80, kRight = 190, kTop = 40, kBottom = 60;
+constexpr double kWidth = 800, kHeight = 440, kLeft = 80, kRight = 270, kTop = 40, kBottom = 60;
 constexpr int kMostTicks = 8;
 // Told apart by readers who see colours differently (Okabe and Ito), and on white.
 constexpr std::array<std::string_view, 7> kColours = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
