@@ -32,7 +32,7 @@ class Members {
   const Status& status() const { return status_; }
 
  private:
-  void Fail(Status status) {
+  void Fail(const Status& status) {
     if (status_.ok()) status_ = status.WithContext(where_);
   }
   template <typename T>
