@@ -25,9 +25,17 @@ void AddModelOptions(CLI::App* app, CommonOptions* o) {
 }
 
 void AddComposeOptions(CLI::App* app, CommonOptions* o) {
-  app->add_option("--compose", o->compose, "How documents enter the context: exact or set")->capture_default_str();
+  app->add_option("--compose", o->compose, "How documents enter the context: exact, set, ape or repair")
+      ->capture_default_str();
   app->add_option("--order", o->order, "Order of the documents: given, canonical, relevance, sides or repeat")
       ->capture_default_str();
+  app->add_option("--repair-fraction", o->repair_fraction, "Of repair: how much of the kept documents is recomputed")
+      ->capture_default_str();
+  app->add_option("--repair-policy", o->repair_policy,
+                  "Of repair: focused (the default), first, question, deviation or random");
+  app->add_option("--documents-temperature", o->documents_temperature, "Of ape: divides the scores of the documents")
+      ->capture_default_str();
+  app->add_option("--documents-scale", o->documents_scale, "Of ape: the documents' weight")->capture_default_str();
   app->add_flag("--force", o->force, "Compose even where calibrate found the mode too far from exact");
   app->add_flag("--no-cache", o->no_cache, "Recompute everything, keep nothing");
 }
@@ -108,6 +116,10 @@ Result<ComposeOptions> ToComposeOptions(const CommonOptions& o) {
   ComposeOptions compose;
   SW_ASSIGN_OR_RETURN(compose.mode, ParseComposeMode(o.compose));
   SW_ASSIGN_OR_RETURN(compose.order, ParseDocumentOrder(o.order));
+  compose.repair_fraction = o.repair_fraction;
+  compose.repair_policy = o.repair_policy;
+  compose.documents_temperature = o.documents_temperature;
+  compose.documents_scale = o.documents_scale;
   compose.force = o.force;
   return compose;
 }

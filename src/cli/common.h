@@ -26,6 +26,10 @@ struct CommonOptions {
   int threads = 0;
   std::string compose = "exact", order = "given";
   size_t cache_memory_mb = 0;
+  double repair_fraction = ComposeOptions().repair_fraction;
+  std::string repair_policy;
+  double documents_temperature = ComposeOptions().documents_temperature;
+  double documents_scale = ComposeOptions().documents_scale;
   bool force = false;
   bool no_cache = false;
   bool json = false, quiet = false;
@@ -41,7 +45,7 @@ struct SamplingOptions {
 
 void AddModelOptions(CLI::App* app,
                      CommonOptions* options);  // --model --dtype --kv-dtype --device --threads --cache-memory
-void AddComposeOptions(CLI::App* app, CommonOptions* options);  // --compose --order --force --no-cache
+void AddComposeOptions(CLI::App* app, CommonOptions* options);  // --compose --order and so on
 void AddOutputOptions(CLI::App* app, CommonOptions* options);   // --json --quiet --log-level
 void AddSamplingOptions(CLI::App* app, SamplingOptions* options);
 

@@ -83,8 +83,11 @@ json::array Composition(const ModelConfig& c) {
   return {
       json::object{{"mode", "exact"}, {"allowed", true}, {"why", "the flat prompt, of which any beginning is kept"}},
       json::object{{"mode", "set"}, {"allowed", true}, {"why", set}},
-      json::object{{"mode", "ape"}, {"allowed", false}, {"why", "not done by this version"}},
-      json::object{{"mode", "repair"}, {"allowed", false}, {"why", "not done by this version"}}};
+      json::object{
+          {"mode", "ape"}, {"allowed", true}, {"why", "as set, with the documents' weight in attention changed"}},
+      json::object{{"mode", "repair"},
+                   {"allowed", true},
+                   {"why", "as set, one document after another, some tokens recomputed"}}};
 }
 
 struct Sizes {

@@ -72,6 +72,10 @@ Result<CalibratedMode> ParseMode(const json::value& value, const std::string& wh
     mode.compose.repair_fraction = members.Number("repair_fraction", 0, 1);
     mode.compose.repair_policy = members.String("repair_policy");
   }
+  if (*parsed == ComposeMode::kApe) {
+    mode.compose.documents_temperature = members.Number("documents_temperature", 0, 100);
+    mode.compose.documents_scale = members.Number("documents_scale", 0, 100);
+  }
   mode.n = static_cast<int>(members.Int("n", 1, std::numeric_limits<int>::max()));
   mode.kl = members.Number("kl", 0, kAnyDivergence);
   mode.agreement = members.Number("agreement", 0, 1);
@@ -88,12 +92,16 @@ std::string Percent(double share) { return StrFormat("{:.1f} %", 100 * share); }
 
 bool SameComposition(const ComposeOptions& a, const ComposeOptions& b) {
   if (a.mode != b.mode) return false;
+  if (a.mode == ComposeMode::kApe)
+    return a.documents_temperature == b.documents_temperature && a.documents_scale == b.documents_scale;
   return a.mode != ComposeMode::kRepair ||
          (a.repair_fraction == b.repair_fraction && a.repair_policy == b.repair_policy);
 }
 
 std::string CompositionName(const ComposeOptions& compose) {
   std::string name(ComposeModeName(compose.mode));
+  if (compose.mode == ComposeMode::kApe)
+    return name + StrFormat(" temperature={} scale={}", compose.documents_temperature, compose.documents_scale);
   if (compose.mode != ComposeMode::kRepair) return name;
   name += StrFormat(" fraction={}", compose.repair_fraction);
   if (!compose.repair_policy.empty()) name += " policy=" + compose.repair_policy;
@@ -148,6 +156,9 @@ std::string Calibration::ToJson() const {
     if (m.compose.mode == ComposeMode::kRepair)
       out += StrFormat(", \"repair_fraction\": {}, \"repair_policy\": {}", JsonNumber(m.compose.repair_fraction),
                        json::serialize(json::value(m.compose.repair_policy)));
+    if (m.compose.mode == ComposeMode::kApe)
+      out += StrFormat(", \"documents_temperature\": {}, \"documents_scale\": {}",
+                       JsonNumber(m.compose.documents_temperature), JsonNumber(m.compose.documents_scale));
     out += StrFormat(", \"n\": {}", m.n);
     for (const auto& [name, number] : {std::pair{"kl", m.kl},
                                        {"agreement", m.agreement},

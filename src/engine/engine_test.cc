@@ -215,7 +215,8 @@ TEST(Engine, RefusesWhatCannotBeDone) {
   EXPECT_EQ(code(request), StatusCode::kInvalidArgument);
   request = Question();
   request.compose.mode = ComposeMode::kRepair;
-  EXPECT_EQ(code(request), StatusCode::kUnimplemented);
+  request.compose.repair_policy = "guess";
+  EXPECT_EQ(code(request), StatusCode::kInvalidArgument);
   request = Question();
   for (int i = 0; i < 5000; ++i) request.documents[0].text += " and another";
   const Status long_prompt = SharedEngine().Run(request).status();

@@ -27,16 +27,20 @@ constexpr int kWorthWaiting = 16;
 
 }  // namespace
 
-// Consecutive rows of one run in a step.
+// Rows of one run in a step.
 struct Executor::Part {
   Turn* turn;
   Run* run;
-  int first, n;
+  int first, n;                 // n tokens from first on, or ...
+  std::vector<int32_t> at;      // ... those at these indexes
+  std::vector<int32_t> tokens;  // those at `at`
   std::vector<KvRun> view;
   std::vector<RunGroup> groups;
   std::vector<int> logit_rows;
   bool keep;  // in the store, as far as blocks are whole, or all of it
   bool last;  // the run is complete after it
+  std::span<const KeyRange> ranges = {};
+  std::span<int64_t> mass = {};
 };
 
 Executor::Executor(std::shared_ptr<const ModelWeights> weights, DType kv_dtype, size_t kv_budget_bytes, int n_threads)
@@ -54,19 +58,32 @@ Result<Sequence> Executor::Begin(Plan plan, bool use_cache, bool whole_tail) {
 }
 
 Status Executor::Find(Sequence& s) {
-  for (size_t i = 0; i < s.plan.runs.size(); ++i) {
-    const PlannedRun& planned = s.plan.runs[i];
-    auto run = std::make_shared<Run>(planned.root);
+  const auto find = [&](const SpanKey& root, size_t i) -> Status {
+    const std::vector<int32_t>& tokens = s.plan.runs[i].tokens;
     const bool tail = i + 1 == s.plan.runs.size();
-    int reused = 0;
-    if (s.use_cache) {
-      SW_ASSIGN_OR_RETURN(
-          reused, run->Reuse(store_, planned.tokens, tail ? s.most_reused : static_cast<int>(planned.tokens.size())));
-    }
-    s.runs.push_back(std::move(run));
-    s.reused.push_back(reused);
-    s.looked.push_back(store_.stats().published_spans);
+    s.runs[i] = std::make_shared<Run>(root);
+    s.reused[i] = 0;
+    if (!s.use_cache) return Status::Ok();
+    SW_ASSIGN_OR_RETURN(s.reused[i],
+                        s.runs[i]->Reuse(store_, tokens, tail ? s.most_reused : static_cast<int>(tokens.size())));
+    return Status::Ok();
+  };
+  const size_t n = s.plan.runs.size();
+  s.runs.resize(n);
+  s.reused.resize(n);
+  s.at_source.assign(n, false);
+  bool all_repaired = true;
+  for (size_t i = 0; i < n; ++i) {
+    SW_RETURN_IF_ERROR(find(s.plan.runs[i].root, i));
+    if (s.plan.runs[i].source && s.reused[i] < static_cast<int>(s.plan.runs[i].tokens.size())) all_repaired = false;
   }
+  // What is recomputed is settled for all together.
+  for (size_t i = 0; i < n && !all_repaired; ++i) {
+    if (!s.plan.runs[i].source) continue;
+    SW_RETURN_IF_ERROR(find(s.plan.runs[i].source->root, i));
+    s.at_source[i] = true;
+  }
+  s.looked.assign(n, store_.stats().published_spans);
   return Status::Ok();
 }
 
@@ -91,6 +108,8 @@ void Executor::Suspend(Sequence& s) {
   s.runs.clear();
   s.reused.clear();
   s.looked.clear();
+  s.at_source.clear();
+  s.probe.reset();
 }
 
 Status Executor::Resume(Sequence& sequence) {
@@ -98,13 +117,16 @@ Status Executor::Resume(Sequence& sequence) {
   return Find(sequence);
 }
 
-std::vector<KvRun> Executor::View(const Sequence& sequence, size_t run) const {
+std::vector<KvRun> Executor::View(const Sequence& sequence, size_t i, const Run& run) {
+  const PlannedRun& planned = sequence.plan.runs[i];
+  const bool at_source = sequence.at_source[i];
   std::vector<KvRun> views;
-  for (const int seen : sequence.plan.runs[run].visible) {
-    const auto i = static_cast<size_t>(seen);
-    views.push_back(sequence.runs[i]->View(sequence.plan.runs[i].base, sequence.runs[i]->n_ready()));
+  for (const int seen : at_source ? planned.source->visible : planned.visible) {
+    const auto j = static_cast<size_t>(seen);
+    const PlannedRun& other = sequence.plan.runs[j];
+    views.push_back(sequence.runs[j]->View(other.base, static_cast<int>(other.tokens.size())));
   }
-  views.push_back(sequence.runs[run]->View(sequence.plan.runs[run].base, sequence.runs[run]->n_tokens()));
+  views.push_back(run.View(at_source ? planned.source->base : planned.base, run.n_tokens()));
   return views;
 }
 
@@ -152,35 +174,145 @@ Status Executor::Retake(Sequence& sequence, size_t i, int limit) {
   return Status::Ok();
 }
 
+std::vector<std::vector<float>> Executor::RepairScores(const Sequence& s, std::span<const size_t> runs) {
+  std::vector<std::vector<float>> scores;
+  size_t at = 0;  // in the probe
+  for (const size_t i : runs) {
+    const std::vector<int32_t>& tokens = s.plan.runs[i].tokens;
+    std::vector<float>& of_run = scores.emplace_back();
+    if (s.probe) {
+      for (size_t t = 0; t < tokens.size(); ++t) of_run.push_back(static_cast<float>(s.probe->mass[at++]));
+    } else if (s.plan.repair->signal == RepairSignal::kDeviation) {
+      // Where the run will stand, behind the others as they were read.
+      std::vector<KvRun> view;
+      for (const int seen : s.plan.runs[i].visible) {
+        const auto j = static_cast<size_t>(seen);
+        view.push_back(s.runs[j]->View(s.plan.runs[j].base, s.runs[j]->n_tokens()));
+      }
+      view.push_back(s.runs[i]->View(s.plan.runs[i].base, s.runs[i]->n_tokens()));
+      const ForwardSequence rows{.tokens = tokens, .runs = view, .tail_blocks = {}, .logit_rows = {}};
+      of_run = transformer_.ValueDeviation({&rows, 1});
+    }
+  }
+  return scores;
+}
+
+Result<bool> Executor::Repair(Turn& turn, int* room, std::vector<Part>* parts) {
+  Sequence& s = *turn.sequence;
+  std::vector<size_t> runs;  // those at their source
+  for (size_t i = 0; i < s.runs.size(); ++i)
+    if (s.at_source[i]) runs.push_back(i);
+  if (runs.empty()) return true;
+  for (const PlannedRun& planned : s.plan.runs) {
+    const auto i = static_cast<size_t>(&planned - s.plan.runs.data());
+    if (i + 1 < s.runs.size() && s.runs[i]->n_ready() < static_cast<int>(planned.tokens.size()) &&
+        (s.at_source[i] || i < runs.back()))
+      return true;  // later
+  }
+
+  const size_t tail = s.runs.size() - 1;
+  if (s.plan.repair->signal == RepairSignal::kQuestion) {
+    const std::vector<int32_t>& tokens = s.tail_plan().tokens;
+    if (!s.probe) {
+      s.probe.emplace();
+      s.probe->run = std::make_shared<Run>(s.tail_plan().root);
+      for (size_t k = 0; k < s.tail_plan().visible.size(); ++k) {
+        const auto j = static_cast<size_t>(s.tail_plan().visible[k]);
+        for (int t = 0; s.at_source[j] && t < s.runs[j]->n_tokens(); ++t)
+          s.probe->ranges.push_back({static_cast<int>(k), t, t + 1});
+      }
+      s.probe->mass.resize(s.probe->ranges.size());
+    }
+    Run& run = *s.probe->run;
+    const int first = run.n_ready(), n = std::min(*room, static_cast<int>(tokens.size()) - first);
+    if (first < static_cast<int>(tokens.size())) {
+      if (n == 0) return false;
+      SW_RETURN_IF_ERROR(
+          run.Extend(store_, std::span(tokens).subspan(static_cast<size_t>(first), static_cast<size_t>(n))));
+      parts->push_back({.turn = &turn,
+                        .run = &run,
+                        .first = first,
+                        .n = n,
+                        .at = {},
+                        .tokens = {},
+                        .view = View(s, tail, run),
+                        .groups = {},
+                        .logit_rows = {},
+                        .keep = false,
+                        .last = false,
+                        .ranges = s.probe->ranges,
+                        .mass = s.probe->mass});
+      *room -= n;
+      return false;
+    }
+  }
+
+  RepairInput input;
+  for (const size_t i : runs) input.lengths.push_back(static_cast<int>(s.plan.runs[i].tokens.size()));
+  input.budget = RepairBudget(input.lengths, s.plan.options.repair_fraction);
+  input.scores = RepairScores(s, runs);
+  const std::vector<std::vector<int32_t>> chosen = s.plan.repair->choose(input);
+  std::vector<std::shared_ptr<Run>> repaired;
+  for (size_t d = 0; d < runs.size(); ++d) {
+    SW_ASSIGN_OR_RETURN(Run run, Run::Repaired(s.plan.runs[runs[d]].root, *s.runs[runs[d]], chosen[d], store_));
+    repaired.push_back(std::make_shared<Run>(std::move(run)));
+  }
+  for (size_t d = 0; d < runs.size(); ++d) {
+    const size_t i = runs[d];
+    s.runs[i] = std::move(repaired[d]);
+    s.reused[i] = std::max(0, s.reused[i] - static_cast<int>(chosen[d].size()));
+    s.at_source[i] = false;
+    s.n_repaired += static_cast<int>(chosen[d].size());
+  }
+  s.probe.reset();
+  return true;
+}
+
 Status Executor::AddMissing(Turn& turn, int* room, std::vector<Part>* parts) {
   Sequence& s = *turn.sequence;
+  SW_ASSIGN_OR_RETURN(const bool settled, Repair(turn, room, parts));
+  if (!settled) return Status::Ok();
   const auto n_planned = [&](size_t i) { return static_cast<int>(s.plan.runs[i].tokens.size()); };
-  const auto complete = [&](int i) {
-    return s.runs[static_cast<size_t>(i)]->n_ready() == n_planned(static_cast<size_t>(i));
-  };
+  // Complete, or so after this step: rows of a step see each other's KV.
+  std::vector<bool> whole(s.runs.size());
   for (size_t i = 0; i < s.runs.size() && *room > 0; ++i) {
-    if (complete(static_cast<int>(i)) || !std::ranges::all_of(s.plan.runs[i].visible, complete)) continue;
+    const PlannedRun& planned = s.plan.runs[i];
+    if (s.runs[i]->n_ready() == n_planned(i)) {
+      whole[i] = !s.at_source[i];
+      continue;
+    }
+    const auto is_whole = [&](int seen) { return whole[static_cast<size_t>(seen)]; };
+    if (!std::ranges::all_of(s.at_source[i] ? planned.source->visible : planned.visible, is_whole)) continue;
     const bool tail = i + 1 == s.runs.size();
-    const std::span<const int32_t> planned = s.plan.runs[i].tokens;
+    const std::span<const int32_t> tokens = planned.tokens, stale = s.runs[i]->stale();
     const int limit = tail ? s.most_reused : n_planned(i);
-    if (s.use_cache && s.runs[i]->n_ready() == s.reused[i] && !(tail && turn.all_logits)) {
+    if (stale.empty() && s.use_cache && s.runs[i]->n_ready() == s.reused[i] && !(tail && turn.all_logits)) {
       if (MustWait(s, i, limit)) continue;
       if (s.looked[i] != store_.stats().published_spans) SW_RETURN_IF_ERROR(Retake(s, i, limit));
-      if (complete(static_cast<int>(i))) continue;
-      encodings_.push_back({s.runs[i], planned});
+      if (s.runs[i]->n_ready() == n_planned(i)) {
+        whole[i] = !s.at_source[i];
+        continue;
+      }
+      encodings_.push_back({s.runs[i], tokens});
     }
     Run& run = *s.runs[i];
     const int first = run.n_ready(), n = std::min(*room, n_planned(i) - first);
-    SW_RETURN_IF_ERROR(run.Extend(store_, planned.subspan(static_cast<size_t>(first), static_cast<size_t>(n))));
+    const std::span<const int32_t> at = stale.first(std::min(stale.size(), static_cast<size_t>(n)));
+    if (at.empty())
+      SW_RETURN_IF_ERROR(run.Extend(store_, tokens.subspan(static_cast<size_t>(first), static_cast<size_t>(n))));
     Part& part = parts->emplace_back(Part{.turn = &turn,
                                           .run = &run,
                                           .first = first,
                                           .n = n,
-                                          .view = View(s, i),
+                                          .at = {at.begin(), at.end()},
+                                          .tokens = {},
+                                          .view = View(s, i, run),
                                           .groups = Groups(s.plan, i),
                                           .logit_rows = {},
                                           .keep = s.use_cache,
                                           .last = first + n == n_planned(i)});
+    for (const int32_t index : at) part.tokens.push_back(tokens[static_cast<size_t>(index)]);
+    whole[i] = part.last && !s.at_source[i];
     if (tail && turn.all_logits) {
       part.logit_rows.resize(static_cast<size_t>(n));
       std::iota(part.logit_rows.begin(), part.logit_rows.end(), 0);
@@ -200,7 +332,9 @@ Status Executor::AddToken(Turn& turn, std::vector<Part>* parts) {
                     .run = &run,
                     .first = run.n_ready(),
                     .n = 1,
-                    .view = View(s, s.runs.size() - 1),
+                    .at = {},
+                    .tokens = {},
+                    .view = View(s, s.runs.size() - 1, run),
                     .groups = Groups(s.plan, s.runs.size() - 1),
                     .logit_rows = {0},
                     .keep = false,
@@ -223,12 +357,16 @@ int Executor::Step(std::span<Turn> turns, int room) {
 
   std::vector<ForwardSequence> batch;
   for (const Part& part : parts)
-    batch.push_back({.tokens = part.run->tokens().subspan(static_cast<size_t>(part.first), static_cast<size_t>(part.n)),
+    batch.push_back({.tokens = part.at.empty() ? part.run->tokens().subspan(static_cast<size_t>(part.first),
+                                                                            static_cast<size_t>(part.n))
+                                               : part.tokens,
                      .runs = part.view,
                      .tail_blocks = part.run->writable_blocks(),
                      .logit_rows = part.logit_rows,
-                     .at = {},
-                     .groups = part.groups});
+                     .at = part.at,
+                     .groups = part.groups,
+                     .ranges = part.ranges,
+                     .mass = part.mass});
   std::span<const float> logits = transformer_.Forward(batch);
   const auto vocab = static_cast<size_t>(transformer_.config().vocab_size);
   int n_encoded = 0;

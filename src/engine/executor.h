@@ -23,6 +23,17 @@ struct Sequence {
   std::vector<uint64_t> looked;            // how many spans the store had been given when the run was looked up
   int most_reused = 0;                     // of the tail: the rest must be computed, for its logits
 
+  // Repair. A run with a planned source holds that first, until it is settled what of it is recomputed.
+  std::vector<bool> at_source;  // of each run
+  int n_repaired = 0;           // tokens recomputed so far
+  // The prompt's end, read to learn which tokens it attends to; gone once it is settled.
+  struct Probe {
+    std::shared_ptr<Run> run;
+    std::vector<KeyRange> ranges;  // every token of the runs at their source, as the tail's view counts runs
+    std::vector<int64_t> mass;     // of each range; see ForwardSequence
+  };
+  std::optional<Probe> probe;
+
   // Of a sequence that was suspended: the parts of each run that it had found and that it held, before the last time.
   struct Before {
     int cached = 0, ready = 0;
@@ -88,10 +99,15 @@ class Executor {
   };
   // Fills the runs of a sequence that has none from the store.
   Status Find(Sequence& sequence);
-  std::vector<KvRun> View(const Sequence& sequence, size_t run) const;
+  // What `run`, which is planned as the sequence's run i, sees, itself the last.
+  static std::vector<KvRun> View(const Sequence& sequence, size_t i, const Run& run);
   // How the runs of View enter attention.
   static std::vector<RunGroup> Groups(const Plan& plan, size_t run);
   Status AddMissing(Turn& turn, int* room, std::vector<Part>* parts);
+  // Settles what is recomputed of the runs at their source once all of them are ready; false when a part was added to
+  // learn that, or there is no room for one.
+  Result<bool> Repair(Turn& turn, int* room, std::vector<Part>* parts);
+  std::vector<std::vector<float>> RepairScores(const Sequence& sequence, std::span<const size_t> runs);
   Status AddToken(Turn& turn, std::vector<Part>* parts);
   // Whether another sequence is encoding tokens that this run needs next.
   bool MustWait(const Sequence& sequence, size_t run, int limit) const;

@@ -20,7 +20,7 @@ ComposeReport Report(const Sequence& sequence) {
                        .order = sequence.plan.options.order,
                        .exactness = sequence.plan.exactness,
                        .spans = {},
-                       .repaired_tokens = 0,
+                       .repaired_tokens = sequence.n_repaired,
                        .calibrated = false};
   for (const PlannedPiece& piece : sequence.plan.pieces) {
     const int found = sequence.n_cached(static_cast<size_t>(piece.run));

@@ -47,7 +47,8 @@ struct Task {
   // Blocks of the prompt and the longest answer, and one more for every run, which may begin with a copy.
   static size_t BlocksFor(const Job& job) {
     size_t n = 1;
-    for (const PlannedRun& run : job.plan.runs) n += run.tokens.size() / kKvBlockTokens + 2;
+    for (const PlannedRun& run : job.plan.runs) n += (run.source ? 2 : 1) * (run.tokens.size() / kKvBlockTokens + 2);
+    if (job.plan.repair != nullptr) n += job.plan.runs.back().tokens.size() / kKvBlockTokens + 1;  // to probe
     return n + static_cast<size_t>(job.setup.max_tokens) / kKvBlockTokens;
   }
 

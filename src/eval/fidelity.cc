@@ -33,15 +33,14 @@ Result<OneRead> ReadOnce(Engine& engine, const QaRecord& record, const ComposeOp
   SW_ASSIGN_OR_RETURN(request.forced_tokens, ReferenceTokens(engine, record));
   OneRead out;
   SW_ASSIGN_OR_RETURN(out.reading, Read(engine, std::move(request)));
-  out.sample = {
-      .kind = record.kind,
-      .documents = static_cast<int>(record.documents.size()),
-      .prompt_tokens = answer.usage.prompt_tokens,
-      .answer = {},
-      .right = IsRight(record, answer),
-      .as_exact = true,
-      .ttft_ms = answer.timings.ttft_ms,
-      .recomputed_tokens = answer.usage.prompt_tokens - answer.usage.cached_tokens + answer.compose.repaired_tokens};
+  out.sample = {.kind = record.kind,
+                .documents = static_cast<int>(record.documents.size()),
+                .prompt_tokens = answer.usage.prompt_tokens,
+                .answer = {},
+                .right = IsRight(record, answer),
+                .as_exact = true,
+                .ttft_ms = answer.timings.ttft_ms,
+                .recomputed_tokens = answer.usage.prompt_tokens - answer.usage.cached_tokens};
   out.text = std::move(answer.text);
   return out;
 }

@@ -49,12 +49,35 @@ Status Run::Extend(SpanStore& store, std::span<const int32_t> tokens) {
   return Status::Ok();
 }
 
+Result<Run> Run::Repaired(const SpanKey& root, const Run& source, std::span<const int32_t> stale, SpanStore& store) {
+  SW_CHECK(source.n_ready_ == source.n_tokens());
+  Run run(root);
+  run.tokens_ = source.tokens_;
+  run.blocks_ = source.blocks_;
+  run.writable_.assign(source.blocks_.size(), nullptr);
+  for (const auto& span : source.spans_) run.own_.push_back(span->block);
+  run.own_.insert(run.own_.end(), source.own_.begin(), source.own_.end());
+  for (const int32_t row : stale) {
+    const auto i = static_cast<size_t>(row / kKvBlockTokens);
+    if (run.writable_[i] != nullptr) continue;
+    SW_ASSIGN_OR_RETURN(auto copy, store.Allocate());
+    std::memcpy(copy->data(), run.blocks_[i], store.geometry().BlockBytes());
+    run.blocks_[i] = run.writable_[i] = copy->data();
+    run.own_[i] = std::move(copy);
+  }
+  run.stale_.assign(stale.begin(), stale.end());
+  run.n_ready_ = run.n_tokens() - static_cast<int>(stale.size());
+  return run;
+}
+
 void Run::MarkReady(int n) {
   n_ready_ += n;
+  if (!stale_.empty()) n_repaired_ += static_cast<size_t>(n);
   SW_DCHECK(n_ready_ <= n_tokens());
 }
 
 SpanKey Run::Seal(SpanStore& store) {
+  if (!stale().empty()) return root_;
   const auto block_at = [&](int token) { return own_[static_cast<size_t>(token / kKvBlockTokens) - spans_.size()]; };
   const std::span<const int32_t> tokens(tokens_);
   for (; n_ready_ - n_sealed_ >= kKvBlockTokens; n_sealed_ += kKvBlockTokens)

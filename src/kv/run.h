@@ -30,10 +30,19 @@ class Run {
   // Appends tokens and the memory for their rows. ResourceExhausted leaves the run as it was.
   Status Extend(SpanStore& store, std::span<const int32_t> tokens);
 
+  // A run with another's tokens and KV, of which the rows `stale`, ascending, are to be encoded again: their blocks are
+  // copied, all others shared. REQUIRES: all of `source` is ready. ResourceExhausted when there is no memory for
+  // copies.
+  static Result<Run> Repaired(const SpanKey& root, const Run& source, std::span<const int32_t> stale, SpanStore& store);
+
+  // Rows of a repaired run that wait to be encoded again.
+  std::span<const int32_t> stale() const { return std::span(stale_).subspan(n_repaired_); }
+
   // Says that the next n waiting rows now hold KV.
   void MarkReady(int n);
 
-  // Offers all ready rows to the store. Returns the address of the ready part of the run.
+  // Offers all ready rows to the store; of a repaired run nothing before all are. Returns the address of the ready part
+  // of the run.
   SpanKey Seal(SpanStore& store);
 
   const SpanKey& root() const { return root_; }
@@ -43,19 +52,21 @@ class Run {
 
   // The first n_tokens tokens placed at `base`; valid until the run changes.
   KvRun View(int base, int n_tokens) const { return {blocks_, n_tokens, base}; }
-  // All blocks for writing; rows before n_ready must not be written.
+  // All blocks for writing, where they may be; rows that are ready must not be written.
   std::span<std::byte* const> writable_blocks() const { return writable_; }
 
  private:
   SpanKey root_;
   std::vector<int32_t> tokens_;
   int n_ready_ = 0;
-  int n_sealed_ = 0;                                // tokens offered to the store so far
-  SpanKey sealed_parent_;                           // address of the last full sealed block; the root before that
-  std::vector<std::shared_ptr<const Span>> spans_;  // the full spans reused; they hold the first blocks
-  std::vector<std::shared_ptr<KvBlock>> own_;       // the blocks after those
-  std::vector<const std::byte*> blocks_;            // all, in order
-  std::vector<std::byte*> writable_;                // the same; nullptr for reused spans
+  int n_sealed_ = 0;                                 // tokens offered to the store so far
+  SpanKey sealed_parent_;                            // address of the last full sealed block; the root before that
+  std::vector<std::shared_ptr<const Span>> spans_;   // the full spans reused; they hold the first blocks
+  std::vector<std::shared_ptr<const KvBlock>> own_;  // the blocks after those, of a repaired run also shared ones
+  std::vector<int32_t> stale_;                       // of a repaired run
+  size_t n_repaired_ = 0;                            // of stale_
+  std::vector<const std::byte*> blocks_;             // all, in order
+  std::vector<std::byte*> writable_;                 // the same; nullptr for those of others
 };
 
 }  // namespace spanwise

@@ -101,13 +101,17 @@ void SpanStore::Erase(const SpanKey& key) {
 }
 
 bool SpanStore::EvictOne() {
-  for (const SpanKey& key : ages_) {
-    // Held: by a running context through its span, or through the block of a run that still grows in it.
-    const Entry& entry = spans_.at(key);
-    if (entry.span.use_count() > 1 || entry.span->block.use_count() > 1) continue;
-    Erase(SpanKey(key));
-    ++stats_.evicted_spans;
-    return true;
+  // A span may be held by a running context, and its block by a run that still grows in it or by other spans (a
+  // repaired run shares what it left as it was). Those of the last kind go when there is no other: their blocks are
+  // free once nobody holds them.
+  for (const bool shared : {false, true}) {
+    for (const SpanKey& key : ages_) {
+      const Entry& entry = spans_.at(key);
+      if (entry.span.use_count() > 1 || (!shared && entry.span->block.use_count() > 1)) continue;
+      Erase(SpanKey(key));
+      ++stats_.evicted_spans;
+      return true;
+    }
   }
   return false;
 }

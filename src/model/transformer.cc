@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "base/check.h"
+#include "kernels/element.h"
 #include "model/rope_frequencies.h"
 
 namespace spanwise {
@@ -66,6 +67,7 @@ struct Transformer::Rows {
     std::vector<std::vector<RotationTable>> tables;
   };
   std::vector<Sequence> sequences;
+  std::vector<int> logit_rows;  // in the batch
   int n_rows = 0;
 };
 
@@ -82,13 +84,12 @@ Transformer::Transformer(std::shared_ptr<const ModelWeights> weights, DType kv_d
     if (rotation == ModelConfig::kNoRope) rotation = static_cast<int>(rotations_.size()) - 1;
 }
 
-std::span<const float> Transformer::Forward(std::span<const ForwardSequence> sequences) {
+Transformer::Rows Transformer::Begin(std::span<const ForwardSequence> sequences) {
   const ModelConfig& c = config();
   const auto hidden_dim = static_cast<size_t>(c.hidden_dim);
 
   Rows rows;
   std::vector<int32_t> ids;
-  std::vector<int> logit_rows;
   rows.sequences.reserve(sequences.size());
   for (const ForwardSequence& in : sequences) {
     SW_DCHECK(!in.tokens.empty() && !in.runs.empty());
@@ -116,7 +117,7 @@ std::span<const float> Transformer::Forward(std::span<const ForwardSequence> seq
       }
     }
     ids.insert(ids.end(), in.tokens.begin(), in.tokens.end());
-    for (const int r : in.logit_rows) logit_rows.push_back(rows.n_rows + r);
+    for (const int r : in.logit_rows) rows.logit_rows.push_back(rows.n_rows + r);
     rows.n_rows += n;
   }
 
@@ -132,25 +133,64 @@ std::span<const float> Transformer::Forward(std::span<const ForwardSequence> seq
   ops::EmbedRows(pool_, weights_->embedding(), ids.data(), rows.n_rows, hidden_.data());
   if (c.embedding_scale != 1)
     ops::ScaleAndCap(pool_, hidden_.data(), c.embedding_scale, 0, int64_t{rows.n_rows} * c.hidden_dim);
-  const auto normed = [&](const std::vector<float>& gain) -> const float* {
-    if (gain.empty()) return hidden_.data();
-    ops::RmsNorm(pool_, hidden_.data(), c.hidden_dim, rows.n_rows, c.hidden_dim, gain, c.norm_eps, normed_.data(),
-                 c.hidden_dim);
-    return normed_.data();
-  };
-  for (int layer = 0; layer < c.n_layers; ++layer) {
-    const LayerWeights& w = weights_->layers()[static_cast<size_t>(layer)];
-    Attention(layer, w, normed(w.attention_norm), rows);
-    AddToResidual(w.attention_post_norm, rows.n_rows);
-    const float* in = normed(w.ffn_norm);
-    if (w.experts.empty()) {
-      FeedForward(w.ffn, in, rows.n_rows, made_.data());
-    } else {
-      Experts(w, in, rows.n_rows);
-    }
-    AddToResidual(w.ffn_post_norm, rows.n_rows);
-  }
+  return rows;
+}
 
+const float* Transformer::Normed(const std::vector<float>& gain, int n_rows) {
+  const ModelConfig& c = config();
+  if (gain.empty()) return hidden_.data();
+  ops::RmsNorm(pool_, hidden_.data(), c.hidden_dim, n_rows, c.hidden_dim, gain, c.norm_eps, normed_.data(),
+               c.hidden_dim);
+  return normed_.data();
+}
+
+void Transformer::Layer(int layer, const Rows& rows, bool store) {
+  const LayerWeights& w = weights_->layers()[static_cast<size_t>(layer)];
+  Attention(layer, w, Normed(w.attention_norm, rows.n_rows), rows, store);
+  AddToResidual(w.attention_post_norm, rows.n_rows);
+  const float* in = Normed(w.ffn_norm, rows.n_rows);
+  if (w.experts.empty()) {
+    FeedForward(w.ffn, in, rows.n_rows, made_.data());
+  } else {
+    Experts(w, in, rows.n_rows);
+  }
+  AddToResidual(w.ffn_post_norm, rows.n_rows);
+}
+
+std::vector<float> Transformer::ValueDeviation(std::span<const ForwardSequence> sequences) {
+  const ModelConfig& c = config();
+  const Rows rows = Begin(sequences);
+  Layer(0, rows, /*store=*/false);
+  const LayerWeights& w = weights_->layers()[1];
+  const int kv_dim = c.n_kv_heads * c.head_dim;
+  ops::MatMul(pool_, Normed(w.attention_norm, rows.n_rows), c.hidden_dim, rows.n_rows, w.v.weight, w.v.bias,
+              qkv_.data(), kv_dim);
+  std::vector<float> deviations;
+  const float* value = qkv_.data();
+  for (const Rows::Sequence& s : rows.sequences) {
+    for (const int32_t at : s.at) {
+      const std::byte* block = s.in->runs.back().blocks[static_cast<size_t>(at / kKvBlockTokens)];
+      double sum = 0;
+      for (int head = 0; head < c.n_kv_heads; ++head)
+        for (int i = 0; i < c.head_dim; ++i, ++value) {
+          const auto kept = static_cast<size_t>(at % kKvBlockTokens * c.head_dim + i);
+          const double difference =
+              double{*value} - double{LoadElement(block + kv_.ValueOffset(1, head), kv_.dtype, kept)};
+          sum += difference * difference;
+        }
+      deviations.push_back(static_cast<float>(sum));
+    }
+  }
+  return deviations;
+}
+
+std::span<const float> Transformer::Forward(std::span<const ForwardSequence> sequences) {
+  const ModelConfig& c = config();
+  const auto hidden_dim = static_cast<size_t>(c.hidden_dim);
+  const Rows rows = Begin(sequences);
+  for (int layer = 0; layer < c.n_layers; ++layer) Layer(layer, rows, /*store=*/true);
+
+  const std::vector<int>& logit_rows = rows.logit_rows;
   const size_t n_logits = logit_rows.size();
   if (n_logits == 0) return {};
   Grow(normed_, n_logits * hidden_dim);
@@ -166,7 +206,7 @@ std::span<const float> Transformer::Forward(std::span<const ForwardSequence> seq
   return {logits_.data(), n_logits * static_cast<size_t>(c.vocab_size)};
 }
 
-void Transformer::Attention(int layer, const LayerWeights& w, const float* in, const Rows& rows) {
+void Transformer::Attention(int layer, const LayerWeights& w, const float* in, const Rows& rows, bool store) {
   const ModelConfig& c = config();
   const int q_dim = c.n_heads * c.head_dim, kv_dim = c.n_kv_heads * c.head_dim, stride = q_dim + 2 * kv_dim;
   float *q = qkv_.data(), *k = q + q_dim, *v = k + kv_dim;
@@ -187,12 +227,18 @@ void Transformer::Attention(int layer, const LayerWeights& w, const float* in, c
   const auto rotation = static_cast<size_t>(layer_rotation_[static_cast<size_t>(layer)]);
   std::vector<AttentionSequence> attention;
   attention.reserve(rows.sequences.size());
+  size_t n_mass = 0;
+  for (const Rows::Sequence& s : rows.sequences)
+    n_mass += s.positions.size() * static_cast<size_t>(c.n_heads) * s.in->ranges.size();
+  Grow(mass_, n_mass);
+  float* mass = mass_.data();
   for (const Rows::Sequence& s : rows.sequences) {
     const ptrdiff_t at = s.first_row;
     const int n = static_cast<int>(s.positions.size());
     // A key turns by its index in the run, which is its position's distance from the run's own base.
-    ops::StoreKv(pool_, kv_, layer, k + at * stride, v + at * stride, stride, s.tables[rotation].back(),
-                 s.in->tail_blocks, s.at);
+    if (store)
+      ops::StoreKv(pool_, kv_, layer, k + at * stride, v + at * stride, stride, s.tables[rotation].back(),
+                   s.in->tail_blocks, s.at);
     attention.push_back({.q = q + at * stride,
                          .out = attended_.data() + at * q_dim,
                          .q_stride = stride,
@@ -201,7 +247,8 @@ void Transformer::Attention(int layer, const LayerWeights& w, const float* in, c
                          .runs = s.in->runs,
                          .rotations = s.tables[rotation],
                          .groups = s.in->groups,
-                         .mass = {}});
+                         .mass = {s.in->ranges, mass}});
+    mass += static_cast<size_t>(n * c.n_heads) * s.in->ranges.size();
   }
   const AttentionShape shape{.n_heads = c.n_heads,
                              .kv = kv_,
@@ -210,6 +257,12 @@ void Transformer::Attention(int layer, const LayerWeights& w, const float* in, c
                              .window = c.windows[static_cast<size_t>(layer)],
                              .softcap = c.attention_softcap};
   ops::SpanAttention(pool_, shape, attention);
+  for (size_t i = 0; i < attention.size(); ++i) {
+    const std::span<int64_t> sums = rows.sequences[i].in->mass;
+    const float* from = attention[i].mass.mass;
+    for (int query = 0; !sums.empty() && query < attention[i].n_rows * c.n_heads; ++query)
+      for (int64_t& sum : sums) sum += std::llround(double{*from++} * 0x1p40);
+  }
 
   ops::MatMul(pool_, attended_.data(), q_dim, rows.n_rows, w.output.weight, w.output.bias, made_.data(), c.hidden_dim);
 }

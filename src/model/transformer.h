@@ -22,6 +22,10 @@ struct ForwardSequence {
   std::span<const int> logit_rows;          // which of the rows need logits, ascending
   std::span<const int32_t> at = {};         // where in the run each row stands, ascending; empty: they are its end
   std::span<const RunGroup> groups = {};    // of `runs`, as AttentionSequence has them
+  // The attention that all rows pay to some keys, summed over layers and heads in units of 2^-40 and added to mass[i];
+  // whole numbers, so that the sum is the same however the rows are split over calls.
+  std::span<const KeyRange> ranges = {};
+  std::span<int64_t> mass = {};  // as many as ranges
 };
 
 // Thread-compatible: holds the activations' memory. Results of a sequence depend on that sequence alone, to the bit,
@@ -34,14 +38,24 @@ class Transformer {
   // [number of logit rows over all sequences in order, vocab_size] float32, valid until the next call.
   std::span<const float> Forward(std::span<const ForwardSequence> sequences);
 
+  // How far the values of each row at layer 1, read with all of its runs, are from the ones kept in the last run's
+  // blocks: the sum of squared differences, for all rows in order. Keeps nothing. REQUIRES: at least two layers; all
+  // rows' KV are there; the sequences' own keys at layer 0, which depend on the tokens alone, are the right ones.
+  std::vector<float> ValueDeviation(std::span<const ForwardSequence> sequences);
+
   const ModelConfig& config() const { return weights_->config(); }
   const ModelWeights& weights() const { return *weights_; }
   const KvGeometry& kv_geometry() const { return kv_; }
 
  private:
   struct Rows;  // where each sequence's rows stand, and their rotations
-  // Each leaves what its block makes of the rows `in` in made_.
-  void Attention(int layer, const LayerWeights& w, const float* in, const Rows& rows);
+  // Gathers the rows and begins the residual stream with their embeddings.
+  Rows Begin(std::span<const ForwardSequence> sequences);
+  // hidden_ after a norm, if the gain is one.
+  const float* Normed(const std::vector<float>& gain, int n_rows);
+  void Layer(int layer, const Rows& rows, bool store);
+  // Each leaves what its block makes of the rows `in` in made_. With `store` the rows' own KV are kept first.
+  void Attention(int layer, const LayerWeights& w, const float* in, const Rows& rows, bool store);
   void Experts(const LayerWeights& w, const float* in, int n_rows);
   void FeedForward(const FeedForwardWeights& w, const float* in, int n_rows, float* out);
   // hidden_ += residual_scale * made_, normed before if the model has a norm there.
@@ -56,7 +70,7 @@ class Transformer {
   // Activations, grown as needed: residual stream, normalised rows, what a block made of them, q|k|v, attention output,
   // feed-forward, logits; rows of one expert, and what it made of them.
   std::vector<float> hidden_, normed_, made_, qkv_, attended_, gate_, up_, logits_;
-  std::vector<float> routed_, expert_in_, expert_out_;
+  std::vector<float> routed_, expert_in_, expert_out_, mass_;
 };
 
 }  // namespace spanwise

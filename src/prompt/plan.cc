@@ -1,5 +1,7 @@
 #include "prompt/plan.h"
 
+#include <bit>
+
 #include "base/str.h"
 #include "prompt/compose/composer.h"
 #include "prompt/order/order.h"
@@ -13,6 +15,21 @@ int Plan::n_tokens() const {
 }
 
 int Plan::end_position() const { return runs.back().base + static_cast<int>(runs.back().tokens.size()); }
+
+SpanKey ContextKey(const Plan& plan, const PlannedRun& run) {
+  if (run.visible.empty()) return {};
+  Hasher hasher;
+  for (const int i : run.visible) {
+    const PlannedRun& seen = plan.runs[static_cast<size_t>(i)];
+    hasher.Field(RunKey(seen.root, seen.tokens)).Field(static_cast<uint64_t>(run.base - seen.base));
+    if (seen.group == 0) continue;
+    const PlannedGroup& group = plan.groups[static_cast<size_t>(seen.group) - 1];
+    hasher.Field("group")
+        .Field(std::bit_cast<uint64_t>(group.inverse_temperature))
+        .Field(std::bit_cast<uint64_t>(group.lse_scale));
+  }
+  return hasher.Finish();
+}
 
 Result<Plan> MakePlan(const PromptNode& tree, const ComposeOptions& options, const PlanKeys& keys) {
   SW_ASSIGN_OR_RETURN(const Composer* composer, FindComposer(options.mode));

@@ -1,15 +1,24 @@
 // From a prompt tree to the runs of a context: which tokens stand where, what they see, and under which address.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "kv/span.h"
+#include "prompt/repair/repair.h"
 #include "prompt/tree.h"
 #include "spanwise/prompt.h"
 #include "spanwise/status.h"
 
 namespace spanwise {
+
+// How a run was read that is then placed where it sees more: kept under its own address, with its own view.
+struct PlannedSource {
+  SpanKey root;
+  int base = 0;
+  std::vector<int> visible;
+};
 
 // One run to be found or encoded.
 struct PlannedRun {
@@ -17,7 +26,9 @@ struct PlannedRun {
   int base = 0;  // position of its first token
   std::vector<int32_t> tokens;
   std::vector<int> visible;  // earlier runs that its tokens see besides themselves, in canonical order
-  int group = 0;             // of Plan::groups, from 1 on; 0: none. Members of a group stand together in `visible`
+  // Set: the run begins with the source's KV, of which some tokens are recomputed where the run stands (Plan::repair).
+  std::optional<PlannedSource> source = {};
+  int group = 0;  // of Plan::groups, from 1 on; 0: none. Members of a group stand together in `visible`
 };
 
 // How some runs enter the attention of those that see them; see RunGroup in kernels/ops.h.
@@ -40,11 +51,16 @@ struct Plan {
   std::string exactness;
   std::vector<PlannedRun> runs;
   std::vector<PlannedGroup> groups;
+  const RepairPolicy* repair = nullptr;  // which tokens of the runs with a source are recomputed
   std::vector<PlannedPiece> pieces;
 
   int n_tokens() const;
   int end_position() const;  // the position of the first generated token
 };
+
+// What a run's KV depends on besides its own tokens: the runs it sees, how far before it they stand, and how they are
+// weighed. The zero hash where it sees none.
+SpanKey ContextKey(const Plan& plan, const PlannedRun& run);
 
 struct PlanKeys {
   Hash256 model;  // weights, tokenizer and KV format

@@ -199,9 +199,80 @@ TEST(Plan, ApeWeighsEachSetAsAGroup) {
   }
 }
 
+TEST(Plan, RepairPlacesKeptDocumentsInSequence) {
+  const ComposeOptions options{.mode = ComposeMode::kRepair};
+  const Plan set = MakePlan(Example(kDocs), {ComposeMode::kSet, DocumentOrder::kGiven}, kKeys).value();
+  const Plan plan = MakePlan(Example(kDocs), options, kKeys).value();
+  EXPECT_EQ(plan.exactness, "convergent");
+  ASSERT_EQ(plan.runs.size(), 5u);
+  const auto root_in_set = [&](const std::vector<int32_t>& tokens) {
+    return std::ranges::find(set.runs, tokens, &PlannedRun::tokens)->root;
+  };
+  int base = 2;
+  for (size_t i = 1; i < 4; ++i) {
+    const PlannedRun& run = plan.runs[i];
+    EXPECT_EQ(run.tokens, kDocs[i - 1].tokens);
+    EXPECT_EQ(run.base, base);
+    EXPECT_EQ(run.visible.size(), i);
+    base += static_cast<int>(run.tokens.size());
+    // The first stands where it was read; the others begin with what a set's member is.
+    EXPECT_EQ(run.source.has_value(), i > 1);
+    EXPECT_EQ(run.source ? run.source->root : run.root, root_in_set(run.tokens));
+    if (run.source) {
+      EXPECT_EQ(run.source->base, 2);
+      EXPECT_THAT(run.source->visible, ElementsAre(0));
+    }
+  }
+  EXPECT_EQ(plan.runs[4].base, base);
+  // What is recomputed enters the address.
+  ComposeOptions more = options;
+  more.repair_fraction = 0.5;
+  EXPECT_NE(MakePlan(Example(kDocs), more, kKeys)->runs[2].root, plan.runs[2].root);
+  EXPECT_NE(MakePlan(Example({kDocs[2], kDocs[1]}), options, kKeys)->runs[2].root, plan.runs[2].root);
+  more.repair_fraction = 1.5;
+  EXPECT_EQ(MakePlan(Example(kDocs), more, kKeys).status().code(), StatusCode::kInvalidArgument);
+  more.repair_fraction = 0.5;
+  more.repair_policy = "guess";
+  EXPECT_THAT(MakePlan(Example(kDocs), more, kKeys).status().message(), HasSubstr("focused, first, question"));
+}
+
+TEST(RepairPolicy, ChoosesWithinItsBudget) {
+  RepairInput input{.lengths = {20, 3, 40, 0}, .budget = 12, .scores = {}};
+  for (const int n : input.lengths) input.scores.emplace_back(static_cast<size_t>(n), 1.0f);
+  input.scores[2][35] = 100;
+  input.scores[0][7] = 50;
+  const auto choose = [&](const char* name) { return FindRepairPolicy(name).value()->choose(input); };
+  for (const char* name : {"", "focused", "first", "question", "deviation", "random"})
+    for (const int budget : {0, 1, 12, 40, 63, 100}) {
+      input.budget = budget;
+      const auto chosen = choose(name);
+      ASSERT_EQ(chosen.size(), 4u);
+      size_t n = 0;
+      for (size_t d = 0; d < 4; ++d) {
+        n += chosen[d].size();
+        EXPECT_TRUE(std::ranges::is_sorted(chosen[d]));
+        EXPECT_EQ(std::ranges::adjacent_find(chosen[d]), chosen[d].end());
+        EXPECT_TRUE(chosen[d].empty() || (chosen[d].front() >= 0 && chosen[d].back() < input.lengths[d]));
+      }
+      EXPECT_EQ(n, static_cast<size_t>(std::min(budget, 63))) << name;
+    }
+  input.budget = 12;
+  EXPECT_THAT(choose("first"),
+              ElementsAre(ElementsAre(0, 1, 2, 3, 4), ElementsAre(0, 1, 2), ElementsAre(0, 1, 2, 3), ElementsAre()));
+  input.budget = 2;
+  EXPECT_THAT(choose("question"), ElementsAre(ElementsAre(7), ElementsAre(), ElementsAre(35), ElementsAre()));
+  // The head of the document that is looked at most, then the place itself.
+  input.budget = 20;
+  const auto focused = choose("focused");
+  EXPECT_EQ(focused[2].size(), 20u);
+  EXPECT_EQ(focused[2][15], 15);
+  EXPECT_EQ(focused[2][16], 32);
+  EXPECT_EQ(RepairBudget(input.lengths, 0.15), 10);
+  EXPECT_EQ(RepairBudget(input.lengths, 0), 0);
+  EXPECT_EQ(RepairBudget(input.lengths, 1), 63);
+}
+
 TEST(Plan, SaysWhatItCannotDo) {
-  EXPECT_EQ(MakePlan(Example(kDocs), {ComposeMode::kRepair, DocumentOrder::kGiven}, kKeys).status().code(),
-            StatusCode::kUnimplemented);
   EXPECT_EQ(MakePlan(Example(kDocs), {ComposeMode::kSet, DocumentOrder::kSearch}, kKeys).status().code(),
             StatusCode::kUnimplemented);
   EXPECT_EQ(MakePlan(PromptNode::Sequence({}), {}, kKeys).status().code(), StatusCode::kInvalidArgument);

@@ -17,6 +17,8 @@ struct Job {
   Request request;  // its compose member is not used
   std::optional<ComposeMode> compose;
   std::optional<DocumentOrder> order;
+  std::optional<double> repair_fraction, documents_temperature, documents_scale;
+  std::optional<std::string> repair_policy;
   bool force = false;        // ComposeOptions::force
   std::optional<int> top_k;  // passages to retrieve for messages that bring no documents; 0: none
   bool cite = true;          // look for citations in the answer

@@ -26,9 +26,14 @@ class EngineBackend final : public Backend {
   Status Submit(Job job, RequestObserver observer, std::shared_ptr<CancelFlag> cancel,
                 std::function<void(Result<JobAnswer>)> done) override {
     SW_ASSIGN_OR_RETURN(std::vector<rag::Source> sources, FindSources(job));
-    const ComposeOptions compose{.mode = job.compose.value_or(options_.compose.mode),
-                                 .order = job.order.value_or(options_.compose.order),
-                                 .force = job.force || options_.compose.force};
+    const ComposeOptions compose{
+        .mode = job.compose.value_or(options_.compose.mode),
+        .order = job.order.value_or(options_.compose.order),
+        .documents_temperature = job.documents_temperature.value_or(options_.compose.documents_temperature),
+        .documents_scale = job.documents_scale.value_or(options_.compose.documents_scale),
+        .repair_fraction = job.repair_fraction.value_or(options_.compose.repair_fraction),
+        .repair_policy = job.repair_policy.value_or(options_.compose.repair_policy),
+        .force = job.force || options_.compose.force};
     Request request = std::move(job.request);
     if (!request.messages.empty()) request.documents = rag::MakeRequest({}, sources, compose, {}).documents;
     request.compose = compose;

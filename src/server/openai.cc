@@ -252,6 +252,16 @@ void ReadSpanwise(Fields& fields, Job* job) {
       options.Fail(order.status().message(), "order");
     }
   }
+  const auto number = [&](const char* key, double least, double most) {
+    const auto value = options.Number(key);
+    if (value && !(*value >= least && *value <= most))
+      options.Fail(StrFormat("'{}' is {}, expected {} to {}", options.PathOf(key), *value, least, most), key);
+    return value;
+  };
+  job->repair_fraction = number("repair_fraction", 0, 1);
+  job->documents_temperature = number("documents_temperature", 0.01, 100);
+  job->documents_scale = number("documents_scale", 0, 100);
+  job->repair_policy = options.String("repair_policy");
   job->force = options.Bool("force").value_or(false);
   if (const auto top_k = options.Int("top_k")) {
     if (*top_k < 0 || *top_k > 1000)
@@ -261,7 +271,6 @@ void ReadSpanwise(Fields& fields, Job* job) {
   job->cite = options.Bool("cite").value_or(true);
   job->request.use_cache = options.Bool("cache").value_or(true);
   ReadPriority(options, &job->request);
-  options.Restrict({{"repair_fraction", "[]"}, {"repair_policy", "[]"}});
   options.RefuseRest();
   if (options.error()) fields.Fail(*options.error());
 }

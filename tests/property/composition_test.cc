@@ -156,6 +156,46 @@ TEST_P(Composition, ApeIsOrderFreeAndWithoutWeightsASet) {
   EXPECT_EQ(Logits(executor, SetPlan(documents, ape), true), set);
 }
 
+constexpr const char* kRepairPolicies[] = {"focused", "first", "question", "deviation", "random"};
+
+TEST_P(Composition, RepairOfAllIsTheFlatPromptAndOfNoneIsNot) {
+  const auto weights = LoadModel(GetParam());
+  Steps executor(weights, DType::kF32, size_t{1} << 28, 70, 2);
+  // The last is short enough for windows to reach beyond it.
+  const std::vector<std::vector<int32_t>> documents = {RandomTokens(90, 1), RandomTokens(130, 2), RandomTokens(5, 3)};
+  const auto exact = Logits(executor, SetPlan(documents, ComposeMode::kExact), false);
+  for (const char* policy : kRepairPolicies) {
+    ComposeOptions repair{.mode = ComposeMode::kRepair, .repair_fraction = 1, .repair_policy = policy};
+    EXPECT_LT(RelativeError(Logits(executor, SetPlan(documents, repair), true), exact), 1e-5) << policy;
+    EXPECT_LT(RelativeError(Logits(executor, SetPlan(documents, repair), true), exact), 1e-5) << policy << ", kept";
+    repair.repair_fraction = 0;
+    EXPECT_GT(RelativeError(Logits(executor, SetPlan(documents, repair), true), exact), 1e-3) << policy;
+  }
+}
+
+// Whatever is kept, however the work is cut and in however little memory.
+TEST_P(Composition, RepairIsTheSameToTheBitWarmOrCold) {
+  const auto weights = LoadModel(GetParam());
+  Steps whole(weights, DType::kBf16, size_t{1} << 28, 4096, 1);
+  const size_t block = whole.transformer().kv_geometry().BlockBytes();
+  const std::vector<std::vector<int32_t>> documents = {RandomTokens(90, 1), RandomTokens(33, 2), RandomTokens(130, 3),
+                                                       RandomTokens(64, 4)};
+  for (const char* policy : kRepairPolicies) {
+    const ComposeOptions repair{.mode = ComposeMode::kRepair, .repair_fraction = 0.3, .repair_policy = policy};
+    const auto reference = Logits(whole, SetPlan(documents, repair), false);
+    for (const int step : {1, 7, 64, 500}) {
+      SCOPED_TRACE(::testing::Message() << policy << ", " << step << " tokens a step");
+      Steps executor(weights, DType::kBf16, 24 * block, step, 2);
+      ASSERT_EQ(Logits(executor, SetPlan(documents, repair), true), reference);
+      ASSERT_EQ(Logits(executor, SetPlan(documents, repair), true), reference) << "repaired runs kept";
+      // Other company leaves sources in the store, from which the first is repaired again.
+      std::vector<std::vector<int32_t>> reversed(documents.rbegin(), documents.rend());
+      Logits(executor, SetPlan(reversed, repair), true);
+      ASSERT_EQ(Logits(executor, SetPlan(documents, repair), true), reference) << "after other company";
+    }
+  }
+}
+
 TEST_P(Composition, OrderMattersWhereItIsMeantTo) {
   const auto weights = LoadModel(GetParam());
   Steps executor(weights, DType::kF32, size_t{1} << 28, 512, 1);

@@ -11,7 +11,7 @@ struct Composer {
   Status (*compose)(const PromptNode& tree, const PlanKeys& keys, Plan* plan);
 };
 
-// Unimplemented when there is no such row.
+// The mode's row.
 Result<const Composer*> FindComposer(ComposeMode mode);
 
 // exact.cc: the whole tree as one causal run.
@@ -20,5 +20,8 @@ Status ComposeExact(const PromptNode& tree, const PlanKeys& keys, Plan* plan);
 // the same with a temperature and a scale on each set (APE, section 2).
 Status ComposeSet(const PromptNode& tree, const PlanKeys& keys, Plan* plan);
 Status ComposeApe(const PromptNode& tree, const PlanKeys& keys, Plan* plan);
+// repair.cc: kept documents in sequence, some of their tokens recomputed there (CacheBlend, EPIC, Cache-Craft, sections
+// 3 and 9).
+Status ComposeRepair(const PromptNode& tree, const PlanKeys& keys, Plan* plan);
 
 }  // namespace spanwise

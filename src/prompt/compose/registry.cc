@@ -8,6 +8,7 @@ constexpr Composer kComposers[] = {
     {ComposeMode::kExact, "causal-exact", ComposeExact},
     {ComposeMode::kSet, "set-exact", ComposeSet},
     {ComposeMode::kApe, "operator-exact", ComposeApe},
+    {ComposeMode::kRepair, "convergent", ComposeRepair},
 };
 
 }  // namespace
@@ -15,7 +16,7 @@ constexpr Composer kComposers[] = {
 Result<const Composer*> FindComposer(ComposeMode mode) {
   for (const Composer& composer : kComposers)
     if (composer.mode == mode) return &composer;
-  return Unimplemented(StrFormat("compose mode '{}' is not available; use exact, set or ape", ComposeModeName(mode)));
+  return Internal(StrFormat("compose mode '{}' has no composer", ComposeModeName(mode)));
 }
 
 }  // namespace spanwise

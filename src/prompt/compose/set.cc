@@ -1,52 +1,22 @@
 #include <algorithm>
-#include <bit>
 #include <map>
 
-#include "prompt/compose/composer.h"
+#include "prompt/compose/walk.h"
 
 namespace spanwise {
 namespace {
 
-// Walks the tree in order. Text joins the open run; a set closes it, gives each member a run at the position reached,
-// and text after the set opens a run behind its longest member.
-class SetWalk {
+// Members start at one position and do not see each other; what follows stands behind the longest.
+class SetWalk : public TreeWalk {
  public:
   // The members of each set form a group with these weights, if they weigh anything.
-  SetWalk(const PlanKeys& keys, const PlannedGroup& weights, Plan* plan)
-      : keys_(keys), weights_(weights), plan_(*plan) {}
-
-  Status Visit(const PromptNode& node) {
-    switch (node.kind) {
-      case PromptNode::Kind::kText:
-        return VisitText(node);
-      case PromptNode::Kind::kSequence:
-        for (const PromptNode& child : node.children) SW_RETURN_IF_ERROR(Visit(child));
-        return Status::Ok();
-      case PromptNode::Kind::kSet:
-        return VisitSet(node);
-    }
-    return Internal("unknown prompt node");
-  }
+  SetWalk(const PlanKeys& keys, const PlannedGroup& weights, Plan* plan) : TreeWalk(keys, plan), weights_(weights) {}
 
  private:
-  Status VisitText(const PromptNode& node) {
-    if (node.tokens.empty()) return Status::Ok();
-    if (open_ < 0) open_ = AddRun();
-    PlannedRun& run = plan_.runs[static_cast<size_t>(open_)];
-    const int begin = static_cast<int>(run.tokens.size());
-    run.tokens.insert(run.tokens.end(), node.tokens.begin(), node.tokens.end());
-    plan_.pieces.push_back({node.document, open_, begin, static_cast<int>(run.tokens.size())});
-    return Status::Ok();
-  }
-
-  Status VisitSet(const PromptNode& set) {
-    CloseRun();
+  Status PlaceSet(const PromptNode& set) override {
     std::map<Hash256, const PromptNode*> members;  // by content: canonical order, and duplicates placed once
-    for (const PromptNode& member : set.children) {
-      if (member.kind != PromptNode::Kind::kText)
-        return Unimplemented("a member of a set must be plain text; nested sets and sequences are not available");
+    for (const PromptNode& member : set.children)
       if (!member.tokens.empty()) members.emplace(ContentKey(member), &member);
-    }
     std::map<Hash256, int> run_of;
     int end = position_, group = 0;
     if (weights_.inverse_temperature != 1 || weights_.lse_scale != 1) {
@@ -54,60 +24,20 @@ class SetWalk {
       group = static_cast<int>(plan_.groups.size());
     }
     for (const auto& [key, member] : members) {
-      const int run = AddRun();
-      plan_.runs[static_cast<size_t>(run)].tokens = member->tokens;
-      plan_.runs[static_cast<size_t>(run)].group = group;
-      run_of[key] = run;
+      const int i = AddRun();
+      run(i).tokens = member->tokens;
+      run(i).group = group;
+      run_of[key] = i;
       end = std::max(end, position_ + static_cast<int>(member->tokens.size()));
     }
     position_ = end;
-    for (const auto& [key, run] : run_of) visible_.push_back(run);
+    for (const auto& [key, i] : run_of) visible_.push_back(i);
     for (const PromptNode& member : set.children)
-      if (!member.tokens.empty())
-        plan_.pieces.push_back(
-            {member.document, run_of.at(ContentKey(member)), 0, static_cast<int>(member.tokens.size())});
+      if (!member.tokens.empty()) AddPiece(member, run_of.at(ContentKey(member)));
     return Status::Ok();
   }
 
-  // A run at the position reached, seeing all that is closed so far.
-  int AddRun() {
-    PlannedRun& run = plan_.runs.emplace_back();
-    run.base = position_;
-    run.visible = visible_;
-    run.root = RootKey(keys_.model, "causal", ContextKey(run), keys_.salt);
-    return static_cast<int>(plan_.runs.size()) - 1;
-  }
-
-  void CloseRun() {
-    if (open_ < 0) return;
-    position_ += static_cast<int>(plan_.runs[static_cast<size_t>(open_)].tokens.size());
-    visible_.push_back(open_);
-    open_ = -1;
-  }
-
-  // What a run's KV depends on besides its own tokens: the runs it sees, how far before it they stand, and how they
-  // are weighed.
-  SpanKey ContextKey(const PlannedRun& run) const {
-    if (run.visible.empty()) return {};
-    Hasher hasher;
-    for (const int i : run.visible) {
-      const PlannedRun& seen = plan_.runs[static_cast<size_t>(i)];
-      hasher.Field(RunKey(seen.root, seen.tokens)).Field(static_cast<uint64_t>(run.base - seen.base));
-      if (seen.group == 0) continue;
-      const PlannedGroup& group = plan_.groups[static_cast<size_t>(seen.group) - 1];
-      hasher.Field("group")
-          .Field(std::bit_cast<uint64_t>(group.inverse_temperature))
-          .Field(std::bit_cast<uint64_t>(group.lse_scale));
-    }
-    return hasher.Finish();
-  }
-
-  const PlanKeys& keys_;
   const PlannedGroup weights_;
-  Plan& plan_;
-  int open_ = -1;             // the run that text is being added to
-  int position_ = 0;          // where the next run starts
-  std::vector<int> visible_;  // closed runs
 };
 
 }  // namespace
