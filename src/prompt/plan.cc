@@ -14,6 +14,16 @@ int Plan::n_tokens() const {
 
 int Plan::end_position() const { return runs.back().base + static_cast<int>(runs.back().tokens.size()); }
 
+SpanKey ContextKey(const Plan& plan, const PlannedRun& run) {
+  if (run.visible.empty()) return {};
+  Hasher hasher;
+  for (const int i : run.visible) {
+    const PlannedRun& seen = plan.runs[static_cast<size_t>(i)];
+    hasher.Field(RunKey(seen.root, seen.tokens)).Field(static_cast<uint64_t>(run.base - seen.base));
+  }
+  return hasher.Finish();
+}
+
 Result<Plan> MakePlan(const PromptNode& tree, const ComposeOptions& options, const PlanKeys& keys) {
   SW_ASSIGN_OR_RETURN(const Composer* composer, FindComposer(options.mode));
   PromptNode arranged = tree;

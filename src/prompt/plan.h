@@ -38,6 +38,10 @@ struct Plan {
   int end_position() const;  // the position of the first generated token
 };
 
+// What a run's KV depends on besides its own tokens: the runs it sees, and how far before it they stand. The zero hash
+// where it sees none.
+SpanKey ContextKey(const Plan& plan, const PlannedRun& run);
+
 struct PlanKeys {
   Hash256 model;  // weights, tokenizer and KV format
   std::string salt;

@@ -66,7 +66,7 @@ class SetWalk {
     PlannedRun& run = plan_.runs.emplace_back();
     run.base = position_;
     run.visible = visible_;
-    run.root = RootKey(keys_.model, "causal", ContextKey(run), keys_.salt);
+    run.root = RootKey(keys_.model, "causal", ContextKey(plan_, run), keys_.salt);
     return static_cast<int>(plan_.runs.size()) - 1;
   }
 
@@ -75,17 +75,6 @@ class SetWalk {
     position_ += static_cast<int>(plan_.runs[static_cast<size_t>(open_)].tokens.size());
     visible_.push_back(open_);
     open_ = -1;
-  }
-
-  // What a run's KV depends on besides its own tokens: the runs it sees, and how far before it they stand.
-  SpanKey ContextKey(const PlannedRun& run) const {
-    if (run.visible.empty()) return {};
-    Hasher hasher;
-    for (const int i : run.visible) {
-      const PlannedRun& seen = plan_.runs[static_cast<size_t>(i)];
-      hasher.Field(RunKey(seen.root, seen.tokens)).Field(static_cast<uint64_t>(run.base - seen.base));
-    }
-    return hasher.Finish();
   }
 
   const PlanKeys& keys_;
