@@ -35,6 +35,12 @@ struct EngineOptions {
   int step_tokens = 512;                     // prompt tokens encoded in one step at most; never changes results
 };
 
+// A continuation of a request's context, generated beside others that it does not see (docs/composition.md).
+struct Branch {
+  std::string prompt;             // text that it begins with
+  std::optional<int> max_tokens;  // 0: the prompt is all of it; absent: SamplingParams::max_tokens
+};
+
 struct Request {
   // Either messages (with documents) that the model's chat template renders ...
   std::vector<Message> messages;
@@ -45,6 +51,12 @@ struct Request {
 
   ComposeOptions compose;
   SamplingParams sampling;
+
+  // Instead of one answer: continuations side by side and, where there is a `join`, an answer behind all of them.
+  static constexpr size_t kMostBranches = 64;
+  std::vector<Branch> branches;
+  std::string join;  // text that follows the branches; empty: nothing does
+
   bool echo = false;  // plain prompts only: the answer begins with the prompt, its tokens' log-probabilities included
   bool use_cache = true;   // false: recompute everything and keep nothing
   std::string cache_salt;  // KV is shared only between requests of equal salt
@@ -84,12 +96,22 @@ struct Timings {
 
 enum class FinishReason { kStop, kLength };
 
-struct Answer {
-  std::string text;
+struct BranchAnswer {
+  std::string text;  // behind its prompt
   FinishReason finish_reason = FinishReason::kStop;
-  std::vector<TokenReport> tokens;  // with logprobs or echo: of the prompt (echo) and of the answer; else empty
+  std::vector<TokenReport> tokens;  // with logprobs
+  Usage usage;                      // of the branch alone, the context not counted
+  // Whose KV the join had to compute: a last token that was sampled and never read, more only where memory ran short.
+  int recomputed_tokens = 0;
+};
+
+struct Answer {
+  std::string text;  // with branches: what follows the join
+  FinishReason finish_reason = FinishReason::kStop;
+  std::vector<TokenReport> tokens;     // with logprobs or echo: of the prompt (echo) and of the answer; else empty
+  std::vector<BranchAnswer> branches;  // as Request::branches
   ComposeReport compose;
-  Usage usage;
+  Usage usage;  // all branches included, the context counted once
   Timings timings;
   uint64_t seed = 0;
   // The id under which the model saw each document, in the request's order: what the answer cites.

@@ -185,9 +185,13 @@ class EngineImpl final : public Engine {
     job.setup.sampling = request.sampling;
     job.setup.max_tokens = static_cast<int>(std::min<int64_t>({request.sampling.max_tokens, room, memory_room}));
     job.setup.eos_ids = eos_ids_;
-    if (request.sampling.repetition_penalty != 1.0f)
-      for (const PlannedRun& run : job.plan.runs)
-        job.setup.prompt.insert(job.setup.prompt.end(), run.tokens.begin(), run.tokens.end());
+    if (request.branches.empty()) {
+      if (!request.join.empty()) return InvalidArgument("'join' goes with 'branches'");
+    } else {
+      SW_ASSIGN_OR_RETURN(job.fork,
+                          PrepareFork(request, job.plan, {keys_, request.cache_salt}, *text_.tokenizer,
+                                      {.context_tokens = info_.context_tokens, .n_blocks = n_blocks_}, &job.setup));
+    }
     job.echo = request.echo;
     job.use_cache = request.use_cache;
     job.priority = request.priority;

@@ -25,6 +25,20 @@ namespace {
 // Tokens of a common beginning for which a sequence waits for another one's next whole block.
 constexpr int kWorthWaiting = 16;
 
+// Of the runs that are held the longest with which the planned one begins, or nullptr. One that is `taken` may be
+// continued otherwise.
+std::shared_ptr<Run> BestHeld(const PlannedRun& planned, int limit, std::span<const std::shared_ptr<Run>> held,
+                              std::span<const std::shared_ptr<Run>> taken) {
+  std::shared_ptr<Run> best;
+  for (const std::shared_ptr<Run>& run : held)
+    if (run->root() == planned.root && run->n_ready() == run->n_tokens() && run->n_ready() <= limit &&
+        std::ranges::find(taken, run) == taken.end() &&
+        std::ranges::equal(run->tokens(), std::span(planned.tokens).first(run->tokens().size())) &&
+        (!best || run->n_ready() > best->n_ready()))
+      best = run;
+  return best;
+}
+
 }  // namespace
 
 // Consecutive rows of one run in a step.
@@ -43,24 +57,28 @@ Executor::Executor(std::shared_ptr<const ModelWeights> weights, DType kv_dtype, 
       transformer_(std::move(weights), kv_dtype, pool_),
       store_(transformer_.kv_geometry(), kv_budget_bytes) {}
 
-Result<Sequence> Executor::Begin(Plan plan, bool use_cache, bool whole_tail) {
+Result<Sequence> Executor::Begin(Plan plan, bool use_cache, bool whole_tail,
+                                 std::span<const std::shared_ptr<Run>> held) {
   Sequence sequence;
   sequence.plan = std::move(plan);
   sequence.use_cache = use_cache;
   sequence.most_reused = whole_tail ? 0 : static_cast<int>(sequence.tail_plan().tokens.size()) - 1;
-  SW_RETURN_IF_ERROR(Find(sequence));
+  SW_RETURN_IF_ERROR(Find(sequence, held));
   return sequence;
 }
 
-Status Executor::Find(Sequence& s) {
+Status Executor::Find(Sequence& s, std::span<const std::shared_ptr<Run>> held) {
   for (size_t i = 0; i < s.plan.runs.size(); ++i) {
     const PlannedRun& planned = s.plan.runs[i];
-    auto run = std::make_shared<Run>(planned.root);
     const bool tail = i + 1 == s.plan.runs.size();
-    int reused = 0;
-    if (s.use_cache) {
-      SW_ASSIGN_OR_RETURN(
-          reused, run->Reuse(store_, planned.tokens, tail ? s.most_reused : static_cast<int>(planned.tokens.size())));
+    const int limit = tail ? s.most_reused : static_cast<int>(planned.tokens.size());
+    std::shared_ptr<Run> run = BestHeld(planned, limit, held, s.runs);
+    int reused = run ? run->n_ready() : 0;
+    if (!run) {
+      run = std::make_shared<Run>(planned.root);
+      if (s.use_cache) {
+        SW_ASSIGN_OR_RETURN(reused, run->Reuse(store_, planned.tokens, limit));
+      }
     }
     s.runs.push_back(std::move(run));
     s.reused.push_back(reused);
@@ -92,9 +110,9 @@ void Executor::Suspend(Sequence& s) {
   s.looked.clear();
 }
 
-Status Executor::Resume(Sequence& sequence) {
+Status Executor::Resume(Sequence& sequence, std::span<const std::shared_ptr<Run>> held) {
   SW_CHECK(sequence.runs.empty());
-  return Find(sequence);
+  return Find(sequence, held);
 }
 
 std::vector<KvRun> Executor::View(const Sequence& sequence, size_t run) const {

@@ -44,8 +44,10 @@ class Executor {
   Executor(std::shared_ptr<const ModelWeights> weights, DType kv_dtype, size_t kv_budget_bytes, int n_threads);
 
   // Takes from the store what it knows of every run; at least the last token of the tail is left to be computed. With
-  // whole_tail nothing of the tail is reused (its logits are wanted). ResourceExhausted when KV memory is all in use.
-  Result<Sequence> Begin(Plan plan, bool use_cache, bool whole_tail);
+  // whole_tail nothing of the tail is reused (its logits are wanted). Runs in `held`, which nobody continues meanwhile,
+  // are taken as they are where the plan has them or begins one with them. ResourceExhausted when KV memory is all in
+  // use.
+  Result<Sequence> Begin(Plan plan, bool use_cache, bool whole_tail, std::span<const std::shared_ptr<Run>> held = {});
 
   // Lets a sequence rest: what is ready of it is offered to the store, if it uses that, and all its memory is let go.
   // Tokens that were appended count as prompt from now on.
@@ -53,7 +55,7 @@ class Executor {
 
   // Takes up a suspended sequence as Begin would: what is not in the store any more will be encoded again, which gives
   // the same bits. Only tokens whose logits have not been given yet are computed in any case.
-  Status Resume(Sequence& sequence);
+  Status Resume(Sequence& sequence, std::span<const std::shared_ptr<Run>> held = {});
 
   // What one sequence does in a step, and what came of it.
   struct Turn {
@@ -86,8 +88,8 @@ class Executor {
     std::weak_ptr<const Run> run;
     std::span<const int32_t> planned;  // lives as long as the run
   };
-  // Fills the runs of a sequence that has none from the store.
-  Status Find(Sequence& sequence);
+  // Fills the runs of a sequence that has none from what is held, or from the store.
+  Status Find(Sequence& sequence, std::span<const std::shared_ptr<Run>> held);
   std::vector<KvRun> View(const Sequence& sequence, size_t run) const;
   Status AddMissing(Turn& turn, int* room, std::vector<Part>* parts);
   Status AddToken(Turn& turn, std::vector<Part>* parts);
