@@ -35,9 +35,9 @@ struct EngineOptions {
   int step_tokens = 512;                     // prompt tokens encoded in one step at most; never changes results
 };
 
-// A continuation of a request's context, generated beside others that it does not see (docs/composition.md).
-struct Branch {
-  std::string prompt;             // text that it begins with
+// Text that is given, and what is generated behind it.
+struct Continuation {
+  std::string prompt;
   std::optional<int> max_tokens;  // 0: the prompt is all of it; absent: SamplingParams::max_tokens
 };
 
@@ -52,9 +52,10 @@ struct Request {
   ComposeOptions compose;
   SamplingParams sampling;
 
-  // Instead of one answer: continuations side by side and, where there is a `join`, an answer behind all of them.
+  // Instead of one answer: continuations side by side, which do not see each other, and, where there is a `join`, an
+  // answer behind all of them (docs/composition.md).
   static constexpr size_t kMostBranches = 64;
-  std::vector<Branch> branches;
+  std::vector<Continuation> branches;
   std::string join;  // text that follows the branches; empty: nothing does
 
   bool echo = false;  // plain prompts only: the answer begins with the prompt, its tokens' log-probabilities included

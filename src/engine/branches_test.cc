@@ -274,7 +274,7 @@ TEST(BranchedRequest, FreesEverythingWhenItIsCancelled) {
     auto cancel = std::make_shared<CancelFlag>();
     Request request = Forked(true);
     request.use_cache = false;
-    for (Branch& branch : request.branches) branch.max_tokens = in_join ? 5 : 300;
+    for (Continuation& branch : request.branches) branch.max_tokens = in_join ? 5 : 300;
     RequestObserver observer;
     std::atomic<int> n_read = 0;
     observer.on_prefill = [&](int done, int total) { n_read += done == total; };

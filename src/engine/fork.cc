@@ -69,7 +69,7 @@ Result<Fork> PrepareFork(const Request& request, const Plan& context, const Plan
   std::map<std::vector<int32_t>, int> n_same;
   Extent extent;
   for (size_t i = 0; i < request.branches.size(); ++i) {
-    const Branch& branch = request.branches[i];
+    const Continuation& branch = request.branches[i];
     const std::string name = StrFormat("branches[{}]", i);
     SW_ASSIGN_OR_RETURN(std::vector<int32_t> seed, tokenizer.Encode(branch.prompt, parse_special));
     if (seed.empty()) return InvalidArgument(StrFormat("'{}.prompt' is empty, expected text to begin with", name));

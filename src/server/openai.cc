@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "decode/sampler.h"
 #include "server/fields.h"
+#include "server/structure.h"
 
 namespace spanwise::server {
 
@@ -260,6 +261,7 @@ void ReadSpanwise(Fields& fields, Job* job) {
   job->cite = options.Bool("cite").value_or(true);
   job->request.use_cache = options.Bool("cache").value_or(true);
   ReadPriority(options, &job->request);
+  ReadStructure(options, &job->request);
   options.Restrict({{"repair_fraction", "[]"}, {"repair_policy", "[]"}});
   options.RefuseRest();
   if (options.error()) fields.Fail(*options.error());
@@ -416,6 +418,7 @@ std::optional<ApiError> ParseCompletion(std::string_view body, const ParseLimits
       Fields options(*object, "spanwise");
       common.request.use_cache = options.Bool("cache").value_or(true);
       ReadPriority(options, &common.request);
+      ReadStructure(options, &common.request);
       options.RefuseRest();
       if (options.error()) fields.Fail(*options.error());
     }
@@ -427,6 +430,8 @@ std::optional<ApiError> ParseCompletion(std::string_view body, const ParseLimits
     RefuseUnsupported(fields);
     fields.Restrict({{"best_of", "[1]"}, {"suffix", R"([""])"}});
     ReadPrompts(fields, limits, common, &call->jobs);
+    if (call->jobs.size() > 1 && !common.request.branches.empty())
+      fields.Fail("'spanwise.branches' goes with one prompt", "spanwise.branches");
     fields.RefuseRest();
     CheckSampling(fields, sampling);
   });
