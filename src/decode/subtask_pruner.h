@@ -19,6 +19,7 @@ class SubtaskPruner {
   // One more token at the end of the text.
   void Push(std::string_view token_bytes);
 
+  bool has_cut() const { return lists_.size() > keep_; }
   // Tokens [begin, end) of those that are left, which now are not: later ones move up. nullopt: nothing has to go.
   struct Cut {
     size_t begin = 0, end = 0;
@@ -29,7 +30,7 @@ class SubtaskPruner {
   struct Bytes {
     size_t begin, end;
   };
-  const size_t keep_;
+  size_t keep_;
   SubtaskWatcher watcher_;
   std::vector<Bytes> tokens_;                // those that are left, in order
   std::vector<SubtaskWatcher::List> lists_;  // finished, not cut, none within another; by their ends

@@ -171,6 +171,9 @@ class EngineImpl final : public Engine {
     Job job;
     SW_ASSIGN_OR_RETURN(const PromptNode tree, BuildTree(request, &job.labels));
     SW_ASSIGN_OR_RETURN(job.plan, MakePlan(tree, request.compose, {keys_, request.cache_salt}));
+    job.setup.sampling = request.sampling;
+    job.setup.eos_ids = eos_ids_;
+    SW_ASSIGN_OR_RETURN(job.course, PrepareCourse(request, *text_.tokenizer, &job.plan, &job.setup));
     const int room = info_.context_tokens - job.plan.end_position();
     if (room < 0 || (room == 0 && request.sampling.max_tokens > 0))
       return InvalidArgument(StrFormat(
@@ -182,9 +185,14 @@ class EngineImpl final : public Engine {
           StrFormat("the prompt of {} tokens does not fit into the memory for KV, {} blocks of {} tokens: use fewer or "
                     "shorter documents, or more memory",
                     job.plan.n_tokens(), n_blocks_, kKvBlockTokens));
-    job.setup.sampling = request.sampling;
-    job.setup.max_tokens = static_cast<int>(std::min<int64_t>({request.sampling.max_tokens, room, memory_room}));
-    job.setup.eos_ids = eos_ids_;
+    if (job.course) {
+      // What is cut makes room again, but for the block that a copy is made from.
+      const int64_t least = job.course->keep_subtasks ? kKvBlockTokens : 0;
+      job.course->most_tokens = static_cast<int>(job.plan.runs.back().tokens.size()) +
+                                static_cast<int>(std::min<int64_t>(room, std::max<int64_t>(1, memory_room - least)));
+    } else {
+      job.setup.max_tokens = static_cast<int>(std::min<int64_t>({request.sampling.max_tokens, room, memory_room}));
+    }
     if (request.branches.empty()) {
       if (!request.join.empty()) return InvalidArgument("'join' goes with 'branches'");
     } else {

@@ -115,6 +115,20 @@ Status Executor::Resume(Sequence& sequence, std::span<const std::shared_ptr<Run>
   return Find(sequence, held);
 }
 
+Status Executor::Rewrite(Sequence& s, int n_kept, std::span<const int32_t> rest, bool want_logits) {
+  Run& tail = s.tail();
+  std::vector<int32_t> planned(tail.tokens().begin(), tail.tokens().begin() + n_kept);
+  planned.insert(planned.end(), rest.begin(), rest.end());
+  SW_RETURN_IF_ERROR(tail.Truncate(store_, n_kept));
+  // Whoever waits for tokens that will never come stops waiting.
+  std::erase_if(encodings_, [&](const Encoding& e) { return e.run.lock().get() == &tail; });
+  s.plan.runs.back().tokens = std::move(planned);
+  s.most_reused = static_cast<int>(s.tail_plan().tokens.size()) - want_logits;
+  s.reused.back() = std::min(s.reused.back(), n_kept);
+  s.provisional = true;
+  return Status::Ok();
+}
+
 std::vector<KvRun> Executor::View(const Sequence& sequence, size_t run) const {
   std::vector<KvRun> views;
   for (const int seen : sequence.plan.runs[run].visible) {
@@ -162,7 +176,8 @@ Status Executor::AddMissing(Turn& turn, int* room, std::vector<Part>* parts) {
     const bool tail = i + 1 == s.runs.size();
     const std::span<const int32_t> planned = s.plan.runs[i].tokens;
     const int limit = tail ? s.most_reused : n_planned(i);
-    if (s.use_cache && s.runs[i]->n_ready() == s.reused[i] && !(tail && turn.all_logits)) {
+    const bool keep = s.use_cache && !(tail && s.provisional);
+    if (keep && s.runs[i]->n_ready() == s.reused[i] && !(tail && turn.all_logits)) {
       if (MustWait(s, i, limit)) continue;
       if (s.looked[i] != store_.stats().published_spans) SW_RETURN_IF_ERROR(Retake(s, i, limit));
       if (complete(static_cast<int>(i))) continue;
@@ -177,7 +192,7 @@ Status Executor::AddMissing(Turn& turn, int* room, std::vector<Part>* parts) {
                                           .n = n,
                                           .view = View(s, i),
                                           .logit_rows = {},
-                                          .keep = s.use_cache,
+                                          .keep = keep,
                                           .last = first + n == n_planned(i)});
     if (tail && turn.all_logits) {
       part.logit_rows.resize(static_cast<size_t>(n));

@@ -22,6 +22,7 @@ struct Sequence {
   std::vector<int> reused;                 // leading tokens of each run that were found
   std::vector<uint64_t> looked;            // how many spans the store had been given when the run was looked up
   int most_reused = 0;                     // of the tail: the rest must be computed, for its logits
+  bool provisional = false;                // what the tail comes to hold may go again: only Seal gives it to the store
 
   // Of a sequence that was suspended: the parts of each run that it had found and that it held, before the last time.
   struct Before {
@@ -56,6 +57,11 @@ class Executor {
   // Takes up a suspended sequence as Begin would: what is not in the store any more will be encoded again, which gives
   // the same bits. Only tokens whose logits have not been given yet are computed in any case.
   Status Resume(Sequence& sequence, std::span<const std::shared_ptr<Run>> held = {});
+
+  // Writes the tail anew: its first n_kept tokens stay as they are, `rest` is to be encoded behind them and counts as
+  // prompt. Without want_logits those of the last row are not needed. REQUIRES: the sequence does not rest; n_kept
+  // tokens of its tail are ready.
+  Status Rewrite(Sequence& sequence, int n_kept, std::span<const int32_t> rest, bool want_logits);
 
   // What one sequence does in a step, and what came of it.
   struct Turn {

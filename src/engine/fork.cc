@@ -26,11 +26,6 @@ uint32_t StreamOf(const std::vector<int32_t>& seed, int n_before) {
   return stream | 1u;
 }
 
-uint64_t DrawSeed() {
-  std::random_device device;
-  return std::uniform_int_distribution<uint64_t>()(device);
-}
-
 Status CheckRequest(const Request& request) {
   if (request.branches.size() > Request::kMostBranches)
     return InvalidArgument(
@@ -49,6 +44,11 @@ struct Extent {
 };
 
 }  // namespace
+
+uint64_t DrawSeed() {
+  std::random_device device;
+  return std::uniform_int_distribution<uint64_t>()(device);
+}
 
 Result<Fork> PrepareFork(const Request& request, const Plan& context, const PlanKeys& keys, const Tokenizer& tokenizer,
                          const ForkLimits& limits, Generation::Setup* answer) {

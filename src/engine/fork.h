@@ -25,6 +25,9 @@ struct Fork {
   std::optional<std::vector<int32_t>> join;
 };
 
+// A seed for a request that gives none, where several generations are to share it.
+uint64_t DrawSeed();
+
 // What all branches and the join may come to hold at once.
 struct ForkLimits {
   int context_tokens = 0;

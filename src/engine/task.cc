@@ -21,7 +21,13 @@ size_t BlocksOf(const Fork::Branch& branch) {
 
 // Blocks of the prompt and the longest answer.
 size_t BlocksOf(const Job& job) {
-  const auto max_tokens = static_cast<size_t>(job.setup.max_tokens);
+  auto max_tokens = static_cast<size_t>(job.setup.max_tokens);
+  if (job.course) {
+    for (const Passage& passage : job.course->passages)
+      max_tokens += passage.given.size() + static_cast<size_t>(passage.setup.max_tokens);
+    const size_t room = static_cast<size_t>(job.course->most_tokens) - job.plan.runs.back().tokens.size();
+    max_tokens = std::min(max_tokens, room) + (job.course->keep_subtasks ? kKvBlockTokens : 0);
+  }
   size_t n = BlocksOf(job.plan) + 1;
   if (!job.fork) return n + max_tokens / kKvBlockTokens;
   for (const Fork::Branch& branch : job.fork->branches) n += BlocksOf(branch);
@@ -34,6 +40,8 @@ int PromptTokensOf(const Job& job) {
     for (const Fork::Branch& branch : job.fork->branches) n += branch.seed.size();
     if (job.fork->join) n += job.fork->join->size();
   }
+  if (job.course)
+    for (const Passage& passage : job.course->passages) n += passage.given.size();
   return static_cast<int>(n);
 }
 
@@ -49,8 +57,6 @@ void AddPiece(const PlannedPiece& piece, int n_tokens, const Lane& lane, Compose
 void AddPieces(const Plan& plan, const Lane& lane, ComposeReport* report) {
   for (const PlannedPiece& piece : plan.pieces) AddPiece(piece, piece.end - piece.begin, lane, report);
 }
-
-const RequestObserver kNobody;
 
 }  // namespace
 
@@ -71,7 +77,11 @@ Status Task::TakeUp(Executor& executor, const Tokenizer& tokenizer) {
 
 Status Task::BeginFirst(Executor& executor, const Tokenizer& tokenizer) {
   const Clock::time_point begin = Clock::now();
-  Lane::Setup setup{.plan = std::move(job.plan), .generation = job.setup, .use_cache = job.use_cache, .echo = job.echo};
+  Lane::Setup setup{.plan = std::move(job.plan),
+                    .generation = job.setup,
+                    .use_cache = job.use_cache,
+                    .echo = job.echo,
+                    .course = job.course};
   if (forks()) {
     context_plan_ = setup.plan;
     setup.generation.max_tokens = 0;
@@ -160,9 +170,10 @@ Status Task::Advance(Executor& executor, Lane& lane, const Executor::Turn& turn)
   const bool first = &lane == (forks() ? &context_ : &answer_lane_);
   if (reads && turn.n_encoded > 0 && job.observer.on_prefill && (first || &lane == &answer_lane_))
     job.observer.on_prefill(lane.sequence().n_ready_prompt_tokens(), lane.sequence().n_prompt_tokens());
-  if (reads && first && lane.complete()) answer_.timings.prefill_ms = MsSince(*begun_);
+  if (reads && first && lane.complete() && answer_.timings.prefill_ms == 0)
+    answer_.timings.prefill_ms = MsSince(*begun_);
   n_decoded_ += turn.token.has_value();
-  SW_RETURN_IF_ERROR(lane.Advance(turn));
+  SW_RETURN_IF_ERROR(lane.Advance(executor, turn));
   if (reads && lane.complete() && &lane != &context_ && !first_token_) {
     answer_.timings.ttft_ms = MsSince(job.submitted);
     first_token_ = Clock::now();
@@ -199,6 +210,7 @@ void Task::Release() {
 Answer Task::Finish() {
   answer_.document_labels = std::move(job.labels);
   if (answer_lane_.begun()) answer_lane_.generation().Finish(&answer_);
+  if (job.course) ReportCourse();
   const Lane& first = forks() ? context_ : answer_lane_;
   const Plan& plan = first.sequence().plan;
   answer_.compose = {.mode = plan.options.mode,
@@ -210,8 +222,25 @@ Answer Task::Finish() {
   for (size_t i = 0; i < plan.runs.size(); ++i) answer_.usage.cached_tokens += first.n_cached(static_cast<int>(i));
   if (forks()) ReportFork();
   answer_.usage.prompt_tokens = n_prompt_tokens;
+  if (job.course)  // what was never read
+    for (size_t i = answer_lane_.n_passages(); i < job.course->passages.size(); ++i)
+      answer_.usage.prompt_tokens -= static_cast<int>(job.course->passages[i].given.size());
   if (n_decoded_ > 0) answer_.timings.decode_tokens_per_s = n_decoded_ / (MsSince(*first_token_) / 1000);
   return std::move(answer_);
+}
+
+void Task::ReportCourse() {
+  answer_.steps = answer_lane_.TakePassages();
+  if (job.course->keep_subtasks) answer_.pruning = answer_lane_.pruning();
+  if (job.course->n_steps == 0) return;
+  answer_.steps.push_back({answer_.text, answer_.finish_reason, answer_.tokens, answer_.usage.completion_tokens});
+  answer_.usage.completion_tokens = 0;
+  for (const StepAnswer& step : answer_.steps) answer_.usage.completion_tokens += step.completion_tokens;
+  if (!answer_lane_.has_passages_left()) return;
+  // The context was full before the last step, and only that one's text is the answer.
+  answer_.text.clear();
+  answer_.tokens.clear();
+  answer_.finish_reason = FinishReason::kLength;
 }
 
 void Task::ReportFork() {

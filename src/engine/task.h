@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/course.h"
 #include "engine/executor.h"
 #include "engine/fork.h"
 #include "engine/generation.h"
@@ -29,9 +30,10 @@ inline double MsSince(Clock::time_point start) {
 
 // Everything about a request that is settled before it is queued.
 struct Job {
-  Plan plan;                 // of the context before the answer, or before the branches
-  Generation::Setup setup;   // of the answer
-  std::optional<Fork> fork;  // of a request with branches
+  Plan plan;                     // of the context before the answer, or before the branches
+  Generation::Setup setup;       // of the answer
+  std::optional<Fork> fork;      // of a request with branches
+  std::optional<Course> course;  // of one with steps, or with subtasks to cut
   bool echo = false;
   bool use_cache = true;
   std::vector<std::string> labels;
@@ -86,6 +88,7 @@ class Task {
   Status TakeUpBranches(Executor& executor, const Tokenizer& tokenizer);
   bool HasRoomFor(size_t branch) const;
   Status Join(Executor& executor, const Tokenizer& tokenizer);
+  void ReportCourse();
   void ReportFork();
 
   const Limits limits_;

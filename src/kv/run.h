@@ -30,6 +30,10 @@ class Run {
   // Appends tokens and the memory for their rows. ResourceExhausted leaves the run as it was.
   Status Extend(SpanStore& store, std::span<const int32_t> tokens);
 
+  // Drops all but the first n tokens. Where a span covers rows that come to be written again, the block is copied
+  // first: ResourceExhausted leaves the run as it was. REQUIRES: n <= n_ready.
+  Status Truncate(SpanStore& store, int n);
+
   // Says that the next n waiting rows now hold KV.
   void MarkReady(int n);
 
