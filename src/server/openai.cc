@@ -430,8 +430,12 @@ std::optional<ApiError> ParseCompletion(std::string_view body, const ParseLimits
     RefuseUnsupported(fields);
     fields.Restrict({{"best_of", "[1]"}, {"suffix", R"([""])"}});
     ReadPrompts(fields, limits, common, &call->jobs);
-    if (call->jobs.size() > 1 && !common.request.branches.empty())
-      fields.Fail("'spanwise.branches' goes with one prompt", "spanwise.branches");
+    // Their reports come with an answer of one choice.
+    if (call->jobs.size() > 1)
+      for (const auto& [name, given] : {std::pair{"spanwise.branches", !common.request.branches.empty()},
+                                        {"spanwise.steps", !common.request.steps.empty()},
+                                        {"spanwise.keep_subtasks", common.request.keep_subtasks.has_value()}})
+        if (given) fields.Fail(StrFormat("'{}' goes with one prompt", name), name);
     fields.RefuseRest();
     CheckSampling(fields, sampling);
   });

@@ -287,6 +287,33 @@ TEST(ParseBoth, ReadBranches) {
             "spanwise.branches");
 }
 
+TEST(ParseBoth, ReadSteps) {
+  const std::string members = R"("spanwise":{"steps":[{"max_tokens":3},{"prompt":"b"}],"keep_subtasks":2})";
+  CompletionCall completion;
+  ASSERT_FALSE(ParseCompletion(R"({"prompt":"p",)" + members + "}", {}, &completion));
+  for (const Request& r : {Chat(With(members)).job.request, completion.jobs[0].request}) {
+    ASSERT_EQ(r.steps.size(), 2u);
+    EXPECT_EQ(r.steps[0].max_tokens, 3);
+    EXPECT_EQ(r.steps[1].prompt, "b");
+    EXPECT_EQ(r.keep_subtasks, 2);
+  }
+  EXPECT_EQ(ChatError(With(R"("spanwise":{"steps":[{},{}]})")).param, "spanwise.steps[1].prompt");
+  EXPECT_EQ(ChatError(With(R"("spanwise":{"keep_subtasks":-1})")).param, "spanwise.keep_subtasks");
+  EXPECT_EQ(ChatError(With(R"("spanwise":{"keep_subtasks":1,"branches":[{"prompt":"a"}]})")).param,
+            "spanwise.branches");
+  EXPECT_EQ(CompletionError(R"({"prompt":["p","q"],"spanwise":{"keep_subtasks":0}})").param, "spanwise.keep_subtasks");
+}
+
+TEST(Response, TellsWhatStepsCameTo) {
+  Answer answer;
+  EXPECT_FALSE(SpanwiseJson(answer).contains("steps") || SpanwiseJson(answer).contains("pruning"));
+  answer.steps = {{.text = "a", .finish_reason = FinishReason::kStop, .tokens = {}, .completion_tokens = 2}};
+  answer.pruning = {.lists = 1, .tokens = 2, .reencoded_tokens = 3, .peak_position = 4};
+  const json::object out = SpanwiseJson(answer);
+  EXPECT_EQ(json::serialize(out.at("steps")), R"([{"text":"a","finish_reason":"stop","completion_tokens":2}])");
+  EXPECT_EQ(json::serialize(out.at("pruning")), R"({"lists":1,"tokens":2,"reencoded_tokens":3,"peak_position":4})");
+}
+
 TEST(Response, TellsWhatBranchesCameTo) {
   Answer answer;
   EXPECT_FALSE(SpanwiseJson(answer).contains("branches"));

@@ -49,6 +49,25 @@ json::array BranchesJson(const std::vector<BranchAnswer>& branches) {
   return out;
 }
 
+json::array StepsJson(const std::vector<StepAnswer>& steps) {
+  json::array out;
+  for (const StepAnswer& step : steps) {
+    json::object one{{"text", ReplaceInvalidUtf8(step.text)},
+                     {"finish_reason", FinishName(step.finish_reason)},
+                     {"completion_tokens", step.completion_tokens}};
+    if (size_t offset = 0; !step.tokens.empty()) one["logprobs"] = rag::CompletionLogprobs(step.tokens, &offset);
+    out.push_back(std::move(one));
+  }
+  return out;
+}
+
+json::object PruningJson(const PruningReport& pruning) {
+  return {{"lists", pruning.lists},
+          {"tokens", pruning.tokens},
+          {"reencoded_tokens", pruning.reencoded_tokens},
+          {"peak_position", pruning.peak_position}};
+}
+
 json::value OrNull(std::optional<json::object> object) {
   return object ? json::value(std::move(*object)) : json::value(nullptr);
 }
@@ -88,6 +107,8 @@ json::object SpanwiseJson(const Answer& answer) {
   out["seed"] = answer.seed;
   out["timings"] = rag::TimingsJson(answer.timings);
   if (!answer.branches.empty()) out["branches"] = BranchesJson(answer.branches);
+  if (!answer.steps.empty()) out["steps"] = StepsJson(answer.steps);
+  if (answer.pruning) out["pruning"] = PruningJson(*answer.pruning);
   return out;
 }
 

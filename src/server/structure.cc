@@ -47,6 +47,17 @@ void ReadStructure(Fields& options, Request* request) {
     if (const std::string key = StrFormat("branches[{}].prompt", i); request->branches[i].prompt.empty())
       options.Fail(StrFormat("'{}' is missing or empty, expected text to begin with", options.PathOf(key)), key);
   request->join = options.String("join").value_or("");
+  request->steps = ReadContinuations(options, "steps", Request::kMostSteps);
+  for (size_t i = 1; i < request->steps.size(); ++i)
+    if (const std::string key = StrFormat("steps[{}].prompt", i); request->steps[i].prompt.empty())
+      options.Fail(StrFormat("'{}' is missing or empty, which only the first step's may be", options.PathOf(key)), key);
+  request->keep_subtasks = options.Int("keep_subtasks");
+  if (request->keep_subtasks && *request->keep_subtasks < 0)
+    options.Fail(StrFormat("'{}' is {}, expected 0 or more", options.PathOf("keep_subtasks"), *request->keep_subtasks),
+                 "keep_subtasks");
+  const std::string_view other = !request->steps.empty() ? "steps" : request->keep_subtasks ? "keep_subtasks" : "";
+  if (!request->branches.empty() && !other.empty())
+    options.Fail(StrFormat("'{}' do not go with '{}'", options.PathOf("branches"), options.PathOf(other)), "branches");
   if (!request->join.empty() && request->branches.empty())
     options.Fail(StrFormat("'{}' goes with '{}'", options.PathOf("join"), options.PathOf("branches")), "join");
 }
