@@ -37,11 +37,57 @@ Status CheckRequest(const Request& request) {
   return Status::Ok();
 }
 
-// What the branches come to at most: positions of the longest, tokens and blocks of all.
-struct Extent {
-  int longest = 0;
-  int64_t n_tokens = 0, n_blocks = 0;
+// What is settled before any branch: where they begin and what is left for them.
+struct Place {
+  const ForkLimits& limits;
+  int position = 0;
+  int n_follow = 0;  // positions that what follows them needs
+  int64_t context_blocks = 0;
 };
+
+Result<Fork::Branch> PrepareBranch(const Continuation& branch, const std::string& name, const Place& place,
+                                   std::vector<int32_t> seed, Generation::Setup setup) {
+  if (seed.empty()) return InvalidArgument(StrFormat("'{}.prompt' is empty, expected text to begin with", name));
+  const int n_seed = static_cast<int>(seed.size());
+  SamplingParams& sampling = setup.sampling;
+  sampling.max_tokens = branch.max_tokens.value_or(sampling.max_tokens);
+  if (sampling.max_tokens < 0)
+    return InvalidArgument(StrFormat("'{}.max_tokens' is {}, expected at least 0", name, sampling.max_tokens));
+  sampling.min_tokens = std::min(sampling.min_tokens, sampling.max_tokens);
+  const int least = std::min(1, sampling.max_tokens);
+  const int room = place.limits.context_tokens - place.position - n_seed - place.n_follow;
+  if (room < least)
+    return InvalidArgument(
+        StrFormat("'{}' begins at position {} with {} tokens, and {} follow it: the model's context "
+                  "holds {} tokens",
+                  name, place.position, n_seed, place.n_follow, place.limits.context_tokens));
+  const int64_t memory =  // when it is alone
+      (static_cast<int64_t>(place.limits.n_blocks) - place.context_blocks) * kKvBlockTokens - n_seed;
+  if (memory < least)
+    return InvalidArgument(StrFormat("'{}' does not fit into the memory for KV, {} blocks of {} tokens", name,
+                                     place.limits.n_blocks, kKvBlockTokens));
+  setup.max_tokens = static_cast<int>(std::min<int64_t>({sampling.max_tokens, room, memory}));
+  return Fork::Branch{.seed = std::move(seed), .setup = std::move(setup)};
+}
+
+// Shortens the answer to the memory that is left whatever the branches become.
+Status FitJoin(const Fork& fork, const Place& place, Generation::Setup* answer) {
+  int64_t n_tokens = 0, n_blocks = place.context_blocks;
+  for (const Fork::Branch& branch : fork.branches) {
+    const int64_t n = static_cast<int64_t>(branch.seed.size()) + branch.setup.max_tokens;
+    n_tokens += n;
+    n_blocks += BlocksOf(n);
+  }
+  const int64_t memory = (static_cast<int64_t>(place.limits.n_blocks) - n_blocks) * kKvBlockTokens;
+  if (memory < place.n_follow)
+    return InvalidArgument(StrFormat(
+        "the branches may come to {} tokens, which the join keeps together: with the context they do not fit into the "
+        "memory for KV, {} blocks of {} tokens; use fewer branches or a smaller 'max_tokens'",
+        n_tokens, place.limits.n_blocks, kKvBlockTokens));
+  answer->max_tokens =
+      static_cast<int>(std::min<int64_t>(answer->max_tokens, memory - static_cast<int64_t>(fork.join->size())));
+  return Status::Ok();
+}
 
 }  // namespace
 
@@ -61,51 +107,22 @@ Result<Fork> PrepareFork(const Request& request, const Plan& context, const Plan
     SW_ASSIGN_OR_RETURN(fork.join, tokenizer.Encode(request.join, parse_special));
     if (fork.join->empty()) return InvalidArgument("'join' holds no token");
   }
-  const int join_tokens = fork.join ? static_cast<int>(fork.join->size()) : 0;
-  const int join_least = join_tokens + (fork.join && answer->max_tokens > 0 ? 1 : 0);
+  Place place{.limits = limits, .position = context.end_position()};
+  if (fork.join) place.n_follow = static_cast<int>(fork.join->size()) + std::min(1, answer->max_tokens);
+  place.context_blocks = 1;  // one that a copy may be made from
+  for (const PlannedRun& run : context.runs) place.context_blocks += BlocksOf(static_cast<int64_t>(run.tokens.size()));
 
-  int64_t context_blocks = 1;  // one that a copy may be made from
-  for (const PlannedRun& run : context.runs) context_blocks += BlocksOf(static_cast<int64_t>(run.tokens.size()));
   std::map<std::vector<int32_t>, int> n_same;
-  Extent extent;
   for (size_t i = 0; i < request.branches.size(); ++i) {
     const Continuation& branch = request.branches[i];
-    const std::string name = StrFormat("branches[{}]", i);
     SW_ASSIGN_OR_RETURN(std::vector<int32_t> seed, tokenizer.Encode(branch.prompt, parse_special));
-    if (seed.empty()) return InvalidArgument(StrFormat("'{}.prompt' is empty, expected text to begin with", name));
-    const int n_seed = static_cast<int>(seed.size());
     Generation::Setup setup = *answer;
-    setup.sampling.max_tokens = branch.max_tokens.value_or(setup.sampling.max_tokens);
-    if (setup.sampling.max_tokens < 0)
-      return InvalidArgument(StrFormat("'{}.max_tokens' is {}, expected at least 0", name, setup.sampling.max_tokens));
-    setup.sampling.min_tokens = std::min(setup.sampling.min_tokens, setup.sampling.max_tokens);
-    const int room = limits.context_tokens - context.end_position() - n_seed - join_least;
-    if (room < std::min(1, setup.sampling.max_tokens))
-      return InvalidArgument(
-          StrFormat("'{}' begins at position {} with {} tokens, and {} follow it: the model's context "
-                    "holds {} tokens",
-                    name, context.end_position(), n_seed, join_least, limits.context_tokens));
-    const int64_t memory =
-        (static_cast<int64_t>(limits.n_blocks) - context_blocks) * kKvBlockTokens - n_seed;  // when it is alone
-    if (memory < std::min(1, setup.sampling.max_tokens))
-      return InvalidArgument(StrFormat("'{}' does not fit into the memory for KV, {} blocks of {} tokens", name,
-                                       limits.n_blocks, kKvBlockTokens));
-    setup.max_tokens = static_cast<int>(std::min<int64_t>({setup.sampling.max_tokens, room, memory}));
     setup.stream = StreamOf(seed, n_same[seed]++);
-    extent.longest = std::max(extent.longest, n_seed + setup.max_tokens);
-    extent.n_tokens += n_seed + setup.max_tokens;
-    extent.n_blocks += BlocksOf(n_seed + setup.max_tokens);
-    fork.branches.push_back({.seed = std::move(seed), .setup = std::move(setup)});
+    SW_ASSIGN_OR_RETURN(Fork::Branch prepared,
+                        PrepareBranch(branch, StrFormat("branches[{}]", i), place, std::move(seed), std::move(setup)));
+    fork.branches.push_back(std::move(prepared));
   }
-  if (!fork.join) return fork;
-
-  const int64_t memory = (static_cast<int64_t>(limits.n_blocks) - context_blocks - extent.n_blocks) * kKvBlockTokens;
-  if (memory < join_least)
-    return InvalidArgument(StrFormat(
-        "the branches may come to {} tokens, which the join keeps together: with the context they do not fit into the "
-        "memory for KV, {} blocks of {} tokens; use fewer branches or a smaller 'max_tokens'",
-        extent.n_tokens, limits.n_blocks, kKvBlockTokens));
-  answer->max_tokens = static_cast<int>(std::min<int64_t>(answer->max_tokens, memory - join_tokens));
+  if (fork.join) SW_RETURN_IF_ERROR(FitJoin(fork, place, answer));
   return fork;
 }
 

@@ -20,7 +20,6 @@ double NowSeconds() { return std::chrono::duration<double>(Clock::now().time_sin
 Runner::Runner(std::unique_ptr<Executor> executor, const Tokenizer& tokenizer, const RunnerOptions& options)
     : options_(options),
       tokenizer_(tokenizer),
-      vocab_size_(executor->transformer().config().vocab_size),
       n_blocks_budget_(executor->store().stats().n_blocks_budget),
       executor_(std::move(executor)) {
   stats_.kv_blocks_budget = n_blocks_budget_;

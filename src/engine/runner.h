@@ -55,7 +55,6 @@ class Runner {
 
   const RunnerOptions options_;
   const Tokenizer& tokenizer_;
-  const int vocab_size_;
   const size_t n_blocks_budget_;
 
   // Of thread_ alone.
