@@ -78,6 +78,7 @@ Status Lane::Advance(Executor& executor, const Executor::Turn& turn) {
     }
   }
   SW_ASSIGN_OR_RETURN(token_, generation_->Next(turn.logits.last(vocab_)));
+  has_sampled_ = has_sampled_ || generation_->n_generated() > 0;
   if (const auto sampled = token_ ? token_ : generation_->unread()) Watch(*sampled);
   if (token_) {
     SW_RETURN_IF_ERROR(AfterToken(executor));

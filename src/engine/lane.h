@@ -52,6 +52,7 @@ class Lane {
   bool rests() const { return sequence_.runs.empty(); }
   // All that it has read and written has KV. Not so where it had to let go of it.
   bool complete() const { return !rests() && sequence_.prompt_is_ready(); }
+  bool has_sampled() const { return has_sampled_; }  // a token, in any passage
   bool decodes() const { return token_.has_value(); }
 
   const Sequence& sequence() const { return sequence_; }
@@ -96,7 +97,7 @@ class Lane {
   std::optional<int32_t> token_, pending_;  // to feed next; or once what it had to let go of is read again
   size_t n_echoed_ = 1;
   std::vector<int> n_cached_;  // by run, once it has ended
-  bool ended_ = false;
+  bool ended_ = false, has_sampled_ = false;
 };
 
 }  // namespace spanwise

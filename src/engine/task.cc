@@ -174,7 +174,7 @@ Status Task::Advance(Executor& executor, Lane& lane, const Executor::Turn& turn)
     answer_.timings.prefill_ms = MsSince(*begun_);
   n_decoded_ += turn.token.has_value();
   SW_RETURN_IF_ERROR(lane.Advance(executor, turn));
-  if (reads && lane.complete() && &lane != &context_ && !first_token_) {
+  if (!first_token_ && &lane != &context_ && (lane.has_sampled() || lane.ended())) {
     answer_.timings.ttft_ms = MsSince(job.submitted);
     first_token_ = Clock::now();
   }
