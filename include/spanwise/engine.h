@@ -37,6 +37,12 @@ struct EngineOptions {
   int step_tokens = 512;                     // prompt tokens encoded in one step at most; never changes results
 };
 
+// Text that is given, and what is generated behind it.
+struct Continuation {
+  std::string prompt;
+  std::optional<int> max_tokens;  // 0: the prompt is all of it; absent: SamplingParams::max_tokens
+};
+
 struct Request {
   // Either messages (with documents) that the model's chat template renders ...
   std::vector<Message> messages;
@@ -50,6 +56,23 @@ struct Request {
   // The answer's tokens, given instead of chosen (teacher forcing); empty: the model answers. Limits and stops do not
   // apply to them.
   std::vector<int32_t> forced_tokens;
+
+  // Instead of one answer: continuations side by side, which do not see each other, and, where there is a `join`, an
+  // answer behind all of them (docs/composition.md).
+  static constexpr size_t kMostBranches = 64;
+  std::vector<Continuation> branches;
+  std::string join;  // text that follows the branches; empty: nothing does
+
+  // An answer in steps: each gives text and generates behind it, and the last one's is the answer. Only the first one's
+  // prompt may be empty.
+  static constexpr size_t kMostSteps = 1024;
+  std::vector<Continuation> steps;
+
+  // Where the text behind the prompt, given or generated, is JSON with lists of "subtasks", as TIM models write it:
+  // when more of them than this are finished, the earliest is cut out of the context, and what follows it is read again
+  // in its place. Absent: nothing is.
+  std::optional<int> keep_subtasks;
+
   bool echo = false;  // plain prompts only: the answer begins with the prompt, its tokens' log-probabilities included
   bool use_cache = true;   // false: recompute everything and keep nothing
   std::string cache_salt;  // KV is shared only between requests of equal salt
@@ -89,12 +112,39 @@ struct Timings {
 
 enum class FinishReason { kStop, kLength };
 
-struct Answer {
-  std::string text;
+struct BranchAnswer {
+  std::string text;  // behind its prompt
   FinishReason finish_reason = FinishReason::kStop;
-  std::vector<TokenReport> tokens;  // with logprobs or echo: of the prompt (echo) and of the answer; else empty
+  std::vector<TokenReport> tokens;  // with logprobs
+  Usage usage;                      // of the branch alone, the context not counted
+  // Whose KV the join had to compute: a last token that was sampled and never read, more only where memory ran short.
+  int recomputed_tokens = 0;
+};
+
+struct StepAnswer {
+  std::string text;  // behind its prompt
+  FinishReason finish_reason = FinishReason::kStop;
+  std::vector<TokenReport> tokens;  // with logprobs
+  int completion_tokens = 0;
+};
+
+// What became of finished subtasks.
+struct PruningReport {
+  int lists = 0;             // that were cut out
+  int tokens = 0;            // that went with them
+  int reencoded_tokens = 0;  // that had KV and were read again in a new place
+  int peak_position = 0;     // that the context ever reached
+};
+
+struct Answer {
+  std::string text;  // with branches: what follows the join
+  FinishReason finish_reason = FinishReason::kStop;
+  std::vector<TokenReport> tokens;       // with logprobs or echo: of the prompt (echo) and of the answer; else empty
+  std::vector<BranchAnswer> branches;    // as Request::branches
+  std::vector<StepAnswer> steps;         // as Request::steps, fewer where the context was full before
+  std::optional<PruningReport> pruning;  // with Request::keep_subtasks
   ComposeReport compose;
-  Usage usage;
+  Usage usage;  // all branches included, the context counted once
   Timings timings;
   uint64_t seed = 0;
   // The id under which the model saw each document, in the request's order: what the answer cites.

@@ -193,9 +193,16 @@ class EngineImpl final : public Engine {
     SW_ASSIGN_OR_RETURN(job.plan, MakePlan(tree, request.compose, {keys_, request.cache_salt}));
     SW_ASSIGN_OR_RETURN(job.calibrated, Calibrated(request));
     SW_RETURN_IF_ERROR(CheckTokens(request.forced_tokens, "forced"));
+    if (!request.forced_tokens.empty() &&
+        (!request.branches.empty() || !request.steps.empty() || request.keep_subtasks))
+      return InvalidArgument("'forced_tokens' goes with neither 'branches' nor 'steps' nor 'keep_subtasks'");
     const int n_forced = static_cast<int>(request.forced_tokens.size());
     const int wanted = n_forced > 0 ? n_forced : request.sampling.max_tokens;
     const int least = n_forced > 0 ? n_forced : std::min(wanted, 1);  // fewer tokens of answer are no answer
+    job.setup.sampling = request.sampling;
+    job.setup.forced_tokens = request.forced_tokens;
+    job.setup.eos_ids = eos_ids_;
+    SW_ASSIGN_OR_RETURN(job.course, PrepareCourse(request, *text_.tokenizer, &job.plan, &job.setup));
     const int room = info_.context_tokens - job.plan.end_position();
     if (room < least)
       return InvalidArgument(StrFormat(
@@ -207,13 +214,21 @@ class EngineImpl final : public Engine {
           StrFormat("the prompt of {} tokens does not fit into the memory for KV, {} blocks of {} tokens: use fewer or "
                     "shorter documents, or more memory",
                     job.plan.n_tokens(), n_blocks_, kKvBlockTokens));
-    job.setup.sampling = request.sampling;
-    job.setup.max_tokens = static_cast<int>(std::min<int64_t>({wanted, room, memory_room}));
-    job.setup.forced_tokens = request.forced_tokens;
-    job.setup.eos_ids = eos_ids_;
-    if (request.sampling.repetition_penalty != 1.0f)
-      for (const PlannedRun& run : job.plan.runs)
-        job.setup.prompt.insert(job.setup.prompt.end(), run.tokens.begin(), run.tokens.end());
+    if (job.course) {
+      // What is cut makes room again, but for the block that a copy is made from.
+      const int64_t for_copy = job.course->keep_subtasks ? kKvBlockTokens : 0;
+      job.course->most_tokens = static_cast<int>(job.plan.runs.back().tokens.size()) +
+                                static_cast<int>(std::min<int64_t>(room, std::max<int64_t>(1, memory_room - for_copy)));
+    } else {
+      job.setup.max_tokens = static_cast<int>(std::min<int64_t>({wanted, room, memory_room}));
+    }
+    if (request.branches.empty()) {
+      if (!request.join.empty()) return InvalidArgument("'join' goes with 'branches'");
+    } else {
+      SW_ASSIGN_OR_RETURN(job.fork,
+                          PrepareFork(request, job.plan, {keys_, request.cache_salt}, *text_.tokenizer,
+                                      {.context_tokens = info_.context_tokens, .n_blocks = n_blocks_}, &job.setup));
+    }
     job.echo = request.echo;
     job.use_cache = request.use_cache;
     job.priority = request.priority;

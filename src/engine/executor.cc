@@ -25,6 +25,20 @@ namespace {
 // Tokens of a common beginning for which a sequence waits for another one's next whole block.
 constexpr int kWorthWaiting = 16;
 
+// Of the runs that are held the longest with which the planned one begins, or nullptr. One that is `taken` may be
+// continued otherwise.
+std::shared_ptr<Run> BestHeld(const SpanKey& root, std::span<const int32_t> tokens, int limit,
+                              std::span<const std::shared_ptr<Run>> held, std::span<const std::shared_ptr<Run>> taken) {
+  std::shared_ptr<Run> best;
+  for (const std::shared_ptr<Run>& run : held)
+    if (run->root() == root && run->n_ready() == run->n_tokens() && run->n_ready() <= limit &&
+        std::ranges::find(taken, run) == taken.end() &&
+        std::ranges::equal(run->tokens(), tokens.first(run->tokens().size())) &&
+        (!best || run->n_ready() > best->n_ready()))
+      best = run;
+  return best;
+}
+
 }  // namespace
 
 // Rows of one run in a step.
@@ -48,24 +62,26 @@ Executor::Executor(std::shared_ptr<const ModelWeights> weights, DType kv_dtype, 
       transformer_(std::move(weights), kv_dtype, pool_),
       store_(transformer_.kv_geometry(), kv_budget_bytes) {}
 
-Result<Sequence> Executor::Begin(Plan plan, bool use_cache, bool whole_tail) {
+Result<Sequence> Executor::Begin(Plan plan, bool use_cache, bool whole_tail,
+                                 std::span<const std::shared_ptr<Run>> held) {
   Sequence sequence;
   sequence.plan = std::move(plan);
   sequence.use_cache = use_cache;
   sequence.most_reused = whole_tail ? 0 : static_cast<int>(sequence.tail_plan().tokens.size()) - 1;
-  SW_RETURN_IF_ERROR(Find(sequence));
+  SW_RETURN_IF_ERROR(Find(sequence, held));
   return sequence;
 }
 
-Status Executor::Find(Sequence& s) {
+Status Executor::Find(Sequence& s, std::span<const std::shared_ptr<Run>> held) {
   const auto find = [&](const SpanKey& root, size_t i) -> Status {
     const std::vector<int32_t>& tokens = s.plan.runs[i].tokens;
-    const bool tail = i + 1 == s.plan.runs.size();
+    const int limit = i + 1 == s.plan.runs.size() ? s.most_reused : static_cast<int>(tokens.size());
+    s.runs[i] = BestHeld(root, tokens, limit, held, std::span(s.runs).first(i));
+    s.reused[i] = s.runs[i] ? s.runs[i]->n_ready() : 0;
+    if (s.runs[i]) return Status::Ok();
     s.runs[i] = std::make_shared<Run>(root);
-    s.reused[i] = 0;
     if (!s.use_cache) return Status::Ok();
-    SW_ASSIGN_OR_RETURN(s.reused[i],
-                        s.runs[i]->Reuse(store_, tokens, tail ? s.most_reused : static_cast<int>(tokens.size())));
+    SW_ASSIGN_OR_RETURN(s.reused[i], s.runs[i]->Reuse(store_, tokens, limit));
     return Status::Ok();
   };
   const size_t n = s.plan.runs.size();
@@ -112,9 +128,23 @@ void Executor::Suspend(Sequence& s) {
   s.probe.reset();
 }
 
-Status Executor::Resume(Sequence& sequence) {
+Status Executor::Resume(Sequence& sequence, std::span<const std::shared_ptr<Run>> held) {
   SW_CHECK(sequence.runs.empty());
-  return Find(sequence);
+  return Find(sequence, held);
+}
+
+Status Executor::Rewrite(Sequence& s, int n_kept, std::span<const int32_t> rest, bool want_logits) {
+  Run& tail = s.tail();
+  std::vector<int32_t> planned(tail.tokens().begin(), tail.tokens().begin() + n_kept);
+  planned.insert(planned.end(), rest.begin(), rest.end());
+  SW_RETURN_IF_ERROR(tail.Truncate(store_, n_kept));
+  // Whoever waits for tokens that will never come stops waiting.
+  std::erase_if(encodings_, [&](const Encoding& e) { return e.run.lock().get() == &tail; });
+  s.plan.runs.back().tokens = std::move(planned);
+  s.most_reused = static_cast<int>(s.tail_plan().tokens.size()) - want_logits;
+  s.reused.back() = std::min(s.reused.back(), n_kept);
+  s.provisional = true;
+  return Status::Ok();
 }
 
 std::vector<KvRun> Executor::View(const Sequence& sequence, size_t i, const Run& run) {
@@ -286,7 +316,8 @@ Status Executor::AddMissing(Turn& turn, int* room, std::vector<Part>* parts) {
     const bool tail = i + 1 == s.runs.size();
     const std::span<const int32_t> tokens = planned.tokens, stale = s.runs[i]->stale();
     const int limit = tail ? s.most_reused : n_planned(i);
-    if (stale.empty() && s.use_cache && s.runs[i]->n_ready() == s.reused[i] && !(tail && turn.all_logits)) {
+    const bool keep = s.use_cache && !(tail && s.provisional);
+    if (stale.empty() && keep && s.runs[i]->n_ready() == s.reused[i] && !(tail && turn.all_logits)) {
       if (MustWait(s, i, limit)) continue;
       if (s.looked[i] != store_.stats().published_spans) SW_RETURN_IF_ERROR(Retake(s, i, limit));
       if (s.runs[i]->n_ready() == n_planned(i)) {
@@ -309,7 +340,7 @@ Status Executor::AddMissing(Turn& turn, int* room, std::vector<Part>* parts) {
                                           .view = View(s, i, run),
                                           .groups = Groups(s.plan, i),
                                           .logit_rows = {},
-                                          .keep = s.use_cache,
+                                          .keep = keep,
                                           .last = first + n == n_planned(i)});
     for (const int32_t index : at) part.tokens.push_back(tokens[static_cast<size_t>(index)]);
     whole[i] = part.last && !s.at_source[i];

@@ -22,6 +22,7 @@ struct Sequence {
   std::vector<int> reused;                 // leading tokens of each run that were found
   std::vector<uint64_t> looked;            // how many spans the store had been given when the run was looked up
   int most_reused = 0;                     // of the tail: the rest must be computed, for its logits
+  bool provisional = false;                // what the tail comes to hold may go again: only Seal gives it to the store
 
   // Repair. A run with a planned source holds that first, until it is settled what of it is recomputed.
   std::vector<bool> at_source;  // of each run
@@ -55,8 +56,10 @@ class Executor {
   Executor(std::shared_ptr<const ModelWeights> weights, DType kv_dtype, size_t kv_budget_bytes, int n_threads);
 
   // Takes from the store what it knows of every run; at least the last token of the tail is left to be computed. With
-  // whole_tail nothing of the tail is reused (its logits are wanted). ResourceExhausted when KV memory is all in use.
-  Result<Sequence> Begin(Plan plan, bool use_cache, bool whole_tail);
+  // whole_tail nothing of the tail is reused (its logits are wanted). Runs in `held`, which nobody continues meanwhile,
+  // are taken as they are where the plan has them or begins one with them. ResourceExhausted when KV memory is all in
+  // use.
+  Result<Sequence> Begin(Plan plan, bool use_cache, bool whole_tail, std::span<const std::shared_ptr<Run>> held = {});
 
   // Lets a sequence rest: what is ready of it is offered to the store, if it uses that, and all its memory is let go.
   // Tokens that were appended count as prompt from now on.
@@ -64,7 +67,12 @@ class Executor {
 
   // Takes up a suspended sequence as Begin would: what is not in the store any more will be encoded again, which gives
   // the same bits. Only tokens whose logits have not been given yet are computed in any case.
-  Status Resume(Sequence& sequence);
+  Status Resume(Sequence& sequence, std::span<const std::shared_ptr<Run>> held = {});
+
+  // Writes the tail anew: its first n_kept tokens stay as they are, `rest` is to be encoded behind them and counts as
+  // prompt. Without want_logits those of the last row are not needed. REQUIRES: the sequence does not rest; n_kept
+  // tokens of its tail are ready.
+  Status Rewrite(Sequence& sequence, int n_kept, std::span<const int32_t> rest, bool want_logits);
 
   // What one sequence does in a step, and what came of it.
   struct Turn {
@@ -97,8 +105,8 @@ class Executor {
     std::weak_ptr<const Run> run;
     std::span<const int32_t> planned;  // lives as long as the run
   };
-  // Fills the runs of a sequence that has none from the store.
-  Status Find(Sequence& sequence);
+  // Fills the runs of a sequence that has none from what is held, or from the store.
+  Status Find(Sequence& sequence, std::span<const std::shared_ptr<Run>> held);
   // What `run`, which is planned as the sequence's run i, sees, itself the last.
   static std::vector<KvRun> View(const Sequence& sequence, size_t i, const Run& run);
   // How the runs of View enter attention.

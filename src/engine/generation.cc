@@ -6,9 +6,10 @@ namespace spanwise {
 
 Result<Generation> Generation::Create(const Tokenizer& tokenizer, int vocab_size, Setup setup,
                                       const RequestObserver& observer) {
-  SW_ASSIGN_OR_RETURN(
-      auto sampler, decode::Sampler::Create(
-                        setup.sampling, {.vocab_size = vocab_size, .eos_ids = setup.eos_ids, .prompt = setup.prompt}));
+  SW_ASSIGN_OR_RETURN(auto sampler, decode::Sampler::Create(setup.sampling, {.vocab_size = vocab_size,
+                                                                             .eos_ids = setup.eos_ids,
+                                                                             .prompt = setup.prompt,
+                                                                             .stream = setup.stream}));
   return Generation(tokenizer, std::move(setup), std::move(sampler), observer);
 }
 
@@ -70,11 +71,10 @@ Result<std::optional<int32_t>> Generation::Next(std::span<const float> logits) {
   std::optional<TokenReport> report;
   if (setup_.sampling.logprobs) report = Report(token);
   Emit(stop_.Push(decoder_.Push(token.id), !forced && n_generated_ >= setup_.sampling.min_tokens), std::move(report));
-  if (stop_.matched()) {
-    reason_ = FinishReason::kStop;
-    return std::optional<int32_t>();
-  }
-  return n_generated_ < setup_.max_tokens ? std::optional(token.id) : std::nullopt;
+  if (stop_.matched()) reason_ = FinishReason::kStop;
+  if (!stop_.matched() && n_generated_ < setup_.max_tokens) return std::optional(token.id);
+  unread_ = token.id;
+  return std::optional<int32_t>();
 }
 
 void Generation::Finish(Answer* answer) {

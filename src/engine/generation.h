@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -19,10 +20,11 @@ class Generation {
   // What Submit has already checked.
   struct Setup {
     SamplingParams sampling;
-    std::vector<int32_t> prompt;  // for the repetition penalty
+    std::vector<int32_t> prompt = {};  // for the repetition penalty
     std::vector<int32_t> eos_ids;
-    std::vector<int32_t> forced_tokens;  // chosen in this order, max_tokens of them; empty: chosen by the sampler
-    int max_tokens = 0;                  // as far as the context reaches
+    std::vector<int32_t> forced_tokens = {};  // chosen in this order, max_tokens of them; empty: chosen by the sampler
+    uint32_t stream = 0;  // which of the request's choices this is: each draws its own noise from one seed
+    int max_tokens = 0;   // as far as the context reaches
   };
   static Result<Generation> Create(const Tokenizer& tokenizer, int vocab_size, Setup setup,
                                    const RequestObserver& observer);
@@ -38,6 +40,8 @@ class Generation {
   void Finish(Answer* answer);
 
   int n_generated() const { return n_generated_; }
+  // The last token where it was part of the text but never given out to be fed.
+  std::optional<int32_t> unread() const { return unread_; }
 
  private:
   Generation(const Tokenizer& tokenizer, Setup setup, decode::Sampler sampler, const RequestObserver& observer);
@@ -55,6 +59,7 @@ class Generation {
   std::vector<TokenReport> reports_;
   size_t n_reported_ = 0;  // reports already streamed
   int n_generated_ = 0;
+  std::optional<int32_t> unread_;
   FinishReason reason_ = FinishReason::kLength;
 };
 

@@ -15,30 +15,11 @@ constexpr int kGeneratedCost = 2;
 
 double NowSeconds() { return std::chrono::duration<double>(Clock::now().time_since_epoch()).count(); }
 
-ComposeReport Report(const Sequence& sequence) {
-  ComposeReport report{.mode = sequence.plan.options.mode,
-                       .order = sequence.plan.options.order,
-                       .exactness = sequence.plan.exactness,
-                       .spans = {},
-                       .repaired_tokens = sequence.n_repaired,
-                       .calibrated = false};
-  for (const PlannedPiece& piece : sequence.plan.pieces) {
-    const int found = sequence.n_cached(static_cast<size_t>(piece.run));
-    const int cached = std::clamp(found - piece.begin, 0, piece.end - piece.begin);
-    report.spans.push_back({.document = piece.document,
-                            .tokens = piece.end - piece.begin,
-                            .cached_tokens = cached,
-                            .source = cached == piece.end - piece.begin ? KvSource::kRam : KvSource::kComputed});
-  }
-  return report;
-}
-
 }  // namespace
 
 Runner::Runner(std::unique_ptr<Executor> executor, const Tokenizer& tokenizer, const RunnerOptions& options)
     : options_(options),
       tokenizer_(tokenizer),
-      vocab_size_(executor->transformer().config().vocab_size),
       n_blocks_budget_(executor->store().stats().n_blocks_budget),
       executor_(std::move(executor)) {
   stats_.kv_blocks_budget = n_blocks_budget_;
@@ -55,7 +36,8 @@ Runner::~Runner() {
 }
 
 Status Runner::Submit(Job job) {
-  auto task = std::make_unique<Task>(std::move(job));
+  auto task = std::make_unique<Task>(std::move(job),
+                                     Task::Limits{.max_running = options_.max_running, .n_blocks = n_blocks_budget_});
   {
     const std::lock_guard lock(mutex_);
     if (stopping_) return Unavailable("the engine is shutting down");
@@ -106,9 +88,14 @@ bool Runner::Admit() {
     Task& task = *next->second;
     std::vector<sched::Running> running;
     for (const auto& r : running_)
-      running.push_back({.id = r->id, .rank = r->rank, .n_suspensions = r->n_suspensions, .n_blocks = r->n_blocks});
-    const auto room = sched::MakeRoom(running, {.priority = task.job.priority, .n_blocks = task.n_blocks},
-                                      {.max_running = options_.max_running, .n_blocks = n_blocks_budget_});
+      running.push_back({.id = r->id,
+                         .rank = r->rank,
+                         .n_suspensions = r->n_suspensions,
+                         .n_blocks = r->n_blocks,
+                         .n_sequences = r->n_sequences});
+    const auto room = sched::MakeRoom(
+        running, {.priority = task.job.priority, .n_blocks = task.n_blocks, .n_sequences = task.n_sequences},
+        {.max_running = options_.max_running, .n_blocks = n_blocks_budget_});
     if (!room) break;
     queue_.Take(task.id, NowSeconds());
     task.rank = turn->rank;
@@ -156,8 +143,7 @@ void Runner::DropCancelled(std::unique_lock<std::mutex>& lock) {
 // Back to those that wait, with all that it has but its memory. REQUIRES: mutex_ is held.
 void Runner::Suspend(size_t running) {
   std::unique_ptr<Task>& task = running_[running];
-  if (task->begun()) executor_->Suspend(task->sequence);
-  if (task->token) task->pending = std::exchange(task->token, std::nullopt);
+  task->Suspend(*executor_);
   ++task->n_suspensions;
   ++stats_.suspensions;
   Leave(*task);
@@ -188,15 +174,20 @@ void Runner::Step() {
   });
 
   std::vector<Executor::Turn> turns;
+  std::vector<std::pair<Task*, Lane*>> of;  // each turn
   int n_decode = 0;
   for (auto& task : running_) {
-    const Status status = task->job.cancel->cancelled() ? Cancelled("the request was cancelled") : TakeUp(*task);
+    const Status status =
+        task->job.cancel->cancelled() ? Cancelled("the request was cancelled") : task->TakeUp(*executor_, tokenizer_);
     if (!status.ok()) {
       End(task, status);
       continue;
     }
-    turns.push_back({.sequence = &task->sequence, .token = task->token, .all_logits = task->all_logits()});
-    n_decode += task->token.has_value();
+    for (Lane* lane : task->ActiveLanes()) {
+      turns.push_back(lane->Turn());
+      of.emplace_back(task.get(), lane);
+      n_decode += lane->decodes();
+    }
   }
   std::erase(running_, nullptr);
   if (turns.empty()) return;
@@ -208,84 +199,27 @@ void Runner::Step() {
   if (n_decode > 0) {
     const std::lock_guard lock(mutex_);
     for (size_t i = 0; i < turns.size(); ++i)
-      if (turns[i].token) queue_.Charge(running_[i]->job.priority, running_[i]->job.client, kGeneratedCost);
+      if (turns[i].token) queue_.Charge(of[i].first->job.priority, of[i].first->job.client, kGeneratedCost);
   }
-  for (size_t i = 0; i < turns.size(); ++i) {
-    if (turns[i].n_encoded > 0) running_[i]->progressed = Clock::now();
-    const Result<bool> goes_on = turns[i].status.ok() ? Advance(*running_[i], turns[i]) : turns[i].status;
-    if (!goes_on.ok() || !*goes_on) End(running_[i], goes_on.status());
+  size_t next = 0;
+  for (auto& task : running_) {
+    Status status = Status::Ok();
+    for (; next < turns.size() && of[next].first == task.get(); ++next) {
+      if (turns[next].n_encoded > 0) task->progressed = Clock::now();
+      if (status.ok()) status = task->Advance(*executor_, *of[next].second, turns[next]);
+    }
+    if (!status.ok() || task->done()) End(task, status);
   }
   std::erase(running_, nullptr);
-}
-
-// Finds what the store has for a request that has had its turn since the last step.
-Status Runner::TakeUp(Task& a) {
-  if (!a.begun()) return Begin(a);
-  if (!a.sequence.runs.empty()) return Status::Ok();
-  SW_RETURN_IF_ERROR(executor_->Resume(a.sequence));
-  if (a.pending && a.sequence.prompt_is_ready()) a.token = std::exchange(a.pending, std::nullopt);
-  return Status::Ok();
-}
-
-Status Runner::Begin(Task& a) {
-  a.answer.document_labels = std::move(a.job.labels);
-  SW_ASSIGN_OR_RETURN(a.generation, Generation::Create(tokenizer_, vocab_size_, a.job.setup, a.job.observer));
-  const Clock::time_point begin = Clock::now();
-  SW_ASSIGN_OR_RETURN(a.sequence, executor_->Begin(std::move(a.job.plan), a.job.use_cache, a.all_logits()));
-  a.answer.timings.load_ms = MsSince(begin);
-  a.answer.usage.prompt_tokens = a.n_prompt_tokens;
-  a.prefill = Clock::now();
-  return a.job.echo ? a.generation->Echo(a.sequence.tail_plan().tokens[0], {}) : Status::Ok();
-}
-
-// Takes what a step made; false when the answer is complete.
-Result<bool> Runner::Advance(Task& a, const Executor::Turn& turn) {
-  const auto vocab = static_cast<size_t>(vocab_size_);
-  if (!a.token) {
-    const std::span<const int32_t> prompt = a.sequence.tail_plan().tokens;
-    const size_t n = turn.logits.size() / vocab;
-    for (size_t i = 0; a.all_logits() && i < n; ++i)
-      if (const size_t next = static_cast<size_t>(turn.first) + i + 1; next >= a.n_echoed && next < prompt.size()) {
-        SW_RETURN_IF_ERROR(a.generation->Echo(prompt[next], turn.logits.subspan(i * vocab, vocab)));
-        ++a.n_echoed;
-      }
-    if (turn.n_encoded > 0 && a.job.observer.on_prefill && !a.pending)
-      a.job.observer.on_prefill(a.sequence.n_ready_prompt_tokens(), a.sequence.n_prompt_tokens());
-    if (!a.sequence.prompt_is_ready()) return true;
-    if (a.pending) {
-      a.token = std::exchange(a.pending, std::nullopt);
-      return true;
-    }
-    for (; a.job.echo && a.n_echoed < prompt.size(); ++a.n_echoed)
-      SW_RETURN_IF_ERROR(a.generation->Echo(prompt[a.n_echoed], {}));
-    a.answer.timings.prefill_ms = MsSince(a.prefill);
-  } else {
-    ++a.n_steps;
-  }
-  const bool first = !a.token;
-  SW_ASSIGN_OR_RETURN(a.token, a.generation->Next(turn.logits.last(vocab)));
-  if (first) {
-    a.answer.timings.ttft_ms = MsSince(a.job.submitted);
-    a.decode = Clock::now();
-  }
-  return a.token.has_value();
 }
 
 // Answers a request, well or with an error, and forgets it.
 void Runner::End(std::unique_ptr<Task>& task, const Status& status) {
   Task& a = *task;
-  if (status.ok()) {
-    a.answer.compose = Report(a.sequence);
-    a.answer.compose.calibrated = a.job.calibrated;
-    for (size_t i = 0; i < a.sequence.runs.size(); ++i) a.answer.usage.cached_tokens += a.sequence.n_cached(i);
-    if (a.n_steps > 0) a.answer.timings.decode_tokens_per_s = a.n_steps / (MsSince(a.decode) / 1000);
-    a.generation->Finish(&a.answer);
-  }
-  const int cached_tokens = a.answer.usage.cached_tokens;
-  Result<Answer> answer = status.ok() ? Result<Answer>(std::move(a.answer)) : status;
-  // A cancelled answer is kept as far as it came.
-  if (a.token || status.ok()) executor_->Seal(a.sequence);
-  a.sequence = {};
+  Result<Answer> answer = status.ok() ? Result<Answer>(a.Finish()) : status;
+  const int cached_tokens = answer.ok() ? answer->usage.cached_tokens : 0;
+  a.Seal(*executor_);  // a cancelled answer is kept as far as it came
+  a.Release();
   {
     const std::lock_guard lock(mutex_);
     if (a.running) Leave(a);

@@ -48,9 +48,6 @@ class Runner {
   void Suspend(size_t running);
   void Stop();
   void Step();
-  Status TakeUp(Task& task);
-  Status Begin(Task& task);
-  Result<bool> Advance(Task& task, const Executor::Turn& turn);
   void End(std::unique_ptr<Task>& task, const Status& status);
   void Leave(Task& task);
   void Count(const Result<Answer>& answer);
@@ -58,7 +55,6 @@ class Runner {
 
   const RunnerOptions options_;
   const Tokenizer& tokenizer_;
-  const int vocab_size_;
   const size_t n_blocks_budget_;
 
   // Of thread_ alone.

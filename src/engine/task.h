@@ -8,13 +8,17 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
+#include "engine/course.h"
 #include "engine/executor.h"
+#include "engine/fork.h"
 #include "engine/generation.h"
+#include "engine/lane.h"
+#include "prompt/branches.h"
 #include "prompt/plan.h"
 #include "spanwise/engine.h"
+#include "tokenizer/tokenizer.h"
 
 namespace spanwise {
 
@@ -26,8 +30,10 @@ inline double MsSince(Clock::time_point start) {
 
 // Everything about a request that is settled before it is queued.
 struct Job {
-  Plan plan;
-  Generation::Setup setup;
+  Plan plan;                     // of the context before the answer, or before the branches
+  Generation::Setup setup;       // of the answer
+  std::optional<Fork> fork;      // of a request with branches
+  std::optional<Course> course;  // of one with steps, or with subtasks to cut
   bool echo = false;
   bool use_cache = true;
   bool calibrated = false;  // ComposeReport::calibrated
@@ -40,39 +46,61 @@ struct Job {
   Clock::time_point submitted = Clock::now();
 };
 
-// A job and how far it has come. While it runs, the engine's thread alone uses it.
-struct Task {
-  explicit Task(Job j) : job(std::move(j)), n_blocks(BlocksFor(job)), n_prompt_tokens(job.plan.n_tokens()) {}
+// A job and how far it has come. A plain one has a single lane, which reads the prompt and answers. One that forks
+// reads its context in a lane of its own; then its branches go on from there, as many at once as there is room for;
+// then the answer's lane takes their runs over. While it runs, the engine's thread alone uses it.
+class Task {
+ public:
+  struct Limits {
+    int max_running = 1;  // sequences in a step
+    size_t n_blocks = 0;  // of all memory
+  };
+  Task(Job j, const Limits& limits);
 
-  // Blocks of the prompt and the longest answer, and one more for every run, which may begin with a copy.
-  static size_t BlocksFor(const Job& job) {
-    size_t n = 1;
-    for (const PlannedRun& run : job.plan.runs) n += (run.source ? 2 : 1) * (run.tokens.size() / kKvBlockTokens + 2);
-    if (job.plan.repair != nullptr) n += job.plan.runs.back().tokens.size() / kKvBlockTokens + 1;  // to probe
-    return n + static_cast<size_t>(job.setup.max_tokens) / kKvBlockTokens;
-  }
+  // Begins and takes up the lanes whose time has come. Afterwards there is one to step, unless all are done.
+  Status TakeUp(Executor& executor, const Tokenizer& tokenizer);
+  // Those that take part in the next step.
+  std::vector<Lane*> ActiveLanes();
+  // Takes what a step made for a lane.
+  Status Advance(Executor& executor, Lane& lane, const Executor::Turn& turn);
+  bool done() const;
+  // Lets go of all its memory.
+  void Suspend(Executor& executor);
+  // Offers what it has written to the store.
+  void Seal(Executor& executor);
+  void Release();
+  // REQUIRES: done.
+  Answer Finish();
 
   Job job;
   const size_t n_blocks;  // KV memory that it may come to need
+  const int n_sequences;  // that it has in a step at most
   const int n_prompt_tokens;
   uint64_t id = 0;  // ascending with arrival
   int rank = 0;     // while it runs: the priority against which others are measured
   int n_suspensions = 0;
-  bool taken = false;    // has had a turn before
-  bool running = false;  // neither waits nor is suspended
-
-  Answer answer;
-  std::optional<Generation> generation;  // once begun
-  Sequence sequence;                     // without runs while suspended
-  std::optional<int32_t> token;          // to feed next; absent while the prompt is read
-  std::optional<int32_t> pending;        // ... or read again, after which this one follows
-  size_t n_echoed = 1;
-  int n_steps = 0;
-  Clock::time_point prefill, decode;
+  bool taken = false;            // has had a turn before
+  bool running = false;          // neither waits nor is suspended
   Clock::time_point progressed;  // when it was taken up or a step last did something for it
 
-  bool begun() const { return generation.has_value(); }
-  bool all_logits() const { return job.echo && (job.setup.sampling.logprobs || job.observer.on_logits) && !pending; }
+ private:
+  bool forks() const { return job.fork.has_value(); }
+  Status BeginFirst(Executor& executor, const Tokenizer& tokenizer);
+  Status TakeUpBranches(Executor& executor, const Tokenizer& tokenizer);
+  bool HasRoomFor(size_t branch) const;
+  Status Join(Executor& executor, const Tokenizer& tokenizer);
+  void ReportCourse();
+  void ReportFork();
+
+  const Limits limits_;
+  Plan context_plan_;  // of one that forks
+  Lane context_;       // reads it
+  std::vector<Lane> branches_;
+  Lane answer_lane_;
+  std::vector<int> n_recomputed_;  // of each branch, for the join
+  Answer answer_;
+  int n_decoded_ = 0;  // tokens that were fed back
+  std::optional<Clock::time_point> begun_, first_token_;
 };
 
 }  // namespace spanwise

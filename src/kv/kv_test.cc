@@ -107,6 +107,40 @@ TEST(Run, GrowsAcrossSeals) {
   ExpectHolds(kTiny, again);
 }
 
+TEST(Run, TruncatesWithoutTouchingSpans) {
+  std::mt19937 random(5);
+  for (int i = 0; i < 300; ++i) {
+    SpanStore store(kTiny, size_t{100} * kTiny.BlockBytes());
+    if (i % 3 == 0) Encoded(store, kRoot, Iota(200)).Seal(store);  // then the run begins with spans
+    spanwise::Run run = Encoded(store, kRoot, Iota(200));
+    if (i % 2 == 0) run.Seal(store);
+    std::vector<int32_t> left = Iota(200);
+    for (int cut = 0; cut < 3; ++cut) {
+      const int n = static_cast<int>(random() % (left.size() + 1));
+      ASSERT_TRUE(run.Truncate(store, n).ok());
+      EXPECT_EQ(run.n_ready(), n);
+      ExpectHolds(kTiny, run);
+      left.resize(static_cast<size_t>(n));
+      const std::vector<int32_t> more = Iota(static_cast<int>(random() % 100), -500 * (cut + 1));
+      left.insert(left.end(), more.begin(), more.end());
+      ASSERT_TRUE(run.Extend(store, more).ok());
+      Encode(kTiny, run);
+      ExpectHolds(kTiny, run);
+      if (random() % 2 == 0) {
+        EXPECT_EQ(run.Seal(store), RunKey(kRoot, left));
+      }
+    }
+    EXPECT_EQ(std::vector<int32_t>(run.tokens().begin(), run.tokens().end()), left);
+    if (i % 2 == 0) {  // what was sealed before the cuts is as it was
+      int reused;
+      ExpectHolds(kTiny, Encoded(store, kRoot, Iota(200), &reused));
+      EXPECT_EQ(reused, 200);
+    }
+    store.Clear();
+    EXPECT_EQ(store.stats().n_blocks, (left.size() + kKvBlockTokens - 1) / kKvBlockTokens);
+  }
+}
+
 TEST(SpanStore, EvictsEndsFirstAndNeverWhatIsHeld) {
   SpanStore store(kTiny, size_t{4} * kTiny.BlockBytes());
   { Encoded(store, kRoot, Iota(256)).Seal(store); }

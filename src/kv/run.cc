@@ -70,6 +70,35 @@ Result<Run> Run::Repaired(const SpanKey& root, const Run& source, std::span<cons
   return run;
 }
 
+Status Run::Truncate(SpanStore& store, int n) {
+  SW_CHECK(n <= n_ready_);
+  const auto whole = static_cast<size_t>(n / kKvBlockTokens);  // blocks
+  const bool partial = n % kKvBlockTokens > 0;
+  if (partial && (whole < spans_.size() || own_[whole - spans_.size()].use_count() > 1)) {
+    SW_ASSIGN_OR_RETURN(auto copy, store.Allocate());
+    std::memcpy(copy->data(), blocks_[whole], store.geometry().BlockBytes());
+    blocks_[whole] = writable_[whole] = copy->data();
+    if (whole < spans_.size()) {
+      own_.assign(1, std::move(copy));
+    } else {
+      own_[whole - spans_.size()] = std::move(copy);
+    }
+  } else if (whole < spans_.size()) {
+    own_.clear();
+  }
+  spans_.resize(std::min(spans_.size(), whole));
+  own_.resize(whole + partial - spans_.size());
+  blocks_.resize(whole + partial);
+  writable_.resize(whole + partial);
+  tokens_.resize(static_cast<size_t>(n));
+  n_ready_ = n;
+  if (n_sealed_ > n) {
+    n_sealed_ = static_cast<int>(whole) * kKvBlockTokens;
+    sealed_parent_ = RunKey(root_, std::span(tokens_).first(static_cast<size_t>(n_sealed_)));
+  }
+  return Status::Ok();
+}
+
 void Run::MarkReady(int n) {
   n_ready_ += n;
   if (!stale_.empty()) n_repaired_ += static_cast<size_t>(n);

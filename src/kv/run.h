@@ -38,6 +38,10 @@ class Run {
   // Rows of a repaired run that wait to be encoded again.
   std::span<const int32_t> stale() const { return std::span(stale_).subspan(n_repaired_); }
 
+  // Drops all but the first n tokens. Where a span covers rows that come to be written again, the block is copied
+  // first: ResourceExhausted leaves the run as it was. REQUIRES: n <= n_ready.
+  Status Truncate(SpanStore& store, int n);
+
   // Says that the next n waiting rows now hold KV.
   void MarkReady(int n);
 

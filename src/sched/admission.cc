@@ -8,10 +8,14 @@ namespace spanwise::sched {
 std::optional<std::vector<size_t>> MakeRoom(std::span<const Running> running, const Candidate& candidate,
                                             const Limits& limits) {
   size_t n_running = running.size(), n_blocks = 0;
-  for (const Running& r : running) n_blocks += r.n_blocks;
+  int n_sequences = 0;
+  for (const Running& r : running) {
+    n_blocks += r.n_blocks;
+    n_sequences += r.n_sequences;
+  }
   const auto fits = [&] {
-    return n_running == 0 ||
-           (n_running < static_cast<size_t>(limits.max_running) && n_blocks + candidate.n_blocks <= limits.n_blocks);
+    return n_running == 0 || (n_sequences + candidate.n_sequences <= limits.max_running &&
+                              n_blocks + candidate.n_blocks <= limits.n_blocks);
   };
   std::vector<size_t> lower;
   for (size_t i = 0; i < running.size(); ++i)
@@ -25,6 +29,7 @@ std::optional<std::vector<size_t>> MakeRoom(std::span<const Running> running, co
     suspended.push_back(lower[suspended.size()]);
     --n_running;
     n_blocks -= running[suspended.back()].n_blocks;
+    n_sequences -= running[suspended.back()].n_sequences;
   }
   return suspended;
 }

@@ -25,6 +25,15 @@ TEST(MakeRoom, NeverSuspendsTheSameOrAHigherRank) {
               testing::Optional(ElementsAre(0)));
 }
 
+TEST(MakeRoom, CountsSequences) {
+  const std::vector<Running> running = {{.id = 1, .rank = 0, .n_sequences = 3}, {.id = 2, .rank = 0}};
+  EXPECT_FALSE(MakeRoom(running, {.priority = 0, .n_sequences = 3}, {.max_running = 6}));
+  EXPECT_THAT(MakeRoom(running, {.priority = 0, .n_sequences = 2}, {.max_running = 6}), testing::Optional(IsEmpty()));
+  EXPECT_THAT(MakeRoom(running, {.priority = 1, .n_sequences = 3}, {.max_running = 6}),
+              testing::Optional(ElementsAre(1)));
+  EXPECT_THAT(MakeRoom({}, {.priority = 0, .n_sequences = 9}, {.max_running = 6}), testing::Optional(IsEmpty()));
+}
+
 TEST(MakeRoom, TakesTheLowestAndLatestAndAsFewAsItCan) {
   const std::vector<Running> running = {{.id = 1, .rank = 0, .n_blocks = 2},
                                         {.id = 2, .rank = 1, .n_blocks = 2},

@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "decode/sampler.h"
 #include "server/fields.h"
+#include "server/structure.h"
 
 namespace spanwise::server {
 
@@ -271,6 +272,7 @@ void ReadSpanwise(Fields& fields, Job* job) {
   job->cite = options.Bool("cite").value_or(true);
   job->request.use_cache = options.Bool("cache").value_or(true);
   ReadPriority(options, &job->request);
+  ReadStructure(options, &job->request);
   options.RefuseRest();
   if (options.error()) fields.Fail(*options.error());
 }
@@ -426,6 +428,7 @@ std::optional<ApiError> ParseCompletion(std::string_view body, const ParseLimits
       Fields options(*object, "spanwise");
       common.request.use_cache = options.Bool("cache").value_or(true);
       ReadPriority(options, &common.request);
+      ReadStructure(options, &common.request);
       options.RefuseRest();
       if (options.error()) fields.Fail(*options.error());
     }
@@ -437,6 +440,12 @@ std::optional<ApiError> ParseCompletion(std::string_view body, const ParseLimits
     RefuseUnsupported(fields);
     fields.Restrict({{"best_of", "[1]"}, {"suffix", R"([""])"}});
     ReadPrompts(fields, limits, common, &call->jobs);
+    // Their reports come with an answer of one choice.
+    if (call->jobs.size() > 1)
+      for (const auto& [name, given] : {std::pair{"spanwise.branches", !common.request.branches.empty()},
+                                        {"spanwise.steps", !common.request.steps.empty()},
+                                        {"spanwise.keep_subtasks", common.request.keep_subtasks.has_value()}})
+        if (given) fields.Fail(StrFormat("'{}' goes with one prompt", name), name);
     fields.RefuseRest();
     CheckSampling(fields, sampling);
   });

@@ -262,6 +262,75 @@ TEST(ParseBoth, ReadPriorityAndUser) {
   EXPECT_FALSE(call.jobs[1].request.use_cache);
 }
 
+TEST(ParseBoth, ReadBranches) {
+  const std::string members = R"("spanwise":{"branches":[{"prompt":"a","max_tokens":3},{"prompt":"b"}],"join":"c"})";
+  CompletionCall completion;
+  ASSERT_FALSE(ParseCompletion(R"({"prompt":"p",)" + members + "}", {}, &completion));
+  for (const Request& r : {Chat(With(members)).job.request, completion.jobs[0].request}) {
+    ASSERT_EQ(r.branches.size(), 2u);
+    EXPECT_EQ(r.branches[0].prompt, "a");
+    EXPECT_EQ(r.branches[0].max_tokens, 3);
+    EXPECT_FALSE(r.branches[1].max_tokens.has_value());
+    EXPECT_EQ(r.join, "c");
+  }
+  const std::pair<const char*, const char*> wrong[] = {
+      {R"("branches":[])", "spanwise.branches"},
+      {R"("branches":{})", "spanwise.branches"},
+      {R"("branches":["a"])", "spanwise.branches[0]"},
+      {R"("branches":[{"prompt":"a"},{}])", "spanwise.branches[1].prompt"},
+      {R"("branches":[{"prompt":"a","max_tokens":-1}])", "spanwise.branches[0].max_tokens"},
+      {R"("branches":[{"prompt":"a","x":1}])", "spanwise.branches[0].x"},
+      {R"("join":"c")", "spanwise.join"},
+  };
+  for (const auto& [given, param] : wrong) {
+    const ApiError error = ChatError(With(std::string(R"("spanwise":{)") + given + "}"));
+    EXPECT_EQ(error.http_status, 400);
+    EXPECT_EQ(error.param, param);
+    EXPECT_THAT(error.message, HasSubstr(param));
+  }
+  EXPECT_EQ(CompletionError(R"({"prompt":["p","q"],"spanwise":{"branches":[{"prompt":"a"}]}})").param,
+            "spanwise.branches");
+}
+
+TEST(ParseBoth, ReadSteps) {
+  const std::string members = R"("spanwise":{"steps":[{"max_tokens":3},{"prompt":"b"}],"keep_subtasks":2})";
+  CompletionCall completion;
+  ASSERT_FALSE(ParseCompletion(R"({"prompt":"p",)" + members + "}", {}, &completion));
+  for (const Request& r : {Chat(With(members)).job.request, completion.jobs[0].request}) {
+    ASSERT_EQ(r.steps.size(), 2u);
+    EXPECT_EQ(r.steps[0].max_tokens, 3);
+    EXPECT_EQ(r.steps[1].prompt, "b");
+    EXPECT_EQ(r.keep_subtasks, 2);
+  }
+  EXPECT_EQ(ChatError(With(R"("spanwise":{"steps":[{},{}]})")).param, "spanwise.steps[1].prompt");
+  EXPECT_EQ(ChatError(With(R"("spanwise":{"keep_subtasks":-1})")).param, "spanwise.keep_subtasks");
+  EXPECT_EQ(ChatError(With(R"("spanwise":{"keep_subtasks":1,"branches":[{"prompt":"a"}]})")).param,
+            "spanwise.branches");
+  EXPECT_EQ(CompletionError(R"({"prompt":["p","q"],"spanwise":{"keep_subtasks":0}})").param, "spanwise.keep_subtasks");
+}
+
+TEST(Response, TellsWhatStepsCameTo) {
+  Answer answer;
+  EXPECT_FALSE(SpanwiseJson(answer).contains("steps") || SpanwiseJson(answer).contains("pruning"));
+  answer.steps = {{.text = "a", .finish_reason = FinishReason::kStop, .tokens = {}, .completion_tokens = 2}};
+  answer.pruning = {.lists = 1, .tokens = 2, .reencoded_tokens = 3, .peak_position = 4};
+  const json::object out = SpanwiseJson(answer);
+  EXPECT_EQ(json::serialize(out.at("steps")), R"([{"text":"a","finish_reason":"stop","completion_tokens":2}])");
+  EXPECT_EQ(json::serialize(out.at("pruning")), R"({"lists":1,"tokens":2,"reencoded_tokens":3,"peak_position":4})");
+}
+
+TEST(Response, TellsWhatBranchesCameTo) {
+  Answer answer;
+  EXPECT_FALSE(SpanwiseJson(answer).contains("branches"));
+  answer.branches = {{.text = "a\xff", .finish_reason = FinishReason::kLength, .tokens = {}, .usage = {3, 2, 1}}};
+  answer.branches[0].recomputed_tokens = 1;
+  const json::object one = SpanwiseJson(answer).at("branches").as_array().at(0).as_object();
+  EXPECT_EQ(one.at("text").as_string(), "a\xef\xbf\xbd");
+  EXPECT_EQ(one.at("finish_reason").as_string(), "length");
+  EXPECT_EQ(json::serialize(one.at("usage")), R"({"prompt_tokens":3,"cached_tokens":2,"completion_tokens":1})");
+  EXPECT_EQ(one.at("recomputed_tokens").as_int64(), 1);
+}
+
 TEST(ParseTokens, BothWays) {
   TokenizeCall tokenize;
   EXPECT_FALSE(ParseTokenize(R"({"text":"a","parse_special":false})", &tokenize));

@@ -36,6 +36,38 @@ json::value FinishJson(std::optional<FinishReason> reason) {
   return reason ? json::value(FinishName(*reason)) : json::value(nullptr);
 }
 
+json::array BranchesJson(const std::vector<BranchAnswer>& branches) {
+  json::array out;
+  for (const BranchAnswer& branch : branches) {
+    json::object one{{"text", ReplaceInvalidUtf8(branch.text)},
+                     {"finish_reason", FinishName(branch.finish_reason)},
+                     {"usage", rag::UsageJson(branch.usage)},
+                     {"recomputed_tokens", branch.recomputed_tokens}};
+    if (size_t offset = 0; !branch.tokens.empty()) one["logprobs"] = rag::CompletionLogprobs(branch.tokens, &offset);
+    out.push_back(std::move(one));
+  }
+  return out;
+}
+
+json::array StepsJson(const std::vector<StepAnswer>& steps) {
+  json::array out;
+  for (const StepAnswer& step : steps) {
+    json::object one{{"text", ReplaceInvalidUtf8(step.text)},
+                     {"finish_reason", FinishName(step.finish_reason)},
+                     {"completion_tokens", step.completion_tokens}};
+    if (size_t offset = 0; !step.tokens.empty()) one["logprobs"] = rag::CompletionLogprobs(step.tokens, &offset);
+    out.push_back(std::move(one));
+  }
+  return out;
+}
+
+json::object PruningJson(const PruningReport& pruning) {
+  return {{"lists", pruning.lists},
+          {"tokens", pruning.tokens},
+          {"reencoded_tokens", pruning.reencoded_tokens},
+          {"peak_position", pruning.peak_position}};
+}
+
 json::value OrNull(std::optional<json::object> object) {
   return object ? json::value(std::move(*object)) : json::value(nullptr);
 }
@@ -74,6 +106,9 @@ json::object SpanwiseJson(const Answer& answer) {
   json::object out = rag::ComposeJson(answer.compose);
   out["seed"] = answer.seed;
   out["timings"] = rag::TimingsJson(answer.timings);
+  if (!answer.branches.empty()) out["branches"] = BranchesJson(answer.branches);
+  if (!answer.steps.empty()) out["steps"] = StepsJson(answer.steps);
+  if (answer.pruning) out["pruning"] = PruningJson(*answer.pruning);
   return out;
 }
 

@@ -28,7 +28,7 @@ Envelope NewEnvelope(std::string_view id_prefix, const ModelCard& model);
 std::string ReplaceInvalidUtf8(std::string_view bytes);
 
 json::object UsageJson(const Usage& usage);
-// The "spanwise" member: how the prompt was composed, the seed, the timings.
+// The "spanwise" member: how the prompt was composed, the seed, the timings, what branches and steps came to.
 json::object SpanwiseJson(const Answer& answer);
 
 // {"content": [{"token", "logprob", "bytes", "top_logprobs"}]}

@@ -1,0 +1,328 @@
+// Requests whose context forks: what branches give alone, in company, in other orders, in little memory, interrupted.
+#include "prompt/branches.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <future>
+#include <thread>
+
+#include "decode/sampler.h"
+#include "engine/executor.h"
+#include "spanwise/engine.h"
+
+namespace spanwise {
+namespace {
+
+using ::testing::HasSubstr;
+
+// A random model with bytes as tokens.
+std::string TinyModel() {
+  const char* root = std::getenv("SPANWISE_SOURCE_DIR");
+  return std::string(root ? root : ".") + "/tests/golden/gguf/llama3-bf16.gguf";
+}
+
+std::unique_ptr<Engine> Open(int n_blocks = 256, int max_running = 64) {
+  static const size_t block_bytes = Engine::Open({.model = TinyModel(), .threads = 1, .kv_memory_bytes = 1 << 20})
+                                        .value()
+                                        ->model()
+                                        .kv_bytes_per_token *
+                                    64;
+  return Engine::Open({.model = TinyModel(),
+                       .threads = 2,
+                       .kv_memory_bytes = static_cast<size_t>(n_blocks) * block_bytes,
+                       .max_running = max_running,
+                       .step_tokens = 40})
+      .value();
+}
+
+Request Forked(bool documents, float temperature = 0) {
+  Request request;
+  const std::string text = "Three ways to lift water, and which of them is the best one for a deep well in winter?";
+  if (documents) {
+    request.compose.mode = ComposeMode::kSet;
+    request.messages = {{"user", text}};
+    request.documents = {{"a", "Pumps", "A pump lifts water by suction or by force."}, {"b", "", "A bucket lifts it."}};
+  } else {
+    request.prompt = text;
+  }
+  request.branches = {
+      {"First: the pump", 20}, {"Second: a bucket", 33}, {"Third", 0}, {"First: the pump", 20}, {"4", 7}};
+  request.join = "Together:";
+  request.sampling.max_tokens = 12;
+  request.sampling.ignore_eos = true;
+  request.sampling.logprobs = 2;
+  request.sampling.temperature = temperature;
+  request.sampling.seed = 5;
+  return request;
+}
+
+void ExpectSame(const std::vector<TokenReport>& got, const std::vector<TokenReport>& expected) {
+  ASSERT_EQ(got.size(), expected.size());
+  for (size_t i = 0; i < got.size(); ++i) {
+    EXPECT_EQ(got[i].id, expected[i].id) << i;
+    EXPECT_EQ(got[i].logprob, expected[i].logprob) << i;
+  }
+}
+
+void ExpectSame(const Answer& got, const Answer& expected) {
+  ExpectSame(got.tokens, expected.tokens);
+  EXPECT_EQ(got.text, expected.text);
+  EXPECT_EQ(got.usage.prompt_tokens, expected.usage.prompt_tokens);
+  EXPECT_EQ(got.usage.completion_tokens, expected.usage.completion_tokens);
+  ASSERT_EQ(got.branches.size(), expected.branches.size());
+  for (size_t i = 0; i < got.branches.size(); ++i) {
+    ExpectSame(got.branches[i].tokens, expected.branches[i].tokens);
+    EXPECT_EQ(got.branches[i].text, expected.branches[i].text);
+  }
+}
+
+class Branches : public ::testing::TestWithParam<std::tuple<bool, float>> {
+ protected:
+  Request Given() const { return Forked(std::get<0>(GetParam()), std::get<1>(GetParam())); }
+};
+
+TEST_P(Branches, GiveWhatEachGivesAlone) {
+  const auto engine = Open();
+  const Request request = Given();
+  const Answer answer = engine->Run(request).value();
+  ASSERT_EQ(answer.branches.size(), 5u);
+  for (size_t i = 0; i < answer.branches.size(); ++i) {
+    EXPECT_EQ(answer.branches[i].usage.completion_tokens, *request.branches[i].max_tokens);
+    EXPECT_EQ(answer.branches[i].finish_reason, FinishReason::kLength);
+    if (i == 3) continue;  // the second one of its kind draws other noise
+    Request alone = request;
+    alone.branches = {request.branches[i]};
+    alone.join.clear();
+    const Answer one = Open()->Run(alone).value();
+    ExpectSame(one.branches[0].tokens, answer.branches[i].tokens);
+    EXPECT_EQ(one.text, "");
+    EXPECT_EQ(one.branches[0].recomputed_tokens, 0);
+  }
+  EXPECT_EQ(answer.branches[3].text == answer.branches[0].text, request.sampling.temperature == 0);
+}
+
+TEST_P(Branches, GiveTheSameOneByOneAndInLittleMemoryAndWithoutCache) {
+  const Answer expected = Open()->Run(Given()).value();
+  ExpectSame(Open(256, 1)->Run(Given()).value(), expected);
+  ExpectSame(Open(256, 2)->Run(Given()).value(), expected);
+  // Too few blocks for all of them at once by what they may come to need, enough for what they are.
+  const int n_context = expected.usage.prompt_tokens / 64;
+  const auto small = Open(n_context + 12);
+  ExpectSame(small->Run(Given()).value(), expected);
+  Request request = Given();
+  request.use_cache = false;
+  ExpectSame(small->Run(request).value(), expected);
+  EXPECT_EQ(small->stats().kv_blocks_reserved, 0u);
+}
+
+TEST_P(Branches, AreJoinedWithoutRecomputing) {
+  const auto engine = Open();
+  for (const bool use_cache : {true, false}) {
+    Request request = Given();
+    request.use_cache = use_cache;
+    const Answer answer = engine->Run(request).value();
+    int completion_tokens = 12;
+    for (size_t i = 0; i < answer.branches.size(); ++i) {
+      EXPECT_EQ(answer.branches[i].recomputed_tokens, i == 2 ? 0 : 1) << i;  // a last token that nobody read
+      completion_tokens += answer.branches[i].usage.completion_tokens;
+    }
+    EXPECT_EQ(answer.usage.completion_tokens, completion_tokens);
+    EXPECT_EQ(answer.compose.exactness, "set-exact");
+    int n = 0;
+    for (const PieceReport& piece : answer.compose.spans) n += piece.tokens;
+    EXPECT_EQ(answer.usage.prompt_tokens, n);
+    EXPECT_EQ(answer.usage.cached_tokens, 0);
+  }
+  const Answer warm = engine->Run(Given()).value();
+  EXPECT_GE(warm.usage.cached_tokens, warm.usage.prompt_tokens - 2 - static_cast<int>(warm.branches.size()));
+}
+
+TEST_P(Branches, GiveTheSameInEveryOrder) {
+  const auto engine = Open();
+  Request request = Given();
+  const Answer expected = engine->Run(request).value();
+  std::ranges::rotate(request.branches, request.branches.begin() + 2);
+  std::swap(request.branches[0], request.branches[2]);
+  const Answer answer = engine->Run(request).value();
+  ExpectSame(answer.tokens, expected.tokens);
+  EXPECT_EQ(answer.branches[2].text, expected.branches[2].text);
+}
+
+TEST_P(Branches, GoOnAfterASuspension) {
+  const Answer expected = Open()->Run(Given()).value();
+  for (const bool use_cache : {true, false}) {
+    const auto engine = Open(expected.usage.prompt_tokens / 64 + 10);
+    std::promise<Result<Answer>> forked, other;
+    Request high;
+    high.prompt = std::string(480, 'x');  // most of the memory: what the branches left is evicted
+    high.priority = 1;
+    high.sampling.max_tokens = 3;
+    Request low = Given();
+    low.use_cache = use_cache;
+    // Comes when the context has been read, so that it finds the branches under way.
+    RequestObserver observer;
+    bool sent = false;
+    observer.on_prefill = [&](int done, int total) {
+      if (done < total || std::exchange(sent, true)) return;
+      const Status status = engine->Submit(high, {}, nullptr, [&](Result<Answer> a) { other.set_value(std::move(a)); });
+      if (!status.ok()) other.set_value(status);
+    };
+    ASSERT_TRUE(engine->Submit(low, observer, nullptr, [&](Result<Answer> a) { forked.set_value(std::move(a)); }).ok());
+    EXPECT_TRUE(other.get_future().get().ok());
+    ExpectSame(forked.get_future().get().value(), expected);
+    EXPECT_EQ(engine->stats().suspensions, 1u);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Branches, ::testing::Combine(::testing::Bool(), ::testing::Values(0.0f, 1.0f)),
+                         [](const auto& p) {
+                           return std::string(std::get<0>(p.param) ? "documents" : "plain") +
+                                  (std::get<1>(p.param) > 0 ? "_sampled" : "_greedy");
+                         });
+
+TEST(BranchedRequest, JoinsAsASetModePlanDoes) {
+  const auto engine = Open();
+  Request request = Forked(false);
+  request.branches = {{"one branch", 0},
+                      {"and a second, longer one of more than sixty-four tokens, so that it has blocks", 0}};
+  request.sampling.max_tokens = 1;
+  const Answer answer = engine->Run(request).value();
+
+  const auto node = [&](const std::string& text) { return PromptNode::Text(engine->Tokenize(text, true).value()); };
+  const PromptNode tree = PromptNode::Sequence(
+      {node(*request.prompt), PromptNode::Set({node(request.branches[1].prompt), node(request.branches[0].prompt)}),
+       node(request.join)});
+  ThreadPool pool(1);
+  Executor executor(ModelWeights::Load(TinyModel(), std::nullopt, pool).value(), DType::kBf16, size_t{16} << 20, 1);
+  Sequence sequence =
+      executor.Begin(MakePlan(tree, {ComposeMode::kSet}, {Sha256("test"), ""}).value(), false, false).value();
+  Executor::Turn turn;
+  while (!sequence.prompt_is_ready()) {
+    turn = {.sequence = &sequence};
+    executor.Step({&turn, 1}, 512);
+  }
+  const auto expected = decode::LogprobsOf(turn.logits, answer.tokens[0].id, 2).value();
+  EXPECT_EQ(answer.tokens[0].logprob, expected.logprob);
+  ASSERT_EQ(answer.tokens[0].alternatives.size(), 2u);
+  for (size_t i = 0; i < 2; ++i) EXPECT_EQ(answer.tokens[0].alternatives[i].logprob, expected.alternatives[i].logprob);
+}
+
+TEST(BranchedRequest, WithOneBranchIsSequentialDecoding) {
+  const auto engine = Open();
+  Request request = Forked(false);
+  request.branches.resize(1);
+  const Answer answer = engine->Run(request).value();
+
+  const PlanKeys keys{Sha256("test"), ""};
+  const auto tokens = [&](const std::string& text) { return engine->Tokenize(text, true).value(); };
+  const Plan context = MakePlan(PromptNode::Text(tokens(*request.prompt)), {}, keys).value();
+  ThreadPool pool(1);
+  Executor executor(ModelWeights::Load(TinyModel(), std::nullopt, pool).value(), DType::kBf16, size_t{16} << 20, 1);
+  const auto decode = [&](Plan plan, const std::vector<TokenReport>& expected) {
+    Sequence sequence = executor.Begin(std::move(plan), false, false).value();
+    std::optional<int32_t> token;
+    for (const TokenReport& report : expected) {
+      Executor::Turn turn;
+      do {
+        turn = {.sequence = &sequence, .token = token};
+        executor.Step({&turn, 1}, 512);
+      } while (!sequence.prompt_is_ready());
+      const auto best = decode::LogprobsOf(turn.logits, report.id, 1).value();
+      EXPECT_EQ(best.alternatives[0].id, report.id);
+      EXPECT_EQ(best.logprob, report.logprob);
+      token = report.id;
+    }
+  };
+  std::vector<int32_t> branch = tokens(request.branches[0].prompt);
+  decode(ForkPlan(context, branch, keys), answer.branches[0].tokens);
+  for (const TokenReport& token : answer.branches[0].tokens) branch.push_back(token.id);
+  const Plan join = JoinPlan(context, {branch}, tokens(request.join), keys);
+  // A single branch leaves no gap and hides nothing: positions are those of the flat prompt.
+  EXPECT_EQ(join.end_position(), join.n_tokens());
+  decode(join, answer.tokens);
+}
+
+TEST(BranchedRequest, StreamsWhatFollowsTheJoin) {
+  std::string streamed;
+  RequestObserver observer;
+  observer.on_text = [&](const std::string& text, const std::vector<TokenReport>&) { streamed += text; };
+  const Answer answer = Open()->Run(Forked(false), observer).value();
+  EXPECT_EQ(streamed, answer.text);
+  EXPECT_EQ(answer.tokens.size(), 12u);
+}
+
+TEST(BranchedRequest, JoinsBranchesThatStopThemselves) {
+  Request request = Forked(false);
+  const Answer whole = Open()->Run(request).value();
+  const std::string& text = whole.branches[1].text;
+  const auto ascii = std::ranges::find_if(text.begin() + 3, text.end(), [](char c) { return c > ' '; });
+  ASSERT_NE(ascii, text.end());
+  request.sampling.stop = {std::string(1, *ascii)};
+  const Answer answer = Open()->Run(request).value();
+  EXPECT_EQ(answer.branches[1].finish_reason, FinishReason::kStop);
+  EXPECT_EQ(answer.branches[1].text, text.substr(0, text.find(*ascii)));
+  EXPECT_LE(answer.branches[1].recomputed_tokens, 1);
+}
+
+TEST(BranchedRequest, FreesEverythingWhenItIsCancelled) {
+  for (const bool in_join : {false, true}) {
+    const auto engine = Open();
+    auto cancel = std::make_shared<CancelFlag>();
+    Request request = Forked(true);
+    request.use_cache = false;
+    for (Continuation& branch : request.branches) branch.max_tokens = in_join ? 5 : 300;
+    RequestObserver observer;
+    std::atomic<int> n_read = 0;
+    observer.on_prefill = [&](int done, int total) { n_read += done == total; };
+    observer.on_text = [&](const std::string&, const std::vector<TokenReport>&) { cancel->Cancel(); };
+    std::promise<Status> ended;
+    ASSERT_TRUE(
+        engine->Submit(request, observer, cancel, [&](const Result<Answer>& a) { ended.set_value(a.status()); }).ok());
+    if (!in_join) {
+      while (n_read == 0) std::this_thread::yield();
+      cancel->Cancel();
+    }
+    EXPECT_EQ(ended.get_future().get().code(), StatusCode::kCancelled);
+    const EngineStats stats = engine->stats();
+    EXPECT_EQ(stats.kv_blocks, 0u);
+    EXPECT_EQ(stats.kv_blocks_reserved, 0u);
+    EXPECT_EQ(stats.cancelled, 1u);
+    EXPECT_EQ(stats.running, 0);
+  }
+}
+
+TEST(BranchedRequest, SaysWhatIsWrong) {
+  const auto engine = Open(16);
+  const auto status = [&](auto change) {
+    Request request = Forked(false);
+    change(request);
+    return engine->Run(request).status();
+  };
+  const auto expect = [&](const Status& got, StatusCode code, const std::string& message) {
+    EXPECT_EQ(got.code(), code);
+    EXPECT_THAT(got.message(), HasSubstr(message));
+  };
+  expect(status([](Request& r) { r.branches.resize(65, {"a", 1}); }), StatusCode::kInvalidArgument, "at most 64");
+  expect(status([](Request& r) { r.branches[1].prompt.clear(); }), StatusCode::kInvalidArgument, "branches[1].prompt");
+  expect(status([](Request& r) { r.branches[1].max_tokens = -1; }), StatusCode::kInvalidArgument,
+         "branches[1].max_tokens");
+  expect(status([](Request& r) { r.branches.clear(); }), StatusCode::kInvalidArgument, "'join'");
+  expect(status([](Request& r) { r.echo = true; }), StatusCode::kInvalidArgument, "'echo'");
+  expect(status([](Request& r) { r.branches[0].prompt = std::string(6000, 'x'); }), StatusCode::kInvalidArgument,
+         "'branches[0]'");
+  expect(status([](Request& r) {
+           r.branches.resize(64, {"a", 60});
+         }),
+         StatusCode::kInvalidArgument, "16 blocks of 64 tokens");
+  Request alone = Forked(false);  // without a join they need not be there together
+  alone.join.clear();
+  alone.branches.resize(64, {"a", 60});
+  EXPECT_EQ(engine->Run(alone).value().branches.size(), 64u);
+}
+
+}  // namespace
+}  // namespace spanwise

@@ -1,0 +1,272 @@
+#include "engine/task.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace spanwise {
+namespace {
+
+// Of a run that may begin with a copy.
+size_t BlocksOf(size_t n_tokens) { return n_tokens / kKvBlockTokens + 2; }
+
+size_t BlocksOf(const Plan& plan) {
+  size_t n = 0;
+  // A repaired run may be copied from its source, and the end of the prompt read twice.
+  for (const PlannedRun& run : plan.runs) n += (run.source ? 2 : 1) * BlocksOf(run.tokens.size());
+  return n + (plan.repair != nullptr ? BlocksOf(plan.runs.back().tokens.size()) : 0);
+}
+
+size_t BlocksOf(const Fork::Branch& branch) {
+  return BlocksOf(branch.seed.size() + static_cast<size_t>(branch.setup.max_tokens));
+}
+
+// Blocks of the prompt and the longest answer.
+size_t BlocksOf(const Job& job) {
+  auto max_tokens = static_cast<size_t>(job.setup.max_tokens);
+  if (job.course) {
+    for (const Passage& passage : job.course->passages)
+      max_tokens += passage.given.size() + static_cast<size_t>(passage.setup.max_tokens);
+    const size_t room = static_cast<size_t>(job.course->most_tokens) - job.plan.runs.back().tokens.size();
+    max_tokens = std::min(max_tokens, room) + (job.course->keep_subtasks ? kKvBlockTokens : 0);
+  }
+  size_t n = BlocksOf(job.plan) + 1;
+  if (!job.fork) return n + max_tokens / kKvBlockTokens;
+  for (const Fork::Branch& branch : job.fork->branches) n += BlocksOf(branch);
+  return n + (job.fork->join ? BlocksOf(job.fork->join->size() + max_tokens) : 0);
+}
+
+int PromptTokensOf(const Job& job) {
+  size_t n = static_cast<size_t>(job.plan.n_tokens());
+  if (job.fork) {
+    for (const Fork::Branch& branch : job.fork->branches) n += branch.seed.size();
+    if (job.fork->join) n += job.fork->join->size();
+  }
+  if (job.course)
+    for (const Passage& passage : job.course->passages) n += passage.given.size();
+  return static_cast<int>(n);
+}
+
+// `lane` has n_tokens of `piece` as its own and found some of them.
+void AddPiece(const PlannedPiece& piece, int n_tokens, const Lane& lane, ComposeReport* report) {
+  const int cached = std::clamp(lane.n_cached(piece.run) - piece.begin, 0, n_tokens);
+  report->spans.push_back({.document = piece.document,
+                           .tokens = n_tokens,
+                           .cached_tokens = cached,
+                           .source = cached == n_tokens ? KvSource::kRam : KvSource::kComputed});
+}
+
+void AddPieces(const Plan& plan, const Lane& lane, ComposeReport* report) {
+  for (const PlannedPiece& piece : plan.pieces) AddPiece(piece, piece.end - piece.begin, lane, report);
+}
+
+}  // namespace
+
+Task::Task(Job j, const Limits& limits)
+    : job(std::move(j)),
+      n_blocks(BlocksOf(job)),
+      n_sequences(job.fork ? std::min(static_cast<int>(job.fork->branches.size()), limits.max_running) : 1),
+      n_prompt_tokens(PromptTokensOf(job)),
+      limits_(limits),
+      branches_(job.fork ? job.fork->branches.size() : 0) {}
+
+Status Task::TakeUp(Executor& executor, const Tokenizer& tokenizer) {
+  if (!begun_) return BeginFirst(executor, tokenizer);
+  if (!forks() || answer_lane_.begun()) return answer_lane_.Resume(executor);
+  SW_RETURN_IF_ERROR(context_.Resume(executor));
+  return context_.ended() && context_.complete() ? TakeUpBranches(executor, tokenizer) : Status::Ok();
+}
+
+Status Task::BeginFirst(Executor& executor, const Tokenizer& tokenizer) {
+  const Clock::time_point begin = Clock::now();
+  Lane::Setup setup{.plan = std::move(job.plan),
+                    .generation = job.setup,
+                    .use_cache = job.use_cache,
+                    .echo = job.echo,
+                    .course = job.course};
+  if (forks()) {
+    context_plan_ = setup.plan;
+    setup.generation.max_tokens = 0;
+    SW_RETURN_IF_ERROR(context_.Begin(executor, tokenizer, std::move(setup), kNobody));
+  } else {
+    SW_RETURN_IF_ERROR(answer_lane_.Begin(executor, tokenizer, std::move(setup), job.observer));
+  }
+  answer_.timings.load_ms = MsSince(begin);
+  begun_ = Clock::now();
+  return Status::Ok();
+}
+
+Status Task::TakeUpBranches(Executor& executor, const Tokenizer& tokenizer) {
+  const std::vector<Fork::Branch>& branches = job.fork->branches;
+  for (size_t i = 0; i < branches_.size(); ++i) {
+    Lane& lane = branches_[i];
+    if (lane.ended() || (lane.begun() && !lane.rests())) continue;
+    if (!HasRoomFor(i)) {
+      if (!ActiveLanes().empty()) break;
+      for (Lane& held : branches_) held.Rest(executor);  // only those that have ended hold anything
+    }
+    if (lane.begun()) {
+      SW_RETURN_IF_ERROR(lane.Resume(executor, context_.runs()));
+      continue;
+    }
+    Lane::Setup setup{.plan = ForkPlan(context_plan_, branches[i].seed, job.fork->keys),
+                      .generation = branches[i].setup,
+                      .use_cache = job.use_cache};
+    SW_RETURN_IF_ERROR(lane.Begin(executor, tokenizer, std::move(setup), kNobody, context_.runs()));
+  }
+  if (job.fork->join && std::ranges::all_of(branches_, &Lane::ended)) return Join(executor, tokenizer);
+  return Status::Ok();
+}
+
+bool Task::HasRoomFor(size_t branch) const {
+  int n_active = 0;
+  size_t n = BlocksOf(context_plan_) + BlocksOf(job.fork->branches[branch]);
+  for (size_t i = 0; i < branches_.size(); ++i) {
+    const Lane& lane = branches_[i];
+    if (!lane.begun() || lane.rests()) continue;
+    n_active += !lane.ended();
+    n += lane.ended() ? BlocksOf(static_cast<size_t>(lane.runs().back()->n_tokens())) - 1
+                      : BlocksOf(job.fork->branches[i]);
+  }
+  return n_active < limits_.max_running && n <= limits_.n_blocks;
+}
+
+// The answer's lane takes the runs over as they are.
+Status Task::Join(Executor& executor, const Tokenizer& tokenizer) {
+  std::vector<std::vector<int32_t>> texts;
+  std::vector<std::shared_ptr<Run>> held(context_.runs().begin(), context_.runs().end());
+  for (const Lane& lane : branches_) {
+    texts.push_back(lane.Tokens());
+    if (!lane.rests()) held.push_back(lane.runs().back());
+  }
+  Lane::Setup setup{.plan = JoinPlan(context_plan_, texts, *job.fork->join, job.fork->keys),
+                    .generation = job.setup,
+                    .use_cache = job.use_cache};
+  setup.generation.max_tokens =
+      std::min(setup.generation.max_tokens, job.fork->context_tokens - setup.plan.end_position());
+  SW_RETURN_IF_ERROR(answer_lane_.Begin(executor, tokenizer, std::move(setup), job.observer, held));
+  const Sequence& joined = answer_lane_.sequence();
+  for (size_t i = 0; i < branches_.size(); ++i) {
+    const auto run = static_cast<size_t>(joined.plan.pieces[context_plan_.pieces.size() + i].run);
+    n_recomputed_.push_back(static_cast<int>(joined.plan.runs[run].tokens.size()) - joined.reused[run]);
+    branches_[i].Rest(executor);
+  }
+  context_.Rest(executor);
+  return Status::Ok();
+}
+
+std::vector<Lane*> Task::ActiveLanes() {
+  std::vector<Lane*> active;
+  const auto add = [&](Lane& lane) {
+    if (lane.begun() && !lane.rests() && !(lane.ended() && lane.complete())) active.push_back(&lane);
+  };
+  add(context_);
+  for (Lane& lane : branches_) add(lane);
+  add(answer_lane_);
+  return active;
+}
+
+Status Task::Advance(Executor& executor, Lane& lane, const Executor::Turn& turn) {
+  SW_RETURN_IF_ERROR(turn.status);
+  const bool reads = !turn.token && lane.generation().n_generated() == 0 && !lane.ended();  // for the first time
+  const bool first = &lane == (forks() ? &context_ : &answer_lane_);
+  if (reads && turn.n_encoded > 0 && job.observer.on_prefill && (first || &lane == &answer_lane_))
+    job.observer.on_prefill(lane.sequence().n_ready_prompt_tokens(), lane.sequence().n_prompt_tokens());
+  if (reads && first && lane.complete() && answer_.timings.prefill_ms == 0)
+    answer_.timings.prefill_ms = MsSince(*begun_);
+  n_decoded_ += turn.token.has_value();
+  SW_RETURN_IF_ERROR(lane.Advance(executor, turn));
+  if (!first_token_ && &lane != &context_ && (lane.has_sampled() || lane.ended())) {
+    answer_.timings.ttft_ms = MsSince(job.submitted);
+    first_token_ = Clock::now();
+  }
+  const bool branch = &lane != &context_ && &lane != &answer_lane_;
+  if (branch && lane.ended()) {
+    lane.Seal(executor);
+    if (!job.fork->join) lane.Rest(executor);
+  }
+  return Status::Ok();
+}
+
+bool Task::done() const {
+  return forks() && !job.fork->join ? std::ranges::all_of(branches_, &Lane::ended) : answer_lane_.ended();
+}
+
+void Task::Suspend(Executor& executor) {
+  context_.Rest(executor);
+  for (Lane& lane : branches_) lane.Rest(executor);
+  answer_lane_.Rest(executor);
+}
+
+void Task::Seal(Executor& executor) {
+  for (Lane& lane : branches_) lane.Seal(executor);
+  answer_lane_.Seal(executor);
+}
+
+void Task::Release() {
+  context_ = {};
+  branches_.clear();
+  answer_lane_ = {};
+}
+
+Answer Task::Finish() {
+  answer_.document_labels = std::move(job.labels);
+  if (answer_lane_.begun()) answer_lane_.generation().Finish(&answer_);
+  if (job.course) ReportCourse();
+  const Lane& first = forks() ? context_ : answer_lane_;
+  const Plan& plan = first.sequence().plan;
+  answer_.compose = {.mode = plan.options.mode,
+                     .order = plan.options.order,
+                     .exactness = plan.exactness,
+                     .spans = {},
+                     .repaired_tokens = first.sequence().n_repaired,
+                     .calibrated = job.calibrated};
+  AddPieces(forks() ? context_plan_ : plan, first, &answer_.compose);
+  for (size_t i = 0; i < plan.runs.size(); ++i) answer_.usage.cached_tokens += first.n_cached(static_cast<int>(i));
+  if (forks()) ReportFork();
+  answer_.usage.prompt_tokens = n_prompt_tokens;
+  if (job.course)  // what was never read
+    for (size_t i = answer_lane_.n_passages(); i < job.course->passages.size(); ++i)
+      answer_.usage.prompt_tokens -= static_cast<int>(job.course->passages[i].given.size());
+  if (n_decoded_ > 0) answer_.timings.decode_tokens_per_s = n_decoded_ / (MsSince(*first_token_) / 1000);
+  return std::move(answer_);
+}
+
+void Task::ReportCourse() {
+  answer_.steps = answer_lane_.TakePassages();
+  if (job.course->keep_subtasks) answer_.pruning = answer_lane_.pruning();
+  if (job.course->n_steps == 0) return;
+  answer_.steps.push_back({answer_.text, answer_.finish_reason, answer_.tokens, answer_.usage.completion_tokens});
+  answer_.usage.completion_tokens = 0;
+  for (const StepAnswer& step : answer_.steps) answer_.usage.completion_tokens += step.completion_tokens;
+  if (!answer_lane_.has_passages_left()) return;
+  // The context was full before the last step, and only that one's text is the answer.
+  answer_.text.clear();
+  answer_.tokens.clear();
+  answer_.finish_reason = FinishReason::kLength;
+}
+
+void Task::ReportFork() {
+  answer_.compose.exactness = "set-exact";
+  for (size_t i = 0; i < branches_.size(); ++i) {
+    Answer made;
+    branches_[i].generation().Finish(&made);
+    const int n_seed = static_cast<int>(job.fork->branches[i].seed.size());
+    AddPiece(branches_[i].sequence().plan.pieces.back(), n_seed, branches_[i], &answer_.compose);
+    made.usage.prompt_tokens = n_seed;
+    made.usage.cached_tokens = answer_.compose.spans.back().cached_tokens;
+    answer_.usage.cached_tokens += made.usage.cached_tokens;
+    answer_.usage.completion_tokens += made.usage.completion_tokens;
+    answer_.seed = made.seed;
+    answer_.branches.push_back({.text = std::move(made.text),
+                                .finish_reason = made.finish_reason,
+                                .tokens = std::move(made.tokens),
+                                .usage = made.usage,
+                                .recomputed_tokens = job.fork->join ? n_recomputed_[i] : 0});
+  }
+  if (!job.fork->join) return;
+  const Sequence& joined = answer_lane_.sequence();
+  AddPiece(joined.plan.pieces.back(), static_cast<int>(job.fork->join->size()), answer_lane_, &answer_.compose);
+  answer_.usage.cached_tokens += answer_.compose.spans.back().cached_tokens;
+}
+
+}  // namespace spanwise
