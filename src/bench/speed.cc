@@ -175,11 +175,11 @@ Status BenchReuse(const Options& o, const Report& report) {
     documents.push_back(
         PromptNode::Text(RandomTokens(o.document_tokens, 1000 + static_cast<uint32_t>(i), vocab), std::to_string(i)));
   uint32_t n_questions = 0;
-  const auto time = [&](ComposeMode mode, bool use_cache) -> Result<double> {
+  const auto time = [&](const ComposeOptions& compose, bool use_cache) -> Result<double> {
     const PromptNode tree =
         PromptNode::Sequence({PromptNode::Text({1}), PromptNode::Set(documents),
                               PromptNode::Text(RandomTokens(o.question_tokens, ++n_questions, vocab))});
-    SW_ASSIGN_OR_RETURN(Plan plan, MakePlan(tree, {mode, DocumentOrder::kGiven}, {Sha256("bench"), ""}));
+    SW_ASSIGN_OR_RETURN(Plan plan, MakePlan(tree, compose, {Sha256("bench"), ""}));
     Status status = Status::Ok();
     const double s = Seconds([&] {
       auto sequence = executor.Begin(std::move(plan), use_cache, false);
@@ -190,28 +190,36 @@ Status BenchReuse(const Options& o, const Report& report) {
   };
   struct Case {
     const char* name;
-    ComposeMode mode;
+    ComposeOptions compose;
     bool cached;
   };
-  for (const Case& c : {Case{"exact", ComposeMode::kExact, false},
-                        {"exact-warm", ComposeMode::kExact, true},
-                        {"set", ComposeMode::kSet, true}}) {
+  const double sixteen = std::min(1.0, 16.0 / o.document_tokens);
+  for (const Case& c :
+       {Case{"exact", {}, false},
+        {"exact-warm", {}, true},
+        {"set", {.mode = ComposeMode::kSet}, true},
+        {"ape", {.mode = ComposeMode::kApe}, true},
+        {"repair", {.mode = ComposeMode::kRepair}, true},
+        {"repair", {.mode = ComposeMode::kRepair, .repair_fraction = sixteen, .repair_policy = "first"}, true}}) {
     if (c.cached) {
-      SW_ASSIGN_OR_RETURN(const double warm_up, time(c.mode, true));
+      SW_ASSIGN_OR_RETURN(const double warm_up, time(c.compose, true));
       (void)warm_up;
     }
     std::vector<double> times;
     for (int i = 0; i < o.repeats; ++i) {
-      SW_ASSIGN_OR_RETURN(const double ms, time(c.mode, c.cached));
+      SW_ASSIGN_OR_RETURN(const double ms, time(c.compose, c.cached));
       times.push_back(ms);
     }
-    report(Summarise("reuse",
-                     {{"mode", c.name},
-                      {"shape", o.shape},
-                      {"documents", o.documents},
-                      {"document_tokens", o.document_tokens},
-                      {"question_tokens", o.question_tokens}},
-                     "ms", times));
+    json::object of = {{"mode", c.name},
+                       {"shape", o.shape},
+                       {"documents", o.documents},
+                       {"document_tokens", o.document_tokens},
+                       {"question_tokens", o.question_tokens}};
+    if (c.compose.mode == ComposeMode::kRepair) {
+      of["repair_fraction"] = c.compose.repair_fraction;
+      of["repair_policy"] = c.compose.repair_policy.empty() ? "focused" : c.compose.repair_policy;
+    }
+    report(Summarise("reuse", std::move(of), "ms", times));
   }
   return Status::Ok();
 }
