@@ -377,6 +377,41 @@ TEST_P(AttentionTest, GroupsFollowTheirFormula) {
                     Attention(pool, shape, keys, 11, 1, 11, runs, ops::SpanAttention), 1e-6));
 }
 
+// States of runs are a commutative monoid up to rounding: any order, any bracketing (by groups that weigh nothing), and
+// any number of runs that the rows do not see give the same attention.
+TEST_P(AttentionTest, RunsMergeInAnyOrderAndBracketing) {
+  ThreadPool pool(2);
+  std::mt19937 random(11);
+  const AttentionShape shape = MakeShape(4, 2, 32, DType::kF32);
+  for (int trial = 0; trial < 20; ++trial) {
+    const int n_runs = 2 + static_cast<int>(random() % 9);
+    std::vector<OwnedKv> kept;
+    std::vector<KvRun> runs;
+    for (int i = 0; i < n_runs; ++i) {
+      const int n = 1 + static_cast<int>(random() % 90);
+      kept.emplace_back(shape.kv, n);
+      Store(pool, shape, Tokens(shape, n, random()), 0, n, 0, &kept.back());
+      runs.push_back(kept.back().Run(n, 7));
+    }
+    const Tokens rows(shape, 3, random());
+    const auto attend = [&](std::span<const KvRun> placed, std::span<const RunGroup> groups) {
+      return Attention(pool, shape, rows, 0, rows.n, 200, placed, ops::SpanAttention, {groups, {}, nullptr});
+    };
+    const std::vector<float> reference = attend(runs, {});
+    std::vector<RunGroup> groups;
+    for (int left = n_runs; left > 0; left -= groups.back().n_runs)
+      groups.push_back({.n_runs = 1 + static_cast<int>(random() % static_cast<uint32_t>(left))});
+    ASSERT_TRUE(Close(attend(runs, groups), reference, 2e-6)) << "bracketed otherwise";
+    std::vector<KvRun> more = runs;
+    std::ranges::shuffle(more, random);
+    ASSERT_TRUE(Close(attend(more, {}), reference, 2e-6)) << "in another order";
+    KvRun unseen = runs[0];
+    unseen.base = 5000;
+    for (int i = 0; i < 3; ++i) more.insert(more.begin() + static_cast<ptrdiff_t>(random() % more.size()), unseen);
+    ASSERT_TRUE(Close(attend(more, {}), reference, 2e-6)) << "with runs that nobody sees";
+  }
+}
+
 // The masses of a row and head sum to 1, whatever else the task's rows see.
 TEST_P(AttentionTest, MassesSumToOne) {
   ThreadPool pool(2);
