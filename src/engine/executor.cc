@@ -212,6 +212,8 @@ std::vector<std::vector<float>> Executor::RepairScores(const Sequence& s, std::s
     std::vector<float>& of_run = scores.emplace_back();
     if (s.probe) {
       for (size_t t = 0; t < tokens.size(); ++t) of_run.push_back(static_cast<float>(s.probe->mass[at++]));
+    } else if (s.plan.repair->signal == RepairSignal::kDeviation && transformer_.config().n_layers == 1) {
+      of_run.assign(tokens.size(), 0.0f);  // nothing deviates at layer 0
     } else if (s.plan.repair->signal == RepairSignal::kDeviation) {
       // Where the run will stand, behind the others as they were read.
       std::vector<KvRun> view;
