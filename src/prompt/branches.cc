@@ -45,7 +45,8 @@ Plan JoinPlan(const Plan& context, const std::vector<std::vector<int32_t>>& bran
   std::vector<int> seen = before;
   const int fork = context.end_position();
   int end = fork;
-  for (auto& [key, run] : run_of) {
+  for (auto& [content, run] : run_of) {
+    const Hash256& key = content;  // Clang 14 lets no lambda take a structured binding
     const auto same = [&](const std::vector<int32_t>& branch) { return ContentKey(PromptNode::Text(branch)) == key; };
     run = AddRun(before, fork, *std::ranges::find_if(branches, same), keys, &plan);
     seen.push_back(run);
