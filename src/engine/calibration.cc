@@ -85,6 +85,9 @@ Result<CalibratedMode> ParseMode(const json::value& value, const std::string& wh
   return mode;
 }
 
+// Nine digits, which read back to a number that is written with the same nine.
+std::string Figure(double value) { return StrFormat("{:.9g}", value); }
+
 // What a number in a message is rounded to.
 std::string Percent(double share) { return StrFormat("{:.1f} %", 100 * share); }
 
@@ -149,22 +152,22 @@ std::string Calibration::ToJson() const {
   // One mode a line, so that a change reads well.
   std::string out = StrFormat(
       "{{\n  \"version\": {},\n  \"model\": {},\n  \"limits\": {{\"kl\": {}, \"accuracy_loss\": {}}},\n  \"modes\": [",
-      kVersion, json::serialize(json::value(model)), JsonNumber(limits.kl), JsonNumber(limits.accuracy_loss));
+      kVersion, json::serialize(json::value(model)), Figure(limits.kl), Figure(limits.accuracy_loss));
   for (size_t i = 0; i < modes.size(); ++i) {
     const CalibratedMode& m = modes[i];
     out += StrFormat("{}\n    {{\"mode\": \"{}\"", i ? "," : "", ComposeModeName(m.compose.mode));
     if (m.compose.mode == ComposeMode::kRepair)
-      out += StrFormat(", \"repair_fraction\": {}, \"repair_policy\": {}", JsonNumber(m.compose.repair_fraction),
+      out += StrFormat(", \"repair_fraction\": {}, \"repair_policy\": {}", Figure(m.compose.repair_fraction),
                        json::serialize(json::value(m.compose.repair_policy)));
     if (m.compose.mode == ComposeMode::kApe)
       out += StrFormat(", \"documents_temperature\": {}, \"documents_scale\": {}",
-                       JsonNumber(m.compose.documents_temperature), JsonNumber(m.compose.documents_scale));
+                       Figure(m.compose.documents_temperature), Figure(m.compose.documents_scale));
     out += StrFormat(", \"n\": {}", m.n);
     for (const auto& [name, number] : {std::pair{"kl", m.kl},
                                        {"agreement", m.agreement},
                                        {"accuracy", m.accuracy},
                                        {"exact_accuracy", m.exact_accuracy}})
-      out += StrFormat(", \"{}\": {}", name, JsonNumber(number));
+      out += StrFormat(", \"{}\": {}", name, Figure(number));
     out += "}";
   }
   return out + "\n  ]\n}\n";
