@@ -217,7 +217,7 @@ Status BenchReuse(const Options& o, const Report& report) {
                        {"question_tokens", o.question_tokens}};
     if (c.compose.mode == ComposeMode::kRepair) {
       of["repair_fraction"] = c.compose.repair_fraction;
-      of["repair_policy"] = c.compose.repair_policy.empty() ? "focused" : c.compose.repair_policy;
+      of["repair_policy"] = c.compose.repair_policy;
     }
     report(Summarise("reuse", std::move(of), "ms", times));
   }

@@ -27,7 +27,7 @@ struct CommonOptions {
   std::string compose = "exact", order = "given";
   size_t cache_memory_mb = 0;
   double repair_fraction = ComposeOptions().repair_fraction;
-  std::string repair_policy;
+  std::string repair_policy = "focused";
   double documents_temperature = ComposeOptions().documents_temperature;
   double documents_scale = ComposeOptions().documents_scale;
   bool force = false;

@@ -104,7 +104,7 @@ eval::Plot PlotOf(const std::vector<ComposeOptions>& ways,
     if (swept) {
       const double kl = Score(samples[i]).divergence.kl;
       if (ways[i].mode == ComposeMode::kRepair) {
-        add(ways[i].repair_policy.empty() ? "repair" : "repair " + ways[i].repair_policy, ways[i].repair_fraction, kl);
+        add("repair " + ways[i].repair_policy, ways[i].repair_fraction, kl);
       } else {
         for (const double x : {*fractions.begin(), *fractions.rbegin()}) add(CompositionName(ways[i]), x, kl);
       }

@@ -50,7 +50,8 @@ Result<std::vector<ComposeOptions>> ToModes(const ModeOptions& o) {
       out.push_back(mode);
       continue;
     }
-    for (const std::string& policy : o.repair_policies.empty() ? std::vector<std::string>{""} : o.repair_policies)
+    for (const std::string& policy :
+         o.repair_policies.empty() ? std::vector<std::string>{mode.repair_policy} : o.repair_policies)
       for (const double fraction :
            o.repair_fractions.empty() ? std::vector<double>{mode.repair_fraction} : o.repair_fractions)
         out.push_back({.mode = mode.mode, .repair_fraction = fraction, .repair_policy = policy});

@@ -6,38 +6,17 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstdlib>
 #include <future>
 #include <thread>
 
 #include "decode/sampler.h"
 #include "engine/executor.h"
-#include "spanwise/engine.h"
+#include "engine/tiny_model.h"
 
 namespace spanwise {
 namespace {
 
 using ::testing::HasSubstr;
-
-// A random model with bytes as tokens.
-std::string TinyModel() {
-  const char* root = std::getenv("SPANWISE_SOURCE_DIR");
-  return std::string(root ? root : ".") + "/tests/golden/gguf/llama3-bf16.gguf";
-}
-
-std::unique_ptr<Engine> Open(int n_blocks = 256, int max_running = 64) {
-  static const size_t block_bytes = Engine::Open({.model = TinyModel(), .threads = 1, .kv_memory_bytes = 1 << 20})
-                                        .value()
-                                        ->model()
-                                        .kv_bytes_per_token *
-                                    64;
-  return Engine::Open({.model = TinyModel(),
-                       .threads = 2,
-                       .kv_memory_bytes = static_cast<size_t>(n_blocks) * block_bytes,
-                       .max_running = max_running,
-                       .step_tokens = 40})
-      .value();
-}
 
 Request Forked(bool documents, float temperature = 0) {
   Request request;
@@ -60,14 +39,6 @@ Request Forked(bool documents, float temperature = 0) {
   return request;
 }
 
-void ExpectSame(const std::vector<TokenReport>& got, const std::vector<TokenReport>& expected) {
-  ASSERT_EQ(got.size(), expected.size());
-  for (size_t i = 0; i < got.size(); ++i) {
-    EXPECT_EQ(got[i].id, expected[i].id) << i;
-    EXPECT_EQ(got[i].logprob, expected[i].logprob) << i;
-  }
-}
-
 void ExpectSame(const Answer& got, const Answer& expected) {
   ExpectSame(got.tokens, expected.tokens);
   EXPECT_EQ(got.text, expected.text);
@@ -86,7 +57,7 @@ class Branches : public ::testing::TestWithParam<std::tuple<bool, float>> {
 };
 
 TEST_P(Branches, GiveWhatEachGivesAlone) {
-  const auto engine = Open();
+  const auto engine = OpenTiny();
   const Request request = Given();
   const Answer answer = engine->Run(request).value();
   ASSERT_EQ(answer.branches.size(), 5u);
@@ -97,7 +68,7 @@ TEST_P(Branches, GiveWhatEachGivesAlone) {
     Request alone = request;
     alone.branches = {request.branches[i]};
     alone.join.clear();
-    const Answer one = Open()->Run(alone).value();
+    const Answer one = OpenTiny()->Run(alone).value();
     ExpectSame(one.branches[0].tokens, answer.branches[i].tokens);
     EXPECT_EQ(one.text, "");
     EXPECT_EQ(one.branches[0].recomputed_tokens, 0);
@@ -106,12 +77,12 @@ TEST_P(Branches, GiveWhatEachGivesAlone) {
 }
 
 TEST_P(Branches, GiveTheSameOneByOneAndInLittleMemoryAndWithoutCache) {
-  const Answer expected = Open()->Run(Given()).value();
-  ExpectSame(Open(256, 1)->Run(Given()).value(), expected);
-  ExpectSame(Open(256, 2)->Run(Given()).value(), expected);
+  const Answer expected = OpenTiny()->Run(Given()).value();
+  ExpectSame(OpenTiny(256, 1)->Run(Given()).value(), expected);
+  ExpectSame(OpenTiny(256, 2)->Run(Given()).value(), expected);
   // Too few blocks for all of them at once by what they may come to need, enough for what they are.
   const int n_context = expected.usage.prompt_tokens / 64;
-  const auto small = Open(n_context + 12);
+  const auto small = OpenTiny(n_context + 12);
   ExpectSame(small->Run(Given()).value(), expected);
   Request request = Given();
   request.use_cache = false;
@@ -120,7 +91,7 @@ TEST_P(Branches, GiveTheSameOneByOneAndInLittleMemoryAndWithoutCache) {
 }
 
 TEST_P(Branches, AreJoinedWithoutRecomputing) {
-  const auto engine = Open();
+  const auto engine = OpenTiny();
   for (const bool use_cache : {true, false}) {
     Request request = Given();
     request.use_cache = use_cache;
@@ -142,7 +113,7 @@ TEST_P(Branches, AreJoinedWithoutRecomputing) {
 }
 
 TEST_P(Branches, GiveTheSameInEveryOrder) {
-  const auto engine = Open();
+  const auto engine = OpenTiny();
   Request request = Given();
   const Answer expected = engine->Run(request).value();
   std::ranges::rotate(request.branches, request.branches.begin() + 2);
@@ -153,9 +124,9 @@ TEST_P(Branches, GiveTheSameInEveryOrder) {
 }
 
 TEST_P(Branches, GoOnAfterASuspension) {
-  const Answer expected = Open()->Run(Given()).value();
+  const Answer expected = OpenTiny()->Run(Given()).value();
   for (const bool use_cache : {true, false}) {
-    const auto engine = Open(expected.usage.prompt_tokens / 64 + 10);
+    const auto engine = OpenTiny(expected.usage.prompt_tokens / 64 + 10);
     std::promise<Result<Answer>> forked, other;
     Request high;
     high.prompt = std::string(480, 'x');  // most of the memory: what the branches left is evicted
@@ -185,7 +156,7 @@ INSTANTIATE_TEST_SUITE_P(All, Branches, ::testing::Combine(::testing::Bool(), ::
                          });
 
 TEST(BranchedRequest, JoinsAsASetModePlanDoes) {
-  const auto engine = Open();
+  const auto engine = OpenTiny();
   Request request = Forked(false);
   request.branches = {{"one branch", 0},
                       {"and a second, longer one of more than sixty-four tokens, so that it has blocks", 0}};
@@ -212,7 +183,7 @@ TEST(BranchedRequest, JoinsAsASetModePlanDoes) {
 }
 
 TEST(BranchedRequest, WithOneBranchIsSequentialDecoding) {
-  const auto engine = Open();
+  const auto engine = OpenTiny();
   Request request = Forked(false);
   request.branches.resize(1);
   const Answer answer = engine->Run(request).value();
@@ -250,19 +221,19 @@ TEST(BranchedRequest, StreamsWhatFollowsTheJoin) {
   std::string streamed;
   RequestObserver observer;
   observer.on_text = [&](const std::string& text, const std::vector<TokenReport>&) { streamed += text; };
-  const Answer answer = Open()->Run(Forked(false), observer).value();
+  const Answer answer = OpenTiny()->Run(Forked(false), observer).value();
   EXPECT_EQ(streamed, answer.text);
   EXPECT_EQ(answer.tokens.size(), 12u);
 }
 
 TEST(BranchedRequest, JoinsBranchesThatStopThemselves) {
   Request request = Forked(false);
-  const Answer whole = Open()->Run(request).value();
+  const Answer whole = OpenTiny()->Run(request).value();
   const std::string& text = whole.branches[1].text;
   const auto ascii = std::ranges::find_if(text.begin() + 3, text.end(), [](char c) { return c > ' '; });
   ASSERT_NE(ascii, text.end());
   request.sampling.stop = {std::string(1, *ascii)};
-  const Answer answer = Open()->Run(request).value();
+  const Answer answer = OpenTiny()->Run(request).value();
   EXPECT_EQ(answer.branches[1].finish_reason, FinishReason::kStop);
   EXPECT_EQ(answer.branches[1].text, text.substr(0, text.find(*ascii)));
   EXPECT_LE(answer.branches[1].recomputed_tokens, 1);
@@ -270,7 +241,7 @@ TEST(BranchedRequest, JoinsBranchesThatStopThemselves) {
 
 TEST(BranchedRequest, FreesEverythingWhenItIsCancelled) {
   for (const bool in_join : {false, true}) {
-    const auto engine = Open();
+    const auto engine = OpenTiny();
     auto cancel = std::make_shared<CancelFlag>();
     Request request = Forked(true);
     request.use_cache = false;
@@ -296,7 +267,7 @@ TEST(BranchedRequest, FreesEverythingWhenItIsCancelled) {
 }
 
 TEST(BranchedRequest, SaysWhatIsWrong) {
-  const auto engine = Open(16);
+  const auto engine = OpenTiny(16);
   const auto status = [&](auto change) {
     Request request = Forked(false);
     change(request);

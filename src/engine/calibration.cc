@@ -106,9 +106,7 @@ std::string CompositionName(const ComposeOptions& compose) {
   if (compose.mode == ComposeMode::kApe)
     return name + StrFormat(" temperature={} scale={}", compose.documents_temperature, compose.documents_scale);
   if (compose.mode != ComposeMode::kRepair) return name;
-  name += StrFormat(" fraction={}", compose.repair_fraction);
-  if (!compose.repair_policy.empty()) name += " policy=" + compose.repair_policy;
-  return name;
+  return name + StrFormat(" fraction={} policy={}", compose.repair_fraction, compose.repair_policy);
 }
 
 Result<Calibration> Calibration::Parse(std::string_view text, const std::string& where) {

@@ -3,34 +3,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <future>
 
 #include "decode/subtask_pruner.h"
+#include "engine/tiny_model.h"
 #include "spanwise/engine.h"
 
 namespace spanwise {
 namespace {
 
 using ::testing::HasSubstr;
-
-std::string TinyModel() {
-  const char* root = std::getenv("SPANWISE_SOURCE_DIR");
-  return std::string(root ? root : ".") + "/tests/golden/gguf/llama3-bf16.gguf";
-}
-
-std::unique_ptr<Engine> Open(int n_blocks = 256) {
-  static const size_t block_bytes = Engine::Open({.model = TinyModel(), .threads = 1, .kv_memory_bytes = 1 << 20})
-                                        .value()
-                                        ->model()
-                                        .kv_bytes_per_token *
-                                    64;
-  return Engine::Open({.model = TinyModel(),
-                       .threads = 2,
-                       .kv_memory_bytes = static_cast<size_t>(n_blocks) * block_bytes,
-                       .step_tokens = 40})
-      .value();
-}
 
 // Only tokens that are one of these characters can be sampled.
 void Allow(const Engine& engine, std::string_view characters, Request* request) {
@@ -84,14 +66,6 @@ std::vector<int32_t> Survivors(const Engine& engine, const Request& request, con
   return all;
 }
 
-void ExpectSame(const std::vector<TokenReport>& got, const std::vector<TokenReport>& expected) {
-  ASSERT_EQ(got.size(), expected.size());
-  for (size_t i = 0; i < got.size(); ++i) {
-    EXPECT_EQ(got[i].id, expected[i].id) << i;
-    EXPECT_EQ(got[i].logprob, expected[i].logprob) << i;
-  }
-}
-
 void ExpectSame(const Answer& got, const Answer& expected) {
   EXPECT_EQ(got.text, expected.text);
   ExpectSame(got.tokens, expected.tokens);
@@ -113,7 +87,7 @@ void ExpectAnswersAsFreshly(Engine& engine, const Request& request, const Answer
 }
 
 TEST(Steps, AreTheSameAsOnePromptOfAllOfIt) {
-  const auto engine = Open();
+  const auto engine = OpenTiny();
   for (const bool use_cache : {true, false}) {
     for (const std::optional<int> keep : {std::optional<int>(), std::optional<int>(1000)}) {
       Request request = LongTask(*engine, 3, keep);
@@ -135,7 +109,7 @@ TEST(Steps, AreTheSameAsOnePromptOfAllOfIt) {
 }
 
 TEST(Steps, OfWhichNoneIsCutEqualAPlainAnswer) {
-  const auto engine = Open();
+  const auto engine = OpenTiny();
   Request request;
   request.prompt = "Say something.";
   request.sampling.max_tokens = 40;
@@ -153,7 +127,7 @@ TEST(Steps, OfWhichNoneIsCutEqualAPlainAnswer) {
 }
 
 TEST(Steps, DrawTheirOwnNoise) {
-  const auto engine = Open();
+  const auto engine = OpenTiny();
   Request request = LongTask(*engine, 1, {});
   request.sampling.temperature = 5;
   request.sampling.seed = 1;
@@ -165,7 +139,7 @@ TEST(Steps, DrawTheirOwnNoise) {
 }
 
 TEST(Subtasks, LeaveAContextThatNeverHeldThem) {
-  const auto engine = Open();
+  const auto engine = OpenTiny();
   for (const int keep : {0, 1, 2}) {
     for (const bool use_cache : {true, false}) {
       Request request = LongTask(*engine, 5, keep);
@@ -198,7 +172,7 @@ Request FiftySubtasks(const Engine& engine) {
 }
 
 TEST(Subtasks, KeepALongTaskSmall) {
-  const auto engine = Open(9);  // blocks: a whole context of 512 positions, and one for copies
+  const auto engine = OpenTiny(9);  // blocks: a whole context of 512 positions, and one for copies
   const Request request = FiftySubtasks(*engine);
   const Answer answer = engine->Run(request).value();
   ASSERT_EQ(answer.steps.size(), request.steps.size());
@@ -219,7 +193,7 @@ TEST(Subtasks, KeepALongTaskSmall) {
 
 // The model itself ends the lists: the cut comes within an answer.
 TEST(Subtasks, GoAlsoWhereTheModelEndsThem) {
-  const auto engine = Open();
+  const auto engine = OpenTiny();
   for (const int keep : {0, 1}) {
     Request request = LongTask(*engine, 0, keep);
     Allow(*engine, "]", &request);
@@ -248,13 +222,13 @@ TEST(Subtasks, GoAlsoWhereTheModelEndsThem) {
 }
 
 TEST(Subtasks, GoOnAfterASuspension) {
-  const auto calm = Open();
+  const auto calm = OpenTiny();
   for (const bool use_cache : {true, false}) {
     Request request = LongTask(*calm, 5, 1);
     request.use_cache = use_cache;
     const Answer expected = calm->Run(request).value();
     for (const int at : {1, 4, 9}) {
-      const auto engine = Open(12);
+      const auto engine = OpenTiny(12);
       std::promise<Result<Answer>> low, other;
       Request high;
       high.prompt = std::string(480, 'x');
@@ -278,7 +252,7 @@ TEST(Subtasks, GoOnAfterASuspension) {
 }
 
 TEST(Subtasks, FreeEverythingWhenTheyAreCancelled) {
-  const auto engine = Open();
+  const auto engine = OpenTiny();
   for (const int at : {1, 8}) {
     auto cancel = std::make_shared<CancelFlag>();
     Request request = LongTask(*engine, 5, 0);
@@ -295,7 +269,7 @@ TEST(Subtasks, FreeEverythingWhenTheyAreCancelled) {
 }
 
 TEST(Steps, SayWhatIsWrong) {
-  const auto engine = Open(16);
+  const auto engine = OpenTiny(16);
   const auto message = [&](auto change) {
     Request request = LongTask(*engine, 1, 0);
     change(request);

@@ -147,17 +147,21 @@ Status Executor::Rewrite(Sequence& s, int n_kept, std::span<const int32_t> rest,
   return Status::Ok();
 }
 
-std::vector<KvRun> Executor::View(const Sequence& sequence, size_t i, const Run& run) {
-  const PlannedRun& planned = sequence.plan.runs[i];
-  const bool at_source = sequence.at_source[i];
+std::vector<KvRun> Executor::View(const Sequence& sequence, std::span<const int> visible, int base, const Run& run) {
   std::vector<KvRun> views;
-  for (const int seen : at_source ? planned.source->visible : planned.visible) {
+  for (const int seen : visible) {
     const auto j = static_cast<size_t>(seen);
     const PlannedRun& other = sequence.plan.runs[j];
     views.push_back(sequence.runs[j]->View(other.base, static_cast<int>(other.tokens.size())));
   }
-  views.push_back(run.View(at_source ? planned.source->base : planned.base, run.n_tokens()));
+  views.push_back(run.View(base, run.n_tokens()));
   return views;
+}
+
+std::vector<KvRun> Executor::View(const Sequence& sequence, size_t i) {
+  const PlannedRun& planned = sequence.plan.runs[i];
+  return sequence.at_source[i] ? View(sequence, planned.source->visible, planned.source->base, *sequence.runs[i])
+                               : View(sequence, planned.visible, planned.base, *sequence.runs[i]);
 }
 
 std::vector<RunGroup> Executor::Groups(const Plan& plan, size_t run) {
@@ -216,12 +220,7 @@ std::vector<std::vector<float>> Executor::RepairScores(const Sequence& s, std::s
       of_run.assign(tokens.size(), 0.0f);  // nothing deviates at layer 0
     } else if (s.plan.repair->signal == RepairSignal::kDeviation) {
       // Where the run will stand, behind the others as they were read.
-      std::vector<KvRun> view;
-      for (const int seen : s.plan.runs[i].visible) {
-        const auto j = static_cast<size_t>(seen);
-        view.push_back(s.runs[j]->View(s.plan.runs[j].base, s.runs[j]->n_tokens()));
-      }
-      view.push_back(s.runs[i]->View(s.plan.runs[i].base, s.runs[i]->n_tokens()));
+      const std::vector<KvRun> view = View(s, s.plan.runs[i].visible, s.plan.runs[i].base, *s.runs[i]);
       const ForwardSequence rows{.tokens = tokens, .runs = view, .tail_blocks = {}, .logit_rows = {}};
       of_run = transformer_.ValueDeviation({&rows, 1});
     }
@@ -231,25 +230,24 @@ std::vector<std::vector<float>> Executor::RepairScores(const Sequence& s, std::s
 
 Result<bool> Executor::Repair(Turn& turn, int* room, std::vector<Part>* parts) {
   Sequence& s = *turn.sequence;
-  std::vector<size_t> runs;  // those at their source
+  const auto n_planned = [&](size_t i) { return static_cast<int>(s.plan.runs[i].tokens.size()); };
+  std::vector<size_t> runs;  // those at their source, of the first set that has such
   for (size_t i = 0; i < s.runs.size(); ++i)
-    if (s.at_source[i]) runs.push_back(i);
+    if (s.at_source[i] && (runs.empty() || s.plan.runs[i].source->root == s.plan.runs[runs[0]].source->root))
+      runs.push_back(i);
   if (runs.empty()) return true;
-  for (const PlannedRun& planned : s.plan.runs) {
-    const auto i = static_cast<size_t>(&planned - s.plan.runs.data());
-    if (i + 1 < s.runs.size() && s.runs[i]->n_ready() < static_cast<int>(planned.tokens.size()) &&
-        (s.at_source[i] || i < runs.back()))
-      return true;  // later
-  }
+  for (size_t i = 0; i <= runs.back(); ++i)
+    if (s.runs[i]->n_ready() < n_planned(i)) return true;  // later
 
-  const size_t tail = s.runs.size() - 1;
   if (s.plan.repair->signal == RepairSignal::kQuestion) {
     const std::vector<int32_t>& tokens = s.tail_plan().tokens;
     if (!s.probe) {
       s.probe.emplace();
       s.probe->run = std::make_shared<Run>(s.tail_plan().root);
-      for (size_t k = 0; k < s.tail_plan().visible.size(); ++k) {
-        const auto j = static_cast<size_t>(s.tail_plan().visible[k]);
+      for (const int seen : s.tail_plan().visible)
+        if (static_cast<size_t>(seen) <= runs.back()) s.probe->visible.push_back(seen);
+      for (size_t k = 0; k < s.probe->visible.size(); ++k) {
+        const auto j = static_cast<size_t>(s.probe->visible[k]);
         for (int t = 0; s.at_source[j] && t < s.runs[j]->n_tokens(); ++t)
           s.probe->ranges.push_back({static_cast<int>(k), t, t + 1});
       }
@@ -267,7 +265,7 @@ Result<bool> Executor::Repair(Turn& turn, int* room, std::vector<Part>* parts) {
                         .n = n,
                         .at = {},
                         .tokens = {},
-                        .view = View(s, tail, run),
+                        .view = View(s, s.probe->visible, s.tail_plan().base, run),
                         .groups = {},
                         .logit_rows = {},
                         .keep = false,
@@ -280,7 +278,7 @@ Result<bool> Executor::Repair(Turn& turn, int* room, std::vector<Part>* parts) {
   }
 
   RepairInput input;
-  for (const size_t i : runs) input.lengths.push_back(static_cast<int>(s.plan.runs[i].tokens.size()));
+  for (const size_t i : runs) input.lengths.push_back(n_planned(i));
   input.budget = RepairBudget(input.lengths, s.plan.options.repair_fraction);
   input.scores = RepairScores(s, runs);
   const std::vector<std::vector<int32_t>> chosen = s.plan.repair->choose(input);
@@ -297,7 +295,7 @@ Result<bool> Executor::Repair(Turn& turn, int* room, std::vector<Part>* parts) {
     s.n_repaired += static_cast<int>(chosen[d].size());
   }
   s.probe.reset();
-  return true;
+  return Repair(turn, room, parts);  // the next set
 }
 
 Status Executor::AddMissing(Turn& turn, int* room, std::vector<Part>* parts) {
@@ -339,7 +337,7 @@ Status Executor::AddMissing(Turn& turn, int* room, std::vector<Part>* parts) {
                                           .n = n,
                                           .at = {at.begin(), at.end()},
                                           .tokens = {},
-                                          .view = View(s, i, run),
+                                          .view = View(s, i),
                                           .groups = Groups(s.plan, i),
                                           .logit_rows = {},
                                           .keep = keep,
@@ -367,7 +365,7 @@ Status Executor::AddToken(Turn& turn, std::vector<Part>* parts) {
                     .n = 1,
                     .at = {},
                     .tokens = {},
-                    .view = View(s, s.runs.size() - 1, run),
+                    .view = View(s, s.runs.size() - 1),
                     .groups = Groups(s.plan, s.runs.size() - 1),
                     .logit_rows = {0},
                     .keep = false,

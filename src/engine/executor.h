@@ -30,7 +30,8 @@ struct Sequence {
   // The prompt's end, read to learn which tokens it attends to; gone once it is settled.
   struct Probe {
     std::shared_ptr<Run> run;
-    std::vector<KeyRange> ranges;  // every token of the runs at their source, as the tail's view counts runs
+    std::vector<int> visible;      // what the tail sees up to the set's end
+    std::vector<KeyRange> ranges;  // every token of the set's runs at their source, as `visible` counts runs
     std::vector<int64_t> mass;     // of each range; see ForwardSequence
   };
   std::optional<Probe> probe;
@@ -107,13 +108,14 @@ class Executor {
   };
   // Fills the runs of a sequence that has none from what is held, or from the store.
   Status Find(Sequence& sequence, std::span<const std::shared_ptr<Run>> held);
-  // What `run`, which is planned as the sequence's run i, sees, itself the last.
-  static std::vector<KvRun> View(const Sequence& sequence, size_t i, const Run& run);
+  // What a run standing at `base` sees: the visible runs where they are planned, itself the last.
+  static std::vector<KvRun> View(const Sequence& sequence, std::span<const int> visible, int base, const Run& run);
+  static std::vector<KvRun> View(const Sequence& sequence, size_t i);  // of the sequence's run i, as it is held now
   // How the runs of View enter attention.
   static std::vector<RunGroup> Groups(const Plan& plan, size_t run);
   Status AddMissing(Turn& turn, int* room, std::vector<Part>* parts);
-  // Settles what is recomputed of the runs at their source once all of them are ready; false when a part was added to
-  // learn that, or there is no room for one.
+  // Settles what is recomputed of the runs at their source, set by set, once all of a set are ready; false when a part
+  // was added to learn that, or there is no room for one.
   Result<bool> Repair(Turn& turn, int* room, std::vector<Part>* parts);
   std::vector<std::vector<float>> RepairScores(const Sequence& sequence, std::span<const size_t> runs);
   Status AddToken(Turn& turn, std::vector<Part>* parts);

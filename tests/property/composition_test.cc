@@ -54,8 +54,9 @@ std::vector<float> Logits(Steps& executor, Plan plan, bool use_cache, int* reuse
     Executor::Turn turn{.sequence = &*sequence, .token = token};
     executor.Step({&turn, 1}, executor.step_tokens);
     EXPECT_TRUE(turn.status.ok()) << turn.status.message();
+    EXPECT_GT(turn.n_encoded, 0) << "the step did nothing";
     out.insert(out.end(), turn.logits.begin(), turn.logits.end());
-    return turn.status.ok();
+    return turn.status.ok() && turn.n_encoded > 0;
   };
   while (!sequence->prompt_is_ready() && step({})) continue;
   for (const int32_t token : {5, 9, 30, 7}) step(token);
@@ -170,6 +171,23 @@ TEST_P(Composition, RepairOfAllIsTheFlatPromptAndOfNoneIsNot) {
     EXPECT_LT(RelativeError(Logits(executor, SetPlan(documents, repair), true), exact), 1e-5) << policy << ", kept";
     repair.repair_fraction = 0;
     EXPECT_GT(RelativeError(Logits(executor, SetPlan(documents, repair), true), exact), 1e-3) << policy;
+  }
+}
+
+// The second copies are read behind the repaired first ones.
+TEST_P(Composition, RepairOfASetReadTwice) {
+  const auto weights = LoadModel(GetParam());
+  Steps executor(weights, DType::kF32, size_t{1} << 28, 70, 2);
+  const std::vector<std::vector<int32_t>> documents = {RandomTokens(90, 1), RandomTokens(30, 2), RandomTokens(5, 3)};
+  const auto exact =
+      Logits(executor, SetPlan(documents, {.mode = ComposeMode::kExact, .order = DocumentOrder::kRepeat}), false);
+  for (const char* policy : kRepairPolicies) {
+    ComposeOptions repair{
+        .mode = ComposeMode::kRepair, .order = DocumentOrder::kRepeat, .repair_fraction = 1, .repair_policy = policy};
+    EXPECT_LT(RelativeError(Logits(executor, SetPlan(documents, repair), true), exact), 1e-5) << policy;
+    repair.repair_fraction = 0.2;
+    const auto part = Logits(executor, SetPlan(documents, repair), false);
+    EXPECT_EQ(Logits(executor, SetPlan(documents, repair), true), part) << policy;
   }
 }
 

@@ -103,7 +103,6 @@ constexpr RepairPolicy kPolicies[] = {
 }  // namespace
 
 Result<const RepairPolicy*> FindRepairPolicy(std::string_view name) {
-  if (name.empty()) return &kPolicies[0];
   std::string known;
   for (const RepairPolicy& policy : kPolicies) {
     if (policy.name == name) return &policy;

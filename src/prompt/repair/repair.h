@@ -33,7 +33,7 @@ struct RepairPolicy {
   std::vector<std::vector<int32_t>> (*choose)(const RepairInput& input);
 };
 
-// The policy of that name; the default for an empty one. InvalidArgument lists the names there are.
+// The policy of that name. InvalidArgument lists the names there are.
 Result<const RepairPolicy*> FindRepairPolicy(std::string_view name);
 
 // Tokens that a fraction of some documents comes to, rounded up.
