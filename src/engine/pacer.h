@@ -22,13 +22,13 @@ class Pacer {
   // At most `limit`, at least kLeast: prompts must go on, too.
   int Room(int n_decode, int limit) const {
     if (n_decode == 0) return limit;
-    if (decode_s_ == 0 || prompt_token_s_ == 0) return std::min(limit, 4 * kLeast);
+    if (decode_s_ == 0 || prompt_token_s_ == 0) return std::min(limit, 16 * kLeast);
     const double room = decode_s_ / prompt_token_s_;
     return std::clamp(room < limit ? static_cast<int>(room) : limit, std::min(kLeast, limit), limit);
   }
 
  private:
-  static constexpr int kLeast = 16;
+  static constexpr int kLeast = 4;
   static constexpr double kShare = 0.2;  // of the newest value
   static void Learn(double* mean, double value) { *mean = *mean == 0 ? value : (1 - kShare) * *mean + kShare * value; }
 

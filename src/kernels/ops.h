@@ -1,10 +1,10 @@
 // Every operation of the engine on arrays, declared once. kernels/ref holds the scalar oracle, kernels/cpu the fast
 // path; both define the functions below in their own namespace (ref::, cpu::) and ops.cc picks one at start-up:
-// SPANWISE_ISA=ref|portable|avx2|avx512|avx512bf16 forces it, otherwise the fastest the processor has.
+// SPANWISE_ISA=ref|portable|avx2|avx512|avx512bf16|amx forces it, otherwise the fastest the processor has.
 //
 // All activations are float32; weights and KV may be float32, bf16 or (weights) f16 and are widened exactly, so the
 // element type is only where rounding already happened. Two products round their rows, too: those with block types
-// (kernels/rounded.h) and, on avx512bf16, those with bf16 (kernels/cpu/bf16_dots.cc).
+// (kernels/rounded.h) and, on avx512bf16 and amx, those with bf16 (kernels/cpu/bf16_dots.cc, tiles.cc).
 //
 // Invariance, on which exactness rests: the value of an output row depends on its own inputs alone and is the same
 // to the bit for every number of rows, every split into calls and every number of threads. Hence each output element is
@@ -156,11 +156,10 @@ void StoreKv(ThreadPool& pool, const KvGeometry& kv, int layer, const float* k, 
 void SpanAttention(ThreadPool& pool, const AttentionShape& shape, std::span<const AttentionSequence> sequences);
 
 // Chooses the path for all later calls: "ref", or the name of a vector target ("portable", "avx2", "avx512",
-// "avx512bf16").
-// "" means the value of SPANWISE_ISA, or where that is unset the fastest the processor has. InvalidArgument for an
-// unknown name, Unavailable for one this build or processor lacks; the path in use then stays. Not while an op is
-// running. Front ends call SelectIsa("") first; if nobody did, the first op does so and aborts with the message if it
-// fails.
+// "avx512bf16", "amx"). "" means the value of SPANWISE_ISA, or where that is unset the fastest the processor has.
+// InvalidArgument for an unknown name, Unavailable for one this build or processor lacks; the path in use then stays.
+// Not while an op is running. Front ends call SelectIsa("") first; if nobody did, the first op does so and aborts with
+// the message if it fails.
 Status SelectIsa(std::string_view name);
 
 // The name of the path in use.

@@ -27,7 +27,7 @@ class KernelTest : public ::testing::TestWithParam<std::string> {
   }
 };
 
-inline const auto kAllIsas = ::testing::Values("ref", "portable", "avx2", "avx512", "avx512bf16");
+inline const auto kAllIsas = ::testing::Values("ref", "portable", "avx2", "avx512", "avx512bf16", "amx");
 inline const auto kIsaName = [](const auto& info) { return info.param; };
 
 inline std::vector<float> RandomFloats(size_t n, uint32_t seed, float scale = 1) {

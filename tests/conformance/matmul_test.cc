@@ -4,7 +4,11 @@
 namespace spanwise {
 namespace {
 
-using MatMulTest = KernelTest;
+class MatMulTest : public KernelTest {
+ protected:
+  // Products with bf16 matrices round the rows.
+  static bool RoundsRows() { return GetParam() == "avx512bf16" || GetParam() == "amx"; }
+};
 INSTANTIATE_TEST_SUITE_P(Isa, MatMulTest, kAllIsas, kIsaName);
 
 constexpr DType kWeightTypes[] = {DType::kF32, DType::kBf16, DType::kF16};
@@ -22,9 +26,9 @@ TEST_P(MatMulTest, AgreesWithReference) {
         const OwnedWeights w(dtype, n_out, n_in, seed, seed % 5);
         const int64_t x_stride = n_in + seed % 3, y_stride = n_out + seed % 4;
         auto x = RandomFloats(static_cast<size_t>(n_rows * x_stride), seed + 10'000);
-        // Dot products of bf16 round the rows: here they have nothing to round.
+        // Where rows are rounded, they have nothing to round.
         for (float& value : x)
-          if (GetParam() == "avx512bf16") value = Bf16ToFloat(FloatToBf16(value));
+          if (RoundsRows()) value = Bf16ToFloat(FloatToBf16(value));
         const auto bias = RandomFloats(seed % 2 == 0 ? static_cast<size_t>(n_out) : 0, seed + 20'000);
         // What lies between the rows of y must stay.
         std::vector<float> y(static_cast<size_t>(n_rows * y_stride), 42), expected = y;
@@ -98,13 +102,41 @@ TEST_P(MatMulTest, OutputsDoNotDependOnTheirNeighbours) {
   EXPECT_TRUE(SameBits(parts, whole));
 }
 
+// The definition of kernels/cpu/tiles.cc.
+TEST_P(MatMulTest, TilesAddBlocksOf32Inputs) {
+  if (GetParam() != "amx") GTEST_SKIP() << "has no tiles";
+  ThreadPool pool(2);
+  const int n_in = 173, n_out = 83;
+  const OwnedWeights w(DType::kBf16, n_out, n_in, 47);
+  for (const int n_rows : {1, 15, 16, 17, 40}) {
+    const auto x = RandomFloats(static_cast<size_t>(n_rows * n_in), 48), bias = RandomFloats(n_out, 49);
+    std::vector<float> y(static_cast<size_t>(n_rows * n_out)), expected = y;
+    ops::MatMul(pool, x.data(), n_in, n_rows, w.matrix, bias, y.data(), n_out);
+    for (int r = 0; r < n_rows; ++r) {
+      for (int o = 0; o < n_out; ++o) {
+        float sum = 0;
+        for (int k0 = 0; k0 < n_in; k0 += 32) {
+          float chains[2] = {};
+          for (int k = k0; k < std::min(n_in, k0 + 32); ++k) {
+            const float a = Bf16ToFloat(FloatToBf16(x[static_cast<size_t>(r * n_in + k)]));
+            chains[k % 2] = std::fma(a, w.at(o, k), chains[k % 2]);
+          }
+          sum += chains[0] + chains[1];
+        }
+        expected[static_cast<size_t>(r * n_out + o)] = sum + bias[static_cast<size_t>(o)];
+      }
+    }
+    ASSERT_TRUE(SameBits(y, expected)) << n_rows << " rows";
+  }
+}
+
 // The definition of docs/decisions/0001, spelled out: what any processor with fused multiply-adds must give.
 TEST_P(MatMulTest, IsTheDefinedChainOfFusedMultiplyAdds) {
   if (GetParam() == "ref" || GetParam() == "portable") GTEST_SKIP() << "not fused";
   ThreadPool pool(2);
   const int n_in = 700, n_out = 33, n_rows = 9;
   for (const DType dtype : kWeightTypes) {
-    if (dtype == DType::kBf16 && GetParam() == "avx512bf16") continue;  // not by multiply-adds
+    if (dtype == DType::kBf16 && RoundsRows()) continue;  // not by multiply-adds
     const OwnedWeights w(dtype, n_out, n_in, 37);
     const auto x = RandomFloats(size_t{n_rows} * n_in, 38), bias = RandomFloats(n_out, 39);
     std::vector<float> y(size_t{n_rows} * n_out), expected = y;

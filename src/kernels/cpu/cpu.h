@@ -12,6 +12,7 @@ namespace spanwise::cpu {
 decltype(ops::MatMuls) MatMuls;
 decltype(ops::MatMuls) MatMulsQuantised;  // REQUIRES: quantised matrices of one size of scale group, at least one row
 decltype(ops::MatMuls) MatMulsBf16Dots;   // REQUIRES: HasBf16Dots(), bf16 weights, at least one row
+decltype(ops::MatMuls) MatMulsBf16Tiles;  // REQUIRES: HasTiles(), bf16 weights, at least one row
 decltype(ops::RmsNorm) RmsNorm;
 decltype(ops::GatedUnit) GatedUnit;
 decltype(ops::Add) Add;
@@ -26,8 +27,13 @@ bool HasBf16Dots();
 bool Bf16DotsAreFast();
 bool UsesBf16Dots();
 
-// The targets that were compiled, widest first: "avx512bf16" (avx512 and dot products of bf16), "avx512", "avx2",
-// "portable".
+// Whether this processor has matrix tiles of bf16 and the system lets this process use them, and whether the target in
+// use takes them.
+bool HasTiles();
+bool UsesTiles();
+
+// The targets that were compiled, widest first: "amx" (avx512 and matrix tiles of bf16), "avx512bf16" (avx512 and dot
+// products of bf16), "avx512", "avx2", "portable".
 std::span<const std::string_view> TargetNames();
 
 // The fastest target this processor has.

@@ -162,11 +162,25 @@ void MatMulsPlain(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows
 }
 
 // The way that a matrix is multiplied, and what it asks of the rows.
-enum class Way { kPlain, kBf16Dots, kGroupsOf16, kGroupsOf32 };
+enum class Way { kPlain, kBf16Dots, kBf16Tiles, kGroupsOf16, kGroupsOf32 };
 
 Way WayOf(const WeightMatrix& w) {
   if (w.quantised()) return SumGroup(w.type) == 16 ? Way::kGroupsOf16 : Way::kGroupsOf32;
-  return w.type == WeightType::kBf16 && UsesBf16Dots() ? Way::kBf16Dots : Way::kPlain;
+  if (w.type != WeightType::kBf16) return Way::kPlain;
+  return UsesTiles() ? Way::kBf16Tiles : UsesBf16Dots() ? Way::kBf16Dots : Way::kPlain;
+}
+
+decltype(ops::MatMuls)* MultiplyBy(Way way) {
+  switch (way) {
+    case Way::kPlain:
+      return MatMulsPlain;
+    case Way::kBf16Dots:
+      return MatMulsBf16Dots;
+    case Way::kBf16Tiles:
+      return MatMulsBf16Tiles;
+    default:
+      return MatMulsQuantised;
+  }
 }
 
 }  // namespace
@@ -181,8 +195,7 @@ void MatMuls(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, std
       SW_DCHECK(products[end].w.n_in == products[0].w.n_in);
       SW_DCHECK(products[end].bias.empty() || products[end].bias.size() == static_cast<size_t>(products[end].w.n_out));
     }
-    auto* multiply = way == Way::kPlain ? MatMulsPlain : way == Way::kBf16Dots ? MatMulsBf16Dots : MatMulsQuantised;
-    multiply(pool, x, x_stride, n_rows, products.subspan(begin, end - begin));
+    MultiplyBy(way)(pool, x, x_stride, n_rows, products.subspan(begin, end - begin));
     begin = end;
   }
 }

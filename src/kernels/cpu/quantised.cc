@@ -29,7 +29,10 @@ namespace spanwise::cpu {
 inline constexpr int kQuantisedRows = 256;  // rows of one task's block
 inline constexpr int kChunkGroups = 8;      // groups of 32 inputs unpacked at once
 inline constexpr size_t kLine = 64, kLinesOfGroup = 8;
-inline constexpr size_t kStreamAhead = 4096;  // bytes by which few rows ask the memory ahead
+inline constexpr int kBlockPanels = 2;  // panels of one task's block
+// So many rows take weights as they come from memory, and ask it ahead by so many bytes.
+inline constexpr int kStreamRows = 8;
+inline constexpr size_t kStreamAhead = 4096;
 // One row takes so many panels at once where it can, and asks for each so many bytes ahead.
 inline constexpr int kRowPanels = 4;
 inline constexpr size_t kRowAhead = 1024;
@@ -74,7 +77,7 @@ class TileRows {
 struct QuantisedArgs {
   WeightType type;
   const std::byte* panels;
-  int n_panels;  // at most kRowPanels for one row, else one
+  int n_panels;  // at most kRowPanels for one row, else kBlockPanels
   RoundedRows x;
   int n_rows;
   const float* bias;  // of the panel's outputs, or null
@@ -131,8 +134,9 @@ void RoundRow(const float* x, int n_in, int sum_group, int8_t* q, float* scale, 
 
 #if HWY_TARGET == HWY_SCALAR
 
-template <int kBits>
+template <int kBits, int kTake>
 void UnpackLines(const uint8_t* from, uint8_t* to) {
+  static_assert(kTake == 0);
   for (size_t i = 0; i < kLinesOfGroup * kLine; ++i) {
     const size_t line = i / kLine, at = i % kLine;
     int v = line < 4 ? from[i] & 15 : from[i - 4 * kLine] >> 4;
@@ -155,13 +159,20 @@ HWY_INLINE V ShiftBytes(D d, V v) {
   }
 }
 
-// The eight lines of a group of `kBits` < 8, as bytes.
-template <int kBits>
+// The eight lines of a group, as bytes, less kTake.
+template <int kBits, int kTake>
 HWY_INLINE void UnpackLines(const uint8_t* from, uint8_t* to) {
   const HWY_CAPPED(uint8_t, 64) d;
+  const auto take = hn::Set(d, static_cast<uint8_t>(kTake));
+  if constexpr (kBits == 8) {
+    for (size_t i = 0; i < kLinesOfGroup * kLine; i += hn::Lanes(d))
+      hn::StoreU(hn::Sub(hn::LoadU(d, from + i), take), d, to + i);
+    return;
+  }
   const auto low_mask = hn::Set(d, 15);
   for (size_t at = 0; at < kLine; at += hn::Lanes(d)) {
-    const auto store = [&](size_t line, auto v) HWY_ATTR { hn::StoreU(v, d, to + line * kLine + at); };
+    const auto store = [&](size_t line, auto v)
+                           HWY_ATTR { hn::StoreU(kTake == 0 ? v : hn::Sub(v, take), d, to + line * kLine + at); };
     hn::VFromD<decltype(d)> low[4], high[4];
 #pragma GCC unroll 4
     for (size_t c = 0; c < 4; ++c) {
@@ -216,9 +227,9 @@ HWY_INLINE void WidenHalves(const std::byte* from, float out[kPanelRows]) {
 #endif
 }
 
-// Unpacks n_blocks blocks of a panel: their groups' bytes, unless tiles take them as they are, scales d s and minima
-// m t.
-template <WeightType kType, bool kStream>
+// Unpacks n_blocks blocks of a panel: their groups' bytes less kTake, unless tiles take them as they are, scales d s
+// and minima m t.
+template <WeightType kType, bool kStream, int kTake>
 HWY_INLINE void UnpackBlocks(const std::byte* block, size_t n_blocks, PanelScratch& s) {
   constexpr bool kScales = kType != WeightType::kQ8_0 && kType != WeightType::kQ4_0;
   constexpr bool kMinima = kType == WeightType::kQ4K || kType == WeightType::kQ5K;
@@ -251,11 +262,13 @@ HWY_INLINE void UnpackBlocks(const std::byte* block, size_t n_blocks, PanelScrat
     for (size_t g = 0; g < kGroups; ++g) {
       const auto* from = reinterpret_cast<const uint8_t*>(block + kHead + g * kGroupBytes);
       const size_t at = b * kGroups + g;
-      if constexpr (kBits == 8 || (kStream && kBits == 4)) {
+      if (!kStream)
+        for (size_t i = 0; i < kGroupBytes; i += kLine) __builtin_prefetch(from + kStreamAhead + i);
+      if constexpr ((kBits == 8 && kTake == 0) || (kStream && kBits == 4)) {
         s.groups[at] = from;
       } else {
         uint8_t* to = s.bytes + at * kLinesOfGroup * kLine;
-        UnpackLines<kBits>(from, to);
+        UnpackLines<kBits, kTake>(from, to);
         s.groups[at] = to;
       }
     }
@@ -271,69 +284,104 @@ struct Terms {
 
 #if HWY_TARGET == HWY_AVX3_DL
 
-constexpr int kTileRows = 8;
+constexpr int kTileRows = 6, kTilePanels = 2;
 // Processors of this target have the instruction; Highway 1.0's list of options for the compiler leaves it out.
 #define SW_BYTE_DOTS __attribute__((target("avx512vnni")))
 
-// Continues the chains of kRows rows at `sums` by n_groups groups, which begin at input k0. kStream: the weights come
-// from memory, four bits still two to a byte.
-template <class T, int kRows, bool kStream>
-SW_BYTE_DOTS void ContinueTile(const PanelScratch& s, int n_groups, const RoundedRows& x, int row, int k0,
-                               float* sums) {
+// The instruction multiplies unsigned bytes by signed ones: 8-bit weights are made unsigned by 128, which counts as
+// their offset.
+template <class T>
+constexpr int kOffsetOfDots = T::kBits == 8 ? 128 : T::kOffset;
+
+// Continues the chains of kRows rows in kPanels panels by n_groups groups, which begin at input k0. kStream: the
+// weights come from memory, four bits still two to a byte.
+template <class T, int kRows, int kPanels, bool kStream>
+SW_BYTE_DOTS void ContinueTile(PanelScratch* s, int n_groups, const RoundedRows& x, int row, int k0) {
   const TileRows<T::kScales> rows(x, row, k0);
-  __m512 y[kRows];
-  for (int r = 0; r < kRows; ++r) y[r] = _mm512_load_ps(sums + r * kPanelRows);
-  // Signed weights are made unsigned for the instruction by 128, which is taken off with the offset.
-  constexpr int kOffset = T::kBits == 8 ? 128 : T::kOffset;
+  constexpr int kOffset = kOffsetOfDots<T>;
   constexpr bool kPacked = kStream && T::kBits == 4;
+  int32_t start[kRows][kChunkGroups * T::kScales];  // of the sums: what the offset takes off
+  if (kOffset != 0)
+    for (int r = 0; r < kRows; ++r)
+      for (int i = 0; i < n_groups * T::kScales; ++i)
+        start[r][i] = -kOffset * rows.Sum(r, i / T::kScales, i % T::kScales);
+  __m512 y[kRows][kPanels];
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
+    for (int p = 0; p < kPanels; ++p) y[r][p] = _mm512_load_ps(s[p].sums + (row + r) * kPanelRows);
+  }
   const __m512i flip = _mm512_set1_epi8(static_cast<char>(0x80)), low = _mm512_set1_epi8(15);
   for (int g = 0; g < n_groups; ++g) {
-    const uint8_t* line = s.groups[g];
+    const uint8_t* line[kPanels];
+    for (int p = 0; p < kPanels; ++p) line[p] = s[p].groups[g];
     for (int j = 0; j < T::kScales; ++j) {
       constexpr int kLines = 8 / T::kScales;
       const int k = g * kRoundedGroup + j * 4 * kLines;
-      __m512i dots[kRows];
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r)
-        dots[r] = kOffset == 0 ? _mm512_setzero_si512() : _mm512_set1_epi32(-kOffset * rows.Sum(r, g, j));
-#pragma GCC unroll 8
-      for (int c = 0; c < (kPacked ? kLines / 2 : kLines); ++c, line += kLine) {
-        if (kStream) __builtin_prefetch(line + kStreamAhead);
-        __m512i w = _mm512_loadu_si512(line);
-        if (T::kBits == 8) w = _mm512_xor_si512(w, flip);
-        if constexpr (kPacked) {
-          const __m512i high = _mm512_and_si512(_mm512_srli_epi32(w, 4), low);
-          w = _mm512_and_si512(w, low);
-#pragma GCC unroll 8
-          for (int r = 0; r < kRows; ++r)
-            dots[r] = _mm512_dpbusd_epi32(dots[r], high, _mm512_set1_epi32(rows.Four(r, k + 16 + 4 * c)));
-        }
-#pragma GCC unroll 8
-        for (int r = 0; r < kRows; ++r)
-          dots[r] = _mm512_dpbusd_epi32(dots[r], w, _mm512_set1_epi32(rows.Four(r, k + 4 * c)));
+      __m512i dots[kRows][kPanels];
+#pragma GCC unroll 6
+      for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
+        for (int p = 0; p < kPanels; ++p)
+          dots[r][p] = kOffset == 0 ? _mm512_setzero_si512() : _mm512_set1_epi32(start[r][g * T::kScales + j]);
       }
-      const __m512 scale = _mm512_load_ps(s.scale + (g * T::kScales + j) * kPanelRows);
 #pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r)
-        y[r] =
-            _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[r]), _mm512_mul_ps(scale, _mm512_set1_ps(rows.Scale(r, g))), y[r]);
+      for (int c = 0; c < (kPacked ? kLines / 2 : kLines); ++c) {
+        __m512i w[kPanels], high[kPanels];
+#pragma GCC unroll 2
+        for (int p = 0; p < kPanels; ++p, line[p - 1] += kLine) {
+          if (kStream) __builtin_prefetch(line[p] + kStreamAhead);
+          w[p] = _mm512_loadu_si512(line[p]);
+          if (kStream && T::kBits == 8) w[p] = _mm512_xor_si512(w[p], flip);
+          if (kPacked) {
+            high[p] = _mm512_and_si512(_mm512_srli_epi32(w[p], 4), low);
+            w[p] = _mm512_and_si512(w[p], low);
+          }
+        }
+#pragma GCC unroll 6
+        for (int r = 0; r < kRows; ++r) {
+          const __m512i four = _mm512_set1_epi32(rows.Four(r, k + 4 * c));
+#pragma GCC unroll 2
+          for (int p = 0; p < kPanels; ++p) dots[r][p] = _mm512_dpbusd_epi32(dots[r][p], w[p], four);
+          if constexpr (kPacked) {
+            const __m512i later = _mm512_set1_epi32(rows.Four(r, k + 16 + 4 * c));
+#pragma GCC unroll 2
+            for (int p = 0; p < kPanels; ++p) dots[r][p] = _mm512_dpbusd_epi32(dots[r][p], high[p], later);
+          }
+        }
+      }
+#pragma GCC unroll 6
+      for (int r = 0; r < kRows; ++r) {
+        const __m512 e = _mm512_set1_ps(rows.Scale(r, g));
+#pragma GCC unroll 2
+        for (int p = 0; p < kPanels; ++p) {
+          const __m512 scale = _mm512_mul_ps(_mm512_load_ps(s[p].scale + (g * T::kScales + j) * kPanelRows), e);
+          y[r][p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[r][p]), scale, y[r][p]);
+        }
+      }
     }
     if (T::kMinima) {
-      const __m512 min = _mm512_load_ps(s.min + g * kPanelRows);
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r)
-        y[r] = _mm512_fnmadd_ps(_mm512_set1_ps(static_cast<float>(rows.Sum(r, g, 0))),
-                                _mm512_mul_ps(min, _mm512_set1_ps(rows.Scale(r, g))), y[r]);
+#pragma GCC unroll 6
+      for (int r = 0; r < kRows; ++r) {
+        const __m512 e = _mm512_set1_ps(rows.Scale(r, g)), n = _mm512_set1_ps(static_cast<float>(rows.Sum(r, g, 0)));
+#pragma GCC unroll 2
+        for (int p = 0; p < kPanels; ++p)
+          y[r][p] = _mm512_fnmadd_ps(n, _mm512_mul_ps(_mm512_load_ps(s[p].min + g * kPanelRows), e), y[r][p]);
+      }
     }
   }
-  for (int r = 0; r < kRows; ++r) _mm512_store_ps(sums + r * kPanelRows, y[r]);
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
+    for (int p = 0; p < kPanels; ++p) _mm512_store_ps(s[p].sums + (row + r) * kPanelRows, y[r][p]);
+  }
 }
 
 // Continues a row's chains at `y` by one group, `at` a block of q8_0 or q4_0 in a panel.
 template <class T>
 SW_BYTE_DOTS HWY_INLINE void ContinueGroup(const uint8_t* at, const int8_t* row, float row_scale, int32_t row_sum,
                                            float* y) {
-  constexpr int kOffset = T::kBits == 8 ? 128 : T::kOffset;
+  constexpr int kOffset = kOffsetOfDots<T>;
   const __m512i flip = _mm512_set1_epi8(static_cast<char>(0x80)), low = _mm512_set1_epi8(15);
   const uint8_t* lines = at + 2 * kPanelRows;
   const auto four = [&](int k) SW_BYTE_DOTS __attribute__((always_inline)) {
@@ -365,7 +413,7 @@ SW_BYTE_DOTS HWY_INLINE void ContinueGroup(const uint8_t* at, const int8_t* row,
 
 #elif HWY_TARGET == HWY_AVX2
 
-constexpr int kTileRows = 4;
+constexpr int kTileRows = 4, kTilePanels = 1;
 #define SW_BYTE_DOTS
 
 // Sums are made in the order written: left alone, compilers balance them and so need far more registers than there are.
@@ -379,8 +427,11 @@ HWY_INLINE __m256i FourOf(const int8_t* q) {
 
 // As above, in two halves of 8 outputs. Products of bytes are added in pairs, then in 16 bits as long as the integers'
 // bits allow, then in 32. Signed weights lend their sign to the row's bytes.
-template <class T, int kRows, bool kStream>
-void ContinueTile(const PanelScratch& s, int n_groups, const RoundedRows& x, int row, int k0, float* sums) {
+template <class T, int kRows, int kPanels, bool kStream>
+void ContinueTile(PanelScratch* panel, int n_groups, const RoundedRows& x, int row, int k0) {
+  static_assert(kPanels == 1);
+  PanelScratch& s = *panel;
+  float* sums = s.sums + row * kPanelRows;
   const TileRows<T::kScales> rows(x, row, k0);
   const __m256i ones = _mm256_set1_epi16(1), low = _mm256_set1_epi8(15);
   constexpr bool kPacked = kStream && T::kBits == 4;
@@ -495,11 +546,13 @@ HWY_INLINE void ContinueGroup(const uint8_t* at, const int8_t* row, float row_sc
 
 #else
 
-constexpr int kTileRows = 1;
+constexpr int kTileRows = 1, kTilePanels = 1;
 
-template <class T, int kRows, bool kStream>
-void ContinueTile(const PanelScratch& s, int n_groups, const RoundedRows& x, int row, int k0, float* sums) {
-  static_assert(!kStream);
+template <class T, int kRows, int kPanels, bool kStream>
+void ContinueTile(PanelScratch* panel, int n_groups, const RoundedRows& x, int row, int k0) {
+  static_assert(!kStream && kPanels == 1);
+  PanelScratch& s = *panel;
+  float* sums = s.sums + row * kPanelRows;
   const TileRows<T::kScales> rows(x, row, k0);
   constexpr int kInputs = kRoundedGroup / T::kScales;
   for (int g = 0; g < n_groups; ++g) {
@@ -527,7 +580,7 @@ void ContinueTile(const PanelScratch& s, int n_groups, const RoundedRows& x, int
 // One row by some panels of types whose blocks are groups, side by side: several streams keep the memory busier than
 // one.
 template <class T>
-SW_BYTE_DOTS void MultiplyRow(const QuantisedArgs& a, float* sums) {
+SW_BYTE_DOTS void MultiplyRow(const QuantisedArgs& a, PanelScratch* s) {
   static_assert(T::kScales == 1 && !T::kMinima && (T::kBits == 8 || T::kBits == 4));
   constexpr size_t kBlockBytes = 2 * kPanelRows + kLinesOfGroup * kLine * T::kBits / 8;
   const int n_groups = a.x.n_in / kRoundedGroup;
@@ -538,70 +591,90 @@ SW_BYTE_DOTS void MultiplyRow(const QuantisedArgs& a, float* sums) {
       const uint8_t* at = block + static_cast<size_t>(p) * panel_bytes;
 #pragma GCC unroll 16
       for (size_t i = 0; i < kBlockBytes; i += kLine) __builtin_prefetch(at + kRowAhead + i);
-      ContinueGroup<T>(at, a.x.q + g * kRoundedGroup, a.x.scale[g], a.x.sums[g], sums + p * kPanelRows);
+      ContinueGroup<T>(at, a.x.q + g * kRoundedGroup, a.x.scale[g], a.x.sums[g], s[p].sums);
     }
   }
 }
 
 #endif
 
-template <class T, bool kStream>
-void ContinueRows(const PanelScratch& s, int n_groups, const RoundedRows& x, int n_rows, int k0, float* sums) {
+template <class T, int kPanels, bool kStream>
+void ContinueRows(PanelScratch* s, int n_groups, const RoundedRows& x, int n_rows, int k0) {
   int row = 0;
   for (; row + kTileRows <= n_rows; row += kTileRows)
-    ContinueTile<T, kTileRows, kStream>(s, n_groups, x, row, k0, sums + row * kPanelRows);
-  if constexpr (kTileRows >= 8) {
+    ContinueTile<T, kTileRows, kPanels, kStream>(s, n_groups, x, row, k0);
+  if constexpr (kTileRows > 4) {
     if (row + 4 <= n_rows) {
-      ContinueTile<T, 4, kStream>(s, n_groups, x, row, k0, sums + row * kPanelRows);
+      ContinueTile<T, 4, kPanels, kStream>(s, n_groups, x, row, k0);
       row += 4;
     }
   }
-  if constexpr (kTileRows >= 4) {
+  if constexpr (kTileRows > 1) {
     if (row + 2 <= n_rows) {
-      ContinueTile<T, 2, kStream>(s, n_groups, x, row, k0, sums + row * kPanelRows);
+      ContinueTile<T, 2, kPanels, kStream>(s, n_groups, x, row, k0);
       row += 2;
     }
   }
-  if (row < n_rows) ContinueTile<T, 1, kStream>(s, n_groups, x, row, k0, sums + row * kPanelRows);
+  if (row < n_rows) ContinueTile<T, 1, kPanels, kStream>(s, n_groups, x, row, k0);
 }
 
-template <WeightType kType, class T, bool kStream>
-void MultiplyBlocksOf(const QuantisedArgs& a, const std::byte* block, float* sums, PanelScratch& s) {
+// What is taken off unpacked bytes before they are multiplied.
+#if HWY_TARGET == HWY_AVX3_DL
+template <class T>
+constexpr int kTakenOff = T::kBits == 8 ? 128 : 0;
+#else
+template <class T>
+constexpr int kTakenOff = 0;
+#endif
+
+// Calls body(k0, n_groups) for one chunk of inputs after the other, unpacked in all panels.
+template <WeightType kType, bool kStream, int kTake, class Body>
+HWY_INLINE void ForChunks(const QuantisedArgs& a, int panel, int n_panels, PanelScratch* s, const Body& body) {
   const auto elements = static_cast<int>(BlockOf(kType).elements);
   const size_t block_bytes = PanelBlockBytes(kType);
+  const size_t panel_bytes = PanelBytes(kType, kPanelRows, static_cast<size_t>(a.x.n_in));
+  const std::byte* block = a.panels + static_cast<size_t>(panel) * panel_bytes;
   constexpr int kChunk = kChunkGroups * kRoundedGroup;
   for (int k0 = 0; k0 < a.x.n_in; k0 += kChunk) {
     const int n = HWY_MIN(kChunk, a.x.n_in - k0);
     const auto n_blocks = static_cast<size_t>(n / elements);
-    UnpackBlocks<kType, kStream>(block, n_blocks, s);
+    for (int p = 0; p < n_panels; ++p)
+      UnpackBlocks<kType, kStream, kTake>(block + static_cast<size_t>(p) * panel_bytes, n_blocks, s[p]);
     block += n_blocks * block_bytes;
-    ContinueRows<T, kStream>(s, n / kRoundedGroup, a.x, a.n_rows, k0, sums);
+    body(k0, n / kRoundedGroup);
   }
+}
+
+template <WeightType kType, class T, int kPanels, bool kStream>
+void MultiplyTiles(const QuantisedArgs& a, int panel, PanelScratch* s) {
+  ForChunks<kType, kStream, kStream ? 0 : kTakenOff<T>>(a, panel, kPanels, s, [&](int k0, int n_groups) {
+    ContinueRows<T, kPanels, kStream>(s, n_groups, a.x, a.n_rows, k0);
+  });
 }
 
 template <WeightType kType, class T>
-void MultiplyBlocks(const QuantisedArgs& a, PanelScratch& s) {
+void MultiplyBlocks(const QuantisedArgs& a, PanelScratch* s) {
 #ifdef SW_BYTE_DOTS
   if constexpr (kType == WeightType::kQ8_0 || kType == WeightType::kQ4_0) {
-    if (a.n_rows == 1) return MultiplyRow<T>(a, s.sums);
+    if (a.n_rows == 1) return MultiplyRow<T>(a, s);
   }
 #endif
-  const size_t panel_bytes = PanelBytes(kType, kPanelRows, static_cast<size_t>(a.x.n_in));
-  for (int p = 0; p < a.n_panels; ++p) {
-    const std::byte* panel = a.panels + static_cast<size_t>(p) * panel_bytes;
-    float* sums = s.sums + p * kPanelRows;
+  for (int p = 0; p < a.n_panels; p += kTilePanels) {
+    const bool all = p + kTilePanels <= a.n_panels;
     if constexpr (kTileRows > 1) {
-      if (a.n_rows <= kTileRows) {
-        MultiplyBlocksOf<kType, T, true>(a, panel, sums, s);
+      if (a.n_rows <= kStreamRows) {
+        all ? MultiplyTiles<kType, T, kTilePanels, true>(a, p, s + p) : MultiplyTiles<kType, T, 1, true>(a, p, s + p);
         continue;
       }
     }
-    MultiplyBlocksOf<kType, T, false>(a, panel, sums, s);
+    all ? MultiplyTiles<kType, T, kTilePanels, false>(a, p, s + p) : MultiplyTiles<kType, T, 1, false>(a, p, s + p);
   }
 }
 
-void MultiplyPanels(const QuantisedArgs& a, PanelScratch& s) {
-  std::memset(s.sums, 0, static_cast<size_t>(a.n_panels * a.n_rows) * kPanelRows * sizeof(float));
+// s: one for each panel.
+void MultiplyPanels(const QuantisedArgs& a, PanelScratch* s) {
+  for (int p = 0; p < a.n_panels; ++p)
+    std::memset(s[p].sums, 0, static_cast<size_t>(a.n_rows) * kPanelRows * sizeof(float));
   switch (a.type) {
     case WeightType::kQ8_0:
       MultiplyBlocks<WeightType::kQ8_0, Terms<8, 1, 0, false>>(a, s);
@@ -619,10 +692,14 @@ void MultiplyPanels(const QuantisedArgs& a, PanelScratch& s) {
       MultiplyBlocks<WeightType::kQ6K, Terms<6, 2, 32, false>>(a, s);
       break;
   }
-  for (int r = 0; r < a.n_rows; ++r) {
-    float* y = a.y + r * a.y_stride;
-    const float* sums = s.sums + r * kPanelRows;
-    for (int o = 0; o < HWY_MIN(a.width, a.n_panels * kPanelRows); ++o) y[o] = a.bias ? sums[o] + a.bias[o] : sums[o];
+  for (int p = 0; p < a.n_panels; ++p) {
+    const int width = HWY_MIN(kPanelRows, a.width - p * kPanelRows);
+    const float* bias = a.bias ? a.bias + p * kPanelRows : nullptr;
+    for (int r = 0; r < a.n_rows; ++r) {
+      float* y = a.y + r * a.y_stride + p * kPanelRows;
+      const float* sums = s[p].sums + r * kPanelRows;
+      for (int o = 0; o < width; ++o) y[o] = bias ? sums[o] + bias[o] : sums[o];
+    }
   }
 }
 
@@ -642,11 +719,11 @@ void MatMulsQuantised(ThreadPool& pool, const float* x, int64_t x_stride, int n_
   const auto rows = static_cast<size_t>(n_rows), n_in = static_cast<size_t>(products[0].w.n_in);
   // The rounded rows: 8 bits and a share of a scale and of two sums for each input.
   float* memory = Scratch::Floats<1>(rows * (n_in / 32 + n_in / 16 + n_in / 4));
-  RoundedRows rounded = {.q = reinterpret_cast<int8_t*>(memory + rows * (n_in / 32 + n_in / 16)),
-                         .scale = memory,
-                         .sums = reinterpret_cast<int32_t*>(memory + rows * (n_in / 32)),
-                         .n_in = products[0].w.n_in,
-                         .sum_group = SumGroup(products[0].w.type)};
+  const RoundedRows rounded = {.q = reinterpret_cast<int8_t*>(memory + rows * (n_in / 32 + n_in / 16)),
+                               .scale = memory,
+                               .sums = reinterpret_cast<int32_t*>(memory + rows * (n_in / 32)),
+                               .n_in = products[0].w.n_in,
+                               .sum_group = SumGroup(products[0].w.type)};
   const size_t n_sums = n_in / static_cast<size_t>(rounded.sum_group);
   const auto round_row = HWY_DYNAMIC_DISPATCH(RoundRow);
   ForRanges(pool, rows, n_in * 4, [&](size_t begin, size_t end) {
@@ -657,22 +734,23 @@ void MatMulsQuantised(ThreadPool& pool, const float* x, int64_t x_stride, int n_
 
   const auto multiply_panels = HWY_DYNAMIC_DISPATCH(MultiplyPanels);
   const size_t n_row_blocks = (rows + kQuantisedRows - 1) / kQuantisedRows;
-  const size_t work = std::min<size_t>(rows, kQuantisedRows) * kPanelRows * n_in / 2;
-  const auto loop_of = [&](size_t i) {
-    return Pieces((static_cast<size_t>(products[i].w.n_out) + kPanelRows - 1) / kPanelRows * n_row_blocks, work);
+  const size_t at_once = rows == 1 ? kRowPanels : kBlockPanels;
+  const size_t work = std::min<size_t>(rows, kQuantisedRows) * at_once * kPanelRows * n_in / 2;
+  const auto n_panels = [&](size_t of) {
+    return (static_cast<size_t>(products[of].w.n_out) + kPanelRows - 1) / kPanelRows;
   };
+  const auto loop_of = [&](size_t of) { return Pieces((n_panels(of) + at_once - 1) / at_once * n_row_blocks, work); };
   ForEachRange(pool, products.size(), loop_of, [&](size_t of, size_t begin, size_t end) {
     const Product& p = products[of];
     const size_t panel_bytes = PanelBytes(p.w.type, kPanelRows, n_in);
     static_assert(alignof(PanelScratch) <= 64 && sizeof(PanelScratch) % sizeof(float) == 0);
-    auto* scratch = reinterpret_cast<PanelScratch*>(Scratch::Floats(sizeof(PanelScratch) / sizeof(float)));
-    const size_t at_once = rows == 1 ? kRowPanels : 1;
-    for (size_t i = begin; i < end; i += at_once) {
-      const size_t panel = i / n_row_blocks, first = i % n_row_blocks * kQuantisedRows;
+    auto* scratch = reinterpret_cast<PanelScratch*>(Scratch::Floats(kRowPanels * sizeof(PanelScratch) / sizeof(float)));
+    for (size_t i = begin; i < end; ++i) {
+      const size_t panel = i / n_row_blocks * at_once, first = i % n_row_blocks * kQuantisedRows;
       const int out = static_cast<int>(panel) * kPanelRows;
       multiply_panels({.type = p.w.type,
                        .panels = p.w.data + panel * panel_bytes,
-                       .n_panels = static_cast<int>(std::min(at_once, end - i)),
+                       .n_panels = static_cast<int>(std::min(at_once, n_panels(of) - panel)),
                        .x = {.q = rounded.q + first * n_in,
                              .scale = rounded.scale + first * (n_in / 32),
                              .sums = rounded.sums + first * n_sums,
@@ -683,7 +761,7 @@ void MatMulsQuantised(ThreadPool& pool, const float* x, int64_t x_stride, int n_
                        .y = p.y + static_cast<int64_t>(first) * p.y_stride + out,
                        .y_stride = p.y_stride,
                        .width = p.w.n_out - out},
-                      *scratch);
+                      scratch);
     }
   });
 }
