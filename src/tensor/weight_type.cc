@@ -191,15 +191,24 @@ void NarrowQ8_0(const float* in, std::byte* out) {
   }
 }
 
-// q - 8 for a value, given the scale.
-int QuantOf(float value, float d) {
-  return d == 0 ? 0 : static_cast<int>(std::clamp(std::nearbyint(value / d), -8.0f, 7.0f));
+// q - 8 for each of 32 finite values, given the scale, as floats: loops that compilers turn into vectors.
+void QuantsOf(const float* in, float d, float* q) {
+  constexpr float kRound = 12582912;  // 1.5 x 2^23: a small number has no fraction left once this was added
+  if (d == 0) {
+    std::fill_n(q, 32, 0.0f);
+    return;
+  }
+  for (size_t i = 0; i < 32; ++i) {
+    const float least = std::max(in[i] / d, -8.0f), within = std::min(least, 7.0f);
+    q[i] = (within + kRound) - kRound;
+  }
 }
 
 void NarrowQ4_0(const float* in, std::byte* out) {
   float extreme = 0;  // the value farthest from zero, which -8 reaches
   for (size_t i = 0; i < 32; ++i)
     if (std::abs(in[i]) > std::abs(extreme)) extreme = in[i];
+  float q[32];
   uint16_t best = 0;
   double best_error = std::numeric_limits<double>::infinity();
   for (int step = -6; step <= 6; ++step) {
@@ -207,26 +216,29 @@ void NarrowQ4_0(const float* in, std::byte* out) {
     for (int round = 0; round < 2; ++round) {  // the scale, then the best one for the quants that it gave
       const uint16_t scale = FloatToF16(d);
       const float rounded = F16ToFloat(scale);
-      double error = 0, product = 0, square = 0;
-      for (size_t i = 0; i < 32; ++i) {
-        const int q = QuantOf(in[i], rounded);
-        const double difference = static_cast<double>(in[i]) - static_cast<double>(rounded) * q;
-        error += difference * difference;
-        product += static_cast<double>(in[i]) * q;
-        square += static_cast<double>(q) * q;
+      QuantsOf(in, rounded, q);
+      double error[4] = {}, product[4] = {}, square[4] = {};
+      for (size_t i = 0; i < 32; i += 4) {
+        for (size_t j = 0; j < 4; ++j) {
+          const double value = in[i + j], quant = q[i + j], difference = value - static_cast<double>(rounded) * quant;
+          error[j] += difference * difference;
+          product[j] += value * quant;
+          square[j] += quant * quant;
+        }
       }
-      if (error < best_error) {
-        best_error = error;
+      const auto sum = [](const double* v) { return (v[0] + v[1]) + (v[2] + v[3]); };
+      if (sum(error) < best_error) {
+        best_error = sum(error);
         best = scale;
       }
-      if (square == 0) break;
-      d = static_cast<float>(product / square);
+      if (sum(square) == 0) break;
+      d = static_cast<float>(sum(product) / sum(square));
     }
   }
-  const float d = F16ToFloat(best);
   Store16(best, out);
+  QuantsOf(in, F16ToFloat(best), q);
   for (size_t i = 0; i < 16; ++i)
-    out[2 + i] = static_cast<std::byte>((QuantOf(in[i], d) + 8) | (QuantOf(in[16 + i], d) + 8) << 4);
+    out[2 + i] = static_cast<std::byte>((static_cast<int>(q[i]) + 8) | (static_cast<int>(q[16 + i]) + 8) << 4);
 }
 
 }  // namespace
