@@ -27,8 +27,8 @@ struct RepairInput {
   std::vector<int> lengths;  // of the documents, in their order
   int budget = 0;            // tokens to choose, at most
   TokenScores question, deviation;
-  // Of document d [lengths[d], neighbours[d].size() + 1]: the share of a token's attention at the first layers that goes
-  // to each of the runs that it sees here and not where it was read, and last to the document's own tokens.
+  // Of document d [lengths[d], neighbours[d].size() + 1]: the share of a token's attention at the first layers that
+  // goes to each of the runs that it sees here and not where it was read, and last to the document's own tokens.
   TokenScores attention;
   std::vector<std::vector<int>> neighbours;  // tokens of those runs
 };
