@@ -52,8 +52,10 @@ struct ComposeOptions {
   DocumentOrder order = DocumentOrder::kGiven;
   // Of mode kApe: scores of the documents' keys are divided by the temperature, and the log-sum-exp of their union is
   // multiplied by temperature x scale (APE, specs/composition.md section 2). 1 and 1 is kSet, to the bit.
-  double documents_temperature = 0.9;     // above 0
-  double documents_scale = 0.9;           // 0 or more
+  // Absent: what the model's calibration found best, else the values below.
+  std::optional<double> documents_temperature = {};  // 0.01 to 100
+  std::optional<double> documents_scale = {};        // 0 to 100
+  static constexpr double kDocumentsTemperature = 0.9, kDocumentsScale = 0.9;
   double repair_fraction = 0.15;          // of kRepair: how much of the kept documents is recomputed
   std::string repair_policy = "focused";  // of kRepair: which tokens
   bool force = false;  // composes even where the model's calibration found the mode too far from exact

@@ -13,26 +13,63 @@ struct Options {
   RecordOptions records{.data = {}, .kinds = {}, .except = {"latest", "refprev", "split"}, .limit = 10};
   ModeOptions modes;
   CalibrationLimits limits;
+  size_t search = 2;
 };
+
+// Sets the temperature and the scale of `ape` where they are best on questions that will not be measured.
+Status SearchDefaults(const Options& o, Engine& engine, ComposeOptions* ape) {
+  RecordOptions others = o.records;
+  if (others.limit == 0)
+    return InvalidArgument(
+        "a search of ape's temperature and scale needs questions that are not measured: give a --limit, or --search 0");
+  others.skip = others.limit;
+  others.limit = o.search;
+  const auto records = LoadRecords(others);
+  if (!records.ok())
+    return records.status().WithContext("for the search of ape's temperature and scale (--search 0 leaves it out)");
+  Progress progress("searching", o.common.quiet);
+  const auto n = static_cast<double>(records->size() * eval::kApeSearchPasses);
+  SW_ASSIGN_OR_RETURN(const eval::ApeSearch found, eval::SearchApe(engine, *records, [&](size_t pass, size_t done) {
+                        progress.Update(static_cast<double>(pass * records->size() + done), n);
+                      }));
+  ape->documents_temperature = found.temperature;
+  ape->documents_scale = found.scale;
+  if (o.common.json) {
+    const json::object of{{"documents_temperature", found.temperature}, {"documents_scale", found.scale}};
+    PrintFigure("calibrate", "search_kl", of, found.kl, records->size());
+    PrintFigure("calibrate", "search_set_kl", of, found.set_kl, records->size());
+  } else if (!o.common.quiet) {
+    fmt::print(stderr,
+               "ape: temperature {} and scale {} of {} pairs, KL {:.3g} on {} other questions; as a set {:.3g}\n",
+               found.temperature, found.scale, found.n_tried, found.kl, records->size(), found.set_kl);
+  }
+  return Status::Ok();
+}
 
 Status Calibrate(Options o) {
   if (o.records.data.empty()) {
     SW_ASSIGN_OR_RETURN(o.records.data.emplace_back(), BundledFolder("tests/data/qa", "data"));
   }
   SW_ASSIGN_OR_RETURN(const auto records, LoadRecords(o.records));
-  SW_ASSIGN_OR_RETURN(const auto modes, ToModes(o.modes));
+  SW_ASSIGN_OR_RETURN(auto modes, ToModes(o.modes));
   if (modes.empty()) return InvalidArgument("exact is what the other modes are measured against; name composed modes");
   SW_RETURN_IF_ERROR(SetLogLevel(o.common));
   SW_ASSIGN_OR_RETURN(EngineOptions options, ToEngineOptions(o.common));
   options.calibration = false;
   SW_ASSIGN_OR_RETURN(const auto engine, Engine::Open(options));
+  CalibratedDefaults defaults;
+  for (ComposeOptions& mode : modes) {
+    if (mode.mode != ComposeMode::kApe || o.search == 0) continue;
+    SW_RETURN_IF_ERROR(SearchDefaults(o, *engine, &mode));
+    defaults = {mode.documents_temperature, mode.documents_scale};
+  }
   Progress progress("measuring", o.common.quiet);
-  SW_ASSIGN_OR_RETURN(const Calibration calibration,
-                      eval::Calibrate(*engine, records, modes, o.limits, [&](size_t done) {
+  SW_ASSIGN_OR_RETURN(Calibration calibration, eval::Calibrate(*engine, records, modes, o.limits, [&](size_t done) {
                         progress.Update(static_cast<double>(done), static_cast<double>(records.size()));
                       }));
+  calibration.defaults = defaults;
   if (!o.common.json)
-    fmt::print("{:<26} {:>5} {:>9} {:>8} {:>9} {:>9}  {}\n", "mode", "n", "KL", "same %", "right %", "exact %", "");
+    fmt::print("{:<40} {:>5} {:>9} {:>8} {:>9} {:>9}  {}\n", "mode", "n", "KL", "same %", "right %", "exact %", "");
   for (const CalibratedMode& m : calibration.modes) {
     const std::string name = CompositionName(m.compose);
     if (o.common.json) {
@@ -43,7 +80,7 @@ Status Calibrate(Options o) {
         PrintFigure("calibrate", metric, {{"mode", name}, {"passes", calibration.Passes(m)}}, value,
                     static_cast<size_t>(m.n));
     } else {
-      fmt::print("{:<26} {:>5} {:>9.3g} {:>8.1f} {:>9.1f} {:>9.1f}  {}\n", name, m.n, m.kl, 100 * m.agreement,
+      fmt::print("{:<40} {:>5} {:>9.3g} {:>8.1f} {:>9.1f} {:>9.1f}  {}\n", name, m.n, m.kl, 100 * m.agreement,
                  100 * m.accuracy, 100 * m.exact_accuracy, calibration.Passes(m) ? "passes" : "is refused");
     }
   }
@@ -70,6 +107,10 @@ Verb CalibrateVerb(CLI::App& app) {
   verb->add_option("--most-loss", o->limits.accuracy_loss, "Refuse modes that answer a larger share less often right")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
+  verb->add_option("--search", o->search,
+                   "Find ape's temperature and scale on so many further questions of each kind (0: leave them)")
+      ->capture_default_str();
+  for (const char* name : {"--skip", "--shard"}) verb->remove_option(verb->get_option(name));
   AddModelOptions(verb, &o->common);
   AddOutputOptions(verb, &o->common);
   return {verb, [o] {

@@ -31,11 +31,13 @@ void AddComposeOptions(CLI::App* app, CommonOptions* o) {
       ->capture_default_str();
   app->add_option("--repair-fraction", o->repair_fraction, "Of repair: how much of the kept documents is recomputed")
       ->capture_default_str();
-  app->add_option("--repair-policy", o->repair_policy, "Of repair: focused, first, question, deviation or random")
+  app->add_option("--repair-policy", o->repair_policy,
+                  "Of repair: focused, first, question, deviation, cachecraft or random")
       ->capture_default_str();
-  app->add_option("--documents-temperature", o->documents_temperature, "Of ape: divides the scores of the documents")
-      ->capture_default_str();
-  app->add_option("--documents-scale", o->documents_scale, "Of ape: the documents' weight")->capture_default_str();
+  app->add_option("--documents-temperature", o->documents_temperature,
+                  "Of ape: divides the scores of the documents (default: as calibrated, else 0.9)");
+  app->add_option("--documents-scale", o->documents_scale,
+                  "Of ape: the documents' weight (default: as calibrated, else 0.9)");
   app->add_flag("--force", o->force, "Compose even where calibrate found the mode too far from exact");
   app->add_flag("--no-cache", o->no_cache, "Recompute everything, keep nothing");
 }

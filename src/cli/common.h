@@ -28,8 +28,7 @@ struct CommonOptions {
   size_t cache_memory_mb = 0;
   double repair_fraction = ComposeOptions().repair_fraction;
   std::string repair_policy = "focused";
-  double documents_temperature = ComposeOptions().documents_temperature;
-  double documents_scale = ComposeOptions().documents_scale;
+  std::optional<double> documents_temperature, documents_scale;
   bool force = false;
   bool no_cache = false;
   bool json = false, quiet = false;

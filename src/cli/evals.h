@@ -6,6 +6,7 @@
 namespace spanwise::cli {
 
 Verb EvalFidelityVerb(CLI::App& eval);
+Verb EvalOrderVerb(CLI::App& eval);
 Verb EvalPerplexityVerb(CLI::App& eval);
 Verb EvalQaVerb(CLI::App& eval);
 

@@ -1,8 +1,10 @@
 #include "cli/records.h"
 
 #include <algorithm>
+#include <charconv>
 #include <map>
 
+#include "base/str.h"
 #include "eval/fidelity.h"
 
 namespace spanwise::cli {
@@ -12,17 +14,45 @@ void AddRecordOptions(CLI::App* app, RecordOptions* o) {
   app->add_option("--kind", o->kinds, "Only this kind of question (repeatable)");
   app->add_option("--except", o->except, "Not this kind of question (repeatable)")->capture_default_str();
   app->add_option("--limit", o->limit, "At most this many questions of a kind");
+  app->add_option("--skip", o->skip, "... after leaving out so many of a kind");
+  app->add_option("--shard", o->shard,
+                  "I/N: of these questions the I-th of every N, so that N processes share them (1 to N)");
 }
 
+namespace {
+
+struct Shard {
+  size_t index = 0, of = 1;
+};
+
+Result<Shard> ParseShard(const std::string& text) {
+  Shard shard;
+  if (text.empty()) return shard;
+  const size_t slash = std::min(text.find('/'), text.size());
+  const char *begin = text.data(), *middle = begin + slash, *end = begin + text.size();
+  size_t index = 0;
+  if (middle == end || std::from_chars(begin, middle, index).ptr != middle ||
+      std::from_chars(middle + 1, end, shard.of).ptr != end || index < 1 || index > shard.of)
+    return InvalidArgument(StrFormat("--shard {} is not I/N with I from 1 to N", Quoted(text)));
+  shard.index = index - 1;
+  return shard;
+}
+
+}  // namespace
+
 Result<std::vector<eval::QaRecord>> LoadRecords(const RecordOptions& o) {
+  SW_ASSIGN_OR_RETURN(const Shard shard, ParseShard(o.shard));
   SW_ASSIGN_OR_RETURN(auto records, eval::ReadQaRecords(o.data));
   std::map<std::string, size_t> taken;
+  size_t n = 0;
   std::erase_if(records, [&](const eval::QaRecord& r) {
     const auto named = [&](const std::vector<std::string>& kinds) {
       return std::ranges::find(kinds, r.kind) != kinds.end();
     };
     if (o.kinds.empty() ? named(o.except) : !named(o.kinds)) return true;
-    return o.limit > 0 && ++taken[r.kind] > o.limit;
+    const size_t place = taken[r.kind]++;
+    if (place < o.skip || (o.limit > 0 && place - o.skip >= o.limit)) return true;
+    return n++ % shard.of != shard.index;
   });
   if (records.empty()) return NotFound("no question records of the kinds asked for");
   return records;

@@ -8,11 +8,13 @@ namespace spanwise::cli {
 
 struct RecordOptions {
   std::vector<std::string> data, kinds, except;
-  size_t limit = 0;
+  size_t skip = 0, limit = 0;
+  std::string shard = {};  // "I/N"; empty: all
 };
 
-void AddRecordOptions(CLI::App* app, RecordOptions* options);  // --data --kind --except --limit
-// The records of the kinds asked for, the first `limit` of each kind. NotFound where none is left.
+void AddRecordOptions(CLI::App* app, RecordOptions* options);  // --data --kind --except --limit --skip --shard
+// The records of the kinds asked for, `limit` of each kind after `skip`, of those every N-th. NotFound where none is
+// left.
 Result<std::vector<eval::QaRecord>> LoadRecords(const RecordOptions& options);
 
 struct ModeOptions {

@@ -93,10 +93,21 @@ std::string Percent(double share) { return StrFormat("{:.1f} %", 100 * share); }
 
 }  // namespace
 
+namespace {
+
+double TemperatureOf(const ComposeOptions& compose) {
+  return compose.documents_temperature.value_or(ComposeOptions::kDocumentsTemperature);
+}
+
+double ScaleOf(const ComposeOptions& compose) {
+  return compose.documents_scale.value_or(ComposeOptions::kDocumentsScale);
+}
+
+}  // namespace
+
 bool SameComposition(const ComposeOptions& a, const ComposeOptions& b) {
   if (a.mode != b.mode) return false;
-  if (a.mode == ComposeMode::kApe)
-    return a.documents_temperature == b.documents_temperature && a.documents_scale == b.documents_scale;
+  if (a.mode == ComposeMode::kApe) return TemperatureOf(a) == TemperatureOf(b) && ScaleOf(a) == ScaleOf(b);
   return a.mode != ComposeMode::kRepair ||
          (a.repair_fraction == b.repair_fraction && a.repair_policy == b.repair_policy);
 }
@@ -104,7 +115,7 @@ bool SameComposition(const ComposeOptions& a, const ComposeOptions& b) {
 std::string CompositionName(const ComposeOptions& compose) {
   std::string name(ComposeModeName(compose.mode));
   if (compose.mode == ComposeMode::kApe)
-    return name + StrFormat(" temperature={} scale={}", compose.documents_temperature, compose.documents_scale);
+    return name + StrFormat(" temperature={} scale={}", TemperatureOf(compose), ScaleOf(compose));
   if (compose.mode != ComposeMode::kRepair) return name;
   return name + StrFormat(" fraction={} policy={}", compose.repair_fraction, compose.repair_policy);
 }
@@ -122,6 +133,14 @@ Result<Calibration> Calibration::Parse(std::string_view text, const std::string&
   calibration.model = members.String("model");
   SW_RETURN_IF_ERROR(members.status());
 
+  auto defaults = GetObject(value.get_object(), "defaults");
+  if (!defaults.ok()) return defaults.status().WithContext(where);
+  if (*defaults) {
+    Members of(**defaults, where + ": defaults");
+    calibration.defaults = {.documents_temperature = of.Number("documents_temperature", 0.01, 100),
+                            .documents_scale = of.Number("documents_scale", 0, 100)};
+    SW_RETURN_IF_ERROR(of.status());
+  }
   auto limits = GetObject(value.get_object(), "limits");
   auto modes = GetArray(value.get_object(), "modes");
   if (!limits.ok()) return limits.status().WithContext(where);
@@ -148,9 +167,13 @@ Result<Calibration> Calibration::Parse(std::string_view text, const std::string&
 
 std::string Calibration::ToJson() const {
   // One mode a line, so that a change reads well.
-  std::string out = StrFormat(
-      "{{\n  \"version\": {},\n  \"model\": {},\n  \"limits\": {{\"kl\": {}, \"accuracy_loss\": {}}},\n  \"modes\": [",
-      kVersion, json::serialize(json::value(model)), Figure(limits.kl), Figure(limits.accuracy_loss));
+  std::string out =
+      StrFormat("{{\n  \"version\": {},\n  \"model\": {},\n", kVersion, json::serialize(json::value(model)));
+  if (defaults.documents_temperature && defaults.documents_scale)
+    out += StrFormat("  \"defaults\": {{\"documents_temperature\": {}, \"documents_scale\": {}}},\n",
+                     Figure(*defaults.documents_temperature), Figure(*defaults.documents_scale));
+  out += StrFormat("  \"limits\": {{\"kl\": {}, \"accuracy_loss\": {}}},\n  \"modes\": [", Figure(limits.kl),
+                   Figure(limits.accuracy_loss));
   for (size_t i = 0; i < modes.size(); ++i) {
     const CalibratedMode& m = modes[i];
     out += StrFormat("{}\n    {{\"mode\": \"{}\"", i ? "," : "", ComposeModeName(m.compose.mode));
@@ -158,8 +181,8 @@ std::string Calibration::ToJson() const {
       out += StrFormat(", \"repair_fraction\": {}, \"repair_policy\": {}", Figure(m.compose.repair_fraction),
                        json::serialize(json::value(m.compose.repair_policy)));
     if (m.compose.mode == ComposeMode::kApe)
-      out += StrFormat(", \"documents_temperature\": {}, \"documents_scale\": {}",
-                       Figure(m.compose.documents_temperature), Figure(m.compose.documents_scale));
+      out += StrFormat(", \"documents_temperature\": {}, \"documents_scale\": {}", Figure(TemperatureOf(m.compose)),
+                       Figure(ScaleOf(m.compose)));
     out += StrFormat(", \"n\": {}", m.n);
     for (const auto& [name, number] : {std::pair{"kl", m.kl},
                                        {"agreement", m.agreement},
@@ -169,6 +192,12 @@ std::string Calibration::ToJson() const {
     out += "}";
   }
   return out + "\n  ]\n}\n";
+}
+
+ComposeOptions Calibration::Resolve(ComposeOptions compose) const {
+  if (!compose.documents_temperature) compose.documents_temperature = defaults.documents_temperature;
+  if (!compose.documents_scale) compose.documents_scale = defaults.documents_scale;
+  return compose;
 }
 
 bool Calibration::Passes(const CalibratedMode& mode) const {

@@ -2,6 +2,7 @@
 // docs/formats/calibration.md describes the file.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,14 +33,23 @@ bool SameComposition(const ComposeOptions& a, const ComposeOptions& b);
 // "set", "repair fraction=0.15", "repair fraction=0.5 policy=NAME".
 std::string CompositionName(const ComposeOptions& compose);
 
+// What a request gets that leaves these of its options open.
+struct CalibratedDefaults {
+  std::optional<double> documents_temperature, documents_scale;
+};
+
 struct Calibration {
   std::string model;  // ModelInfo::digest
+  CalibratedDefaults defaults = {};
   CalibrationLimits limits;
   std::vector<CalibratedMode> modes;
 
   // Corruption or InvalidArgument names the field; `where` begins every message.
   static Result<Calibration> Parse(std::string_view text, const std::string& where);
   std::string ToJson() const;
+
+  // The options with the model's defaults where they leave some open.
+  ComposeOptions Resolve(ComposeOptions compose) const;
 
   bool Passes(const CalibratedMode& mode) const;
   // True: measured, and within the limits. False: not measured. InvalidArgument with the figures: measured, and outside

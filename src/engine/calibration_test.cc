@@ -29,6 +29,37 @@ Calibration Sample() {
   return {.model = "abc", .limits = {.kl = 0.05, .accuracy_loss = 0.03}, .modes = {set, repair}};
 }
 
+TEST(Calibration, GivesDefaultsToWhatIsLeftOpen) {
+  Calibration written = Sample();
+  EXPECT_FALSE(Calibration::Parse(written.ToJson(), "f")->defaults.documents_scale);  // a file without them
+  EXPECT_FALSE(written.Resolve({.mode = ComposeMode::kApe}).documents_scale);
+  written.defaults = {.documents_temperature = 0.8, .documents_scale = 1.25};
+  CalibratedMode ape = written.modes[0];
+  ape.compose = written.Resolve({.mode = ComposeMode::kApe});
+  written.modes.push_back(ape);
+  const Calibration read = Calibration::Parse(written.ToJson(), "f").value();
+  const ComposeOptions open = read.Resolve({.mode = ComposeMode::kApe});
+  EXPECT_EQ(open.documents_temperature, 0.8);
+  EXPECT_EQ(open.documents_scale, 1.25);
+  EXPECT_TRUE(read.Check(open).value());
+  EXPECT_FALSE(read.Check({.mode = ComposeMode::kApe}).value());
+  const ComposeOptions named = read.Resolve({.mode = ComposeMode::kApe, .documents_temperature = 1});
+  EXPECT_EQ(named.documents_temperature, 1);
+  EXPECT_EQ(named.documents_scale, 1.25);
+  for (const auto& [from, to, says] :
+       {std::tuple{"\"documents_temperature\": 0.8, \"documents_scale\": 1.25}", "\"documents_scale\": 1}",
+                   "defaults: 'documents_temperature' is missing"},
+        {"\"documents_temperature\": 0.8, \"documents_scale\": 1.25}",
+         "\"documents_temperature\": 0, \"documents_scale\": 1}", "defaults: 'documents_temperature' is 0"},
+        {"\"defaults\": {", "\"defaults\": 3, \"x\": {", "defaults"}}) {
+    std::string text = written.ToJson();
+    text.replace(text.find(from), std::string_view(from).size(), to);
+    const Status status = Calibration::Parse(text, "f").status();
+    EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << to;
+    EXPECT_THAT(status.message(), HasSubstr(says)) << to;
+  }
+}
+
 TEST(Calibration, ReadsWhatItWrites) {
   const Calibration written = Sample();
   const Calibration read = Calibration::Parse(written.ToJson(), "f").value();
@@ -145,6 +176,34 @@ TEST_F(CalibratedModel, WithoutACalibrationComposesAndSaysSo) {
   EXPECT_FALSE(engine->Run(request)->compose.calibrated);
   request.compose.mode = ComposeMode::kExact;
   EXPECT_TRUE(engine->Run(request)->compose.calibrated);
+}
+
+std::vector<float> Logprobs(const Answer& answer) {
+  std::vector<float> logprobs;
+  for (const TokenReport& token : answer.tokens) logprobs.push_back(token.logprob.value());
+  return logprobs;
+}
+
+TEST_F(CalibratedModel, ComposesWithItsDefaultsUnlessOthersAreNamed) {
+  Request request = Question();
+  request.compose.mode = ComposeMode::kApe;
+  request.sampling.logprobs = 0;
+  request.sampling.max_tokens = 4;
+  auto engine = Open().value();
+  const Answer builtin = engine->Run(request).value();
+  request.compose.documents_temperature = request.compose.documents_scale = 0.5;
+  const Answer named = engine->Run(request).value();
+  Calibration calibration = Sample();
+  calibration.model = engine->model().digest;
+  calibration.defaults = {.documents_temperature = 0.5, .documents_scale = 0.5};
+  Write(calibration.ToJson());
+  engine = Open().value();
+  request.compose = {.mode = ComposeMode::kApe};
+  EXPECT_EQ(Logprobs(engine->Run(request).value()), Logprobs(named));
+  EXPECT_NE(Logprobs(named), Logprobs(builtin));
+  request.compose.documents_temperature = ComposeOptions::kDocumentsTemperature;
+  request.compose.documents_scale = ComposeOptions::kDocumentsScale;
+  EXPECT_EQ(Logprobs(engine->Run(request).value()), Logprobs(builtin));
 }
 
 TEST_F(CalibratedModel, RefusesWhatIsOutsideUnlessForced) {

@@ -176,9 +176,9 @@ class EngineImpl final : public Engine {
 
   // Whether the way in which a request is composed is measured and close enough; InvalidArgument when it is measured,
   // too far, and not forced.
-  Result<bool> Calibrated(const Request& request) const {
+  Result<bool> Calibrated(const Request& request, const ComposeOptions& compose) const {
     if (request.compose.mode == ComposeMode::kExact || request.documents.empty()) return true;
-    auto calibrated = calibration_.Check(request.compose);
+    auto calibrated = calibration_.Check(compose);
     if (!calibrated.ok() && request.compose.force) return false;
     return calibrated;
   }
@@ -190,8 +190,9 @@ class EngineImpl final : public Engine {
                                        Request::kMostPriority));
     Job job;
     SW_ASSIGN_OR_RETURN(const PromptNode tree, BuildTree(request, &job.labels));
-    SW_ASSIGN_OR_RETURN(job.plan, MakePlan(tree, request.compose, {keys_, request.cache_salt}));
-    SW_ASSIGN_OR_RETURN(job.calibrated, Calibrated(request));
+    const ComposeOptions compose = calibration_.Resolve(request.compose);
+    SW_ASSIGN_OR_RETURN(job.plan, MakePlan(tree, compose, {keys_, request.cache_salt}));
+    SW_ASSIGN_OR_RETURN(job.calibrated, Calibrated(request, compose));
     SW_RETURN_IF_ERROR(CheckTokens(request.forced_tokens, "forced"));
     if (!request.forced_tokens.empty() &&
         (!request.branches.empty() || !request.steps.empty() || request.keep_subtasks))

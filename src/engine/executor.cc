@@ -24,6 +24,8 @@ namespace {
 
 // Tokens of a common beginning for which a sequence waits for another one's next whole block.
 constexpr int kWorthWaiting = 16;
+// Layers in which repair measures what documents attend to.
+constexpr int kNeighbourLayers = 2;
 
 // Of the runs that are held the longest with which the planned one begins, or nullptr. One that is `taken` may be
 // continued otherwise.
@@ -208,24 +210,40 @@ Status Executor::Retake(Sequence& sequence, size_t i, int limit) {
   return Status::Ok();
 }
 
-std::vector<std::vector<float>> Executor::RepairScores(const Sequence& s, std::span<const size_t> runs) {
-  std::vector<std::vector<float>> scores;
+RepairInput Executor::RepairSignalsOf(const Sequence& s, std::span<const size_t> runs) {
+  const RepairSignals& wanted = s.plan.repair->signals;
+  const int n_layers = transformer_.config().n_layers;
+  RepairInput input;
   size_t at = 0;  // in the probe
   for (const size_t i : runs) {
-    const std::vector<int32_t>& tokens = s.plan.runs[i].tokens;
-    std::vector<float>& of_run = scores.emplace_back();
-    if (s.probe) {
+    const PlannedRun& planned = s.plan.runs[i];
+    const std::vector<int32_t>& tokens = planned.tokens;
+    input.lengths.push_back(static_cast<int>(tokens.size()));
+    if (wanted.question) {
+      std::vector<float>& of_run = input.question.emplace_back();
       for (size_t t = 0; t < tokens.size(); ++t) of_run.push_back(static_cast<float>(s.probe->mass[at++]));
-    } else if (s.plan.repair->signal == RepairSignal::kDeviation && transformer_.config().n_layers == 1) {
-      of_run.assign(tokens.size(), 0.0f);  // nothing deviates at layer 0
-    } else if (s.plan.repair->signal == RepairSignal::kDeviation) {
-      // Where the run will stand, behind the others as they were read.
-      const std::vector<KvRun> view = View(s, s.plan.runs[i].visible, s.plan.runs[i].base, *s.runs[i]);
-      const ForwardSequence rows{.tokens = tokens, .runs = view, .tail_blocks = {}, .logit_rows = {}};
-      of_run = transformer_.ValueDeviation({&rows, 1});
+    }
+    if (!wanted.deviation && !wanted.neighbours) continue;
+    // Where the run will stand, behind the others as they were read.
+    const std::vector<KvRun> view = View(s, planned.visible, planned.base, *s.runs[i]);
+    ForwardSequence rows{.tokens = tokens, .runs = view, .tail_blocks = {}, .logit_rows = {}};
+    if (wanted.deviation)  // nothing deviates at layer 0
+      input.deviation.push_back(n_layers == 1 ? std::vector<float>(tokens.size())
+                                              : transformer_.ValueDeviation({&rows, 1}));
+    if (wanted.neighbours) {
+      std::vector<KeyRange> ranges;
+      std::vector<int>& neighbours = input.neighbours.emplace_back();
+      for (size_t k = 0; k + 1 < view.size(); ++k) {
+        if (std::ranges::find(planned.source->visible, planned.visible[k]) != planned.source->visible.end()) continue;
+        neighbours.push_back(view[k].n_tokens);
+        ranges.push_back({static_cast<int>(k), 0, view[k].n_tokens});
+      }
+      ranges.push_back({static_cast<int>(view.size()) - 1, 0, view.back().n_tokens});
+      rows.ranges = ranges;
+      input.attention.push_back(transformer_.RowAttention(rows, std::min(n_layers, kNeighbourLayers)));
     }
   }
-  return scores;
+  return input;
 }
 
 Result<bool> Executor::Repair(Turn& turn, int* room, std::vector<Part>* parts) {
@@ -239,7 +257,7 @@ Result<bool> Executor::Repair(Turn& turn, int* room, std::vector<Part>* parts) {
   for (size_t i = 0; i <= runs.back(); ++i)
     if (s.runs[i]->n_ready() < n_planned(i)) return true;  // later
 
-  if (s.plan.repair->signal == RepairSignal::kQuestion) {
+  if (s.plan.repair->signals.question) {
     const std::vector<int32_t>& tokens = s.tail_plan().tokens;
     if (!s.probe) {
       s.probe.emplace();
@@ -277,10 +295,8 @@ Result<bool> Executor::Repair(Turn& turn, int* room, std::vector<Part>* parts) {
     }
   }
 
-  RepairInput input;
-  for (const size_t i : runs) input.lengths.push_back(n_planned(i));
+  RepairInput input = RepairSignalsOf(s, runs);
   input.budget = RepairBudget(input.lengths, s.plan.options.repair_fraction);
-  input.scores = RepairScores(s, runs);
   const std::vector<std::vector<int32_t>> chosen = s.plan.repair->choose(input);
   std::vector<std::shared_ptr<Run>> repaired;
   for (size_t d = 0; d < runs.size(); ++d) {

@@ -117,7 +117,8 @@ class Executor {
   // Settles what is recomputed of the runs at their source, set by set, once all of a set are ready; false when a part
   // was added to learn that, or there is no room for one.
   Result<bool> Repair(Turn& turn, int* room, std::vector<Part>* parts);
-  std::vector<std::vector<float>> RepairScores(const Sequence& sequence, std::span<const size_t> runs);
+  // What the plan's policy wants to know of those runs; without a budget.
+  RepairInput RepairSignalsOf(const Sequence& sequence, std::span<const size_t> runs);
   Status AddToken(Turn& turn, std::vector<Part>* parts);
   // Whether another sequence is encoding tokens that this run needs next.
   bool MustWait(const Sequence& sequence, size_t run, int limit) const;

@@ -9,9 +9,12 @@
 namespace spanwise::eval {
 namespace {
 
-// Reads a record's documents so that they are kept, as some earlier question would have.
-Status Prepare(Engine& engine, const QaRecord& record, const Request& request) {
-  Request earlier = request;
+// Reads a record's documents so that they are kept, as some earlier question would have. Every composed way begins with
+// what this leaves, and what it makes of it has an address of its own.
+Status Prepare(Engine& engine, const QaRecord& record, const std::string& salt) {
+  Request earlier = QuestionOf(record, {.mode = ComposeMode::kSet});
+  earlier.compose.force = true;
+  earlier.cache_salt = salt;
   earlier.messages.back().content = record.question.starts_with("What") ? "Who is named?" : "What is said?";
   std::ranges::reverse(earlier.documents);
   earlier.sampling.max_tokens = 0;
@@ -24,20 +27,23 @@ struct OneRead {
   std::string text;
 };
 
-Result<OneRead> ReadOnce(Engine& engine, const QaRecord& record, const ComposeOptions& compose, std::string salt) {
+Result<OneRead> ReadOnce(Engine& engine, const QaRecord& record, const ComposeOptions& compose, const std::string& salt,
+                         bool answers) {
   Request request = QuestionOf(record, compose);
   request.compose.force = true;
-  request.cache_salt = std::move(salt);
-  if (compose.mode != ComposeMode::kExact) SW_RETURN_IF_ERROR(Prepare(engine, record, request));
-  SW_ASSIGN_OR_RETURN(Answer answer, engine.Run(request));
-  SW_ASSIGN_OR_RETURN(request.forced_tokens, ReferenceTokens(engine, record));
+  request.cache_salt = salt;
   OneRead out;
+  Answer answer;
+  if (answers) {
+    SW_ASSIGN_OR_RETURN(answer, engine.Run(request));
+  }
+  SW_ASSIGN_OR_RETURN(request.forced_tokens, ReferenceTokens(engine, record));
   SW_ASSIGN_OR_RETURN(out.reading, Read(engine, std::move(request)));
   out.sample = {.kind = record.kind,
                 .documents = static_cast<int>(record.documents.size()),
                 .prompt_tokens = answer.usage.prompt_tokens,
                 .answer = {},
-                .right = IsRight(record, answer),
+                .right = answers && IsRight(record, answer),
                 .as_exact = true,
                 .ttft_ms = answer.timings.ttft_ms,
                 .recomputed_tokens = answer.usage.prompt_tokens - answer.usage.cached_tokens};
@@ -56,10 +62,12 @@ Result<std::vector<std::vector<FidelitySample>>> MeasureFidelity(Engine& engine,
   const auto measure = [&](const QaRecord& record) -> Status {
     Reading flat;
     std::string flat_text;
+    const size_t n = samples[0].size();
     for (size_t i = 0; i < ways.size(); ++i) {
-      // A salt of its own: nothing that another way has read is found.
-      const std::string salt = StrFormat("fidelity {} {}", samples[0].size(), i);
-      auto read = ReadOnce(engine, record, ways[i], salt);
+      // Salts of their own: the flat prompt finds nothing, the others what was prepared for this record.
+      const std::string salt = StrFormat("fidelity {} {}", n, i == 0 ? "flat" : "composed");
+      if (i == 1) SW_RETURN_IF_ERROR(Prepare(engine, record, salt));
+      auto read = ReadOnce(engine, record, ways[i], salt, options.answers);
       if (!read.ok()) return read.status().WithContext("question " + Quoted(record.question));
       if (i == 0) {
         flat = std::move(read->reading);

@@ -29,6 +29,7 @@ struct FidelityOptions {
   std::vector<ComposeOptions> composed;  // compared with the flat prompt; limits of the calibration do not apply
   std::vector<int> documents;  // numbers of documents to cut each prompt to; empty: all of them. What the answer cites
                                // stays; a record that cites more, or has fewer, is left out
+  bool answers = true;         // also give greedy answers; without, only `answer` of a sample is measured
 };
 
 // One way of reading, over some records.

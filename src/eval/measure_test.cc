@@ -8,6 +8,7 @@
 
 #include "eval/calibrate.h"
 #include "eval/fidelity.h"
+#include "eval/order.h"
 #include "eval/perplexity.h"
 
 namespace spanwise::eval {
@@ -114,6 +115,59 @@ TEST(Fidelity, CutsPromptsToTheirCitedDocumentsFirst) {
   EXPECT_FALSE(WithDocuments(Record(), 0));
   EXPECT_FALSE(WithDocuments(Record(), 4));
   EXPECT_FALSE(MeasureFidelity(Pocket(), {Record()}, {.composed = {}, .documents = {4}}, {}).ok());
+}
+
+TEST(Orders, PutsCitedDocumentsWhereAsked) {
+  const auto ids = [](const QaRecord& record) {
+    std::string out;
+    for (const Document& d : record.documents) out += d.id + " ";
+    return out;
+  };
+  EXPECT_EQ(ids(WithCitedAt(Record(), 0)), "t40 7 9 ");
+  EXPECT_EQ(ids(WithCitedAt(Record(), 0.5)), "7 t40 9 ");
+  EXPECT_EQ(ids(WithCitedAt(Record(), 1)), "7 9 t40 ");
+  QaRecord two = Record();
+  two.citations = {"9", "7"};
+  EXPECT_EQ(ids(WithCitedAt(two, 1)), "t40 7 9 ");
+  QaRecord scored = Record();
+  ScoreDocuments(&scored);
+  EXPECT_GT(scored.documents[1].score, scored.documents[0].score);
+  EXPECT_GE(scored.documents[0].score, 0);
+  QaRecord none = Record();
+  none.documents.clear();
+  ScoreDocuments(&none);
+}
+
+TEST(Orders, MeasuresEveryPlaceWhereThePlaceShows) {
+  const std::vector<ComposeOptions> ways = {{.order = DocumentOrder::kGiven}, {.order = DocumentOrder::kSides}};
+  const auto samples =
+      MeasureOrders(Pocket(), {Record()}, {.ways = ways, .places = {0, 1}, .documents = 0}, {}).value();
+  ASSERT_EQ(samples.size(), 3u);
+  EXPECT_EQ(samples[1].way, 0u);
+  EXPECT_EQ(samples[1].place, 1);
+  EXPECT_EQ(samples[2].way, 1u);
+  EXPECT_FALSE(samples[2].place);
+  for (const OrderSample& s : samples) EXPECT_TRUE(s.right);
+  QaRecord uncited = Record();
+  uncited.citations.clear();
+  EXPECT_FALSE(MeasureOrders(Pocket(), {uncited}, {.ways = ways, .places = {0}, .documents = 0}, {}).ok());
+  EXPECT_FALSE(MeasureOrders(Pocket(), {Record()}, {.ways = ways, .places = {}, .documents = 4}, {}).ok());
+  const ComposeOptions none{.mode = ComposeMode::kSet, .order = DocumentOrder::kSides};
+  EXPECT_EQ(MeasureOrders(Pocket(), {Record()}, {.ways = {none}, .places = {}, .documents = 0}, {}).status().code(),
+            StatusCode::kInvalidArgument);
+}
+
+TEST(Calibrate, FindsWhereApeIsNearest) {
+  const ApeSearch found = SearchApe(Pocket(), {Record()}, {}).value();
+  EXPECT_LE(found.kl, found.set_kl);
+  EXPECT_GT(found.set_kl, 0);
+  const ComposeOptions there{
+      .mode = ComposeMode::kApe, .documents_temperature = found.temperature, .documents_scale = found.scale};
+  const auto samples =
+      MeasureFidelity(Pocket(), {Record()}, {.composed = {there}, .documents = {}, .answers = false}, {}).value();
+  EXPECT_EQ(Score(samples[1]).divergence.kl, found.kl);
+  const ApeSearch again = SearchApe(Pocket(), {Record()}, {}).value();
+  EXPECT_EQ(again.scale, found.scale);
 }
 
 TEST(Calibrate, MeasuresEveryModeAskedFor) {

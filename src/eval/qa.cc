@@ -49,13 +49,20 @@ Result<QaRecord> ParseRecord(std::string_view line, const std::string& where) {
     if (!c.is_string()) return InvalidArgument(where + ": a citation is no string");
     record.citations.emplace_back(c.get_string());
   }
+  auto also = GetArray(o, "also");
+  if (!also.ok()) return also.status().WithContext(where);
+  for (const json::value& a : *also ? **also : json::array()) {
+    if (!a.is_string()) return InvalidArgument(where + ": 'also' holds what is no string");
+    record.also.emplace_back(a.get_string());
+  }
   auto answerable = GetBool(o, "answerable");
   if (!answerable.ok()) return answerable.status().WithContext(where);
   record.answerable = answerable->value_or(true);
   return record;
 }
 
-// Lower-case words without punctuation, articles and citations: what SQuAD's F1 compares.
+}  // namespace
+
 std::vector<std::string> Words(std::string_view text) {
   std::vector<std::string> words;
   std::string word;
@@ -78,6 +85,8 @@ std::vector<std::string> Words(std::string_view text) {
   flush();
   return words;
 }
+
+namespace {
 
 double F1(const std::string& answer, const std::string& gold) {
   const std::vector<std::string> a = Words(answer), g = Words(gold);
@@ -129,8 +138,11 @@ Result<std::vector<int32_t>> ReferenceTokens(const Engine& engine, const QaRecor
 }
 
 bool IsRight(const QaRecord& record, const Answer& answer) {
-  return answer.text == ReferenceAnswer(record, answer.document_labels) ||
-         (!record.value.empty() && answer.text.find(record.value) != std::string::npos);
+  const auto has = [&](const std::string& value) {
+    return !value.empty() && answer.text.find(value) != std::string::npos;
+  };
+  return answer.text == ReferenceAnswer(record, answer.document_labels) || has(record.value) ||
+         std::ranges::any_of(record.also, has);
 }
 
 Result<std::vector<QaRecord>> ReadQaRecords(const std::vector<std::string>& paths) {

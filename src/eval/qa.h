@@ -11,20 +11,24 @@
 namespace spanwise::eval {
 
 // One line of a .jsonl file: {"kind", "system"?, "documents": [{"id", "title"?, "text"}], "question", "answer",
-// "value", "citations": [document ids], "answerable"}.
+// "value", "also"?: [strings], "citations": [document ids], "answerable"}.
 struct QaRecord {
   std::string kind;
   std::string system;
   std::vector<Document> documents;
   std::string question;
   std::string answer;
-  std::string value;  // the part of the answer that carries the information
+  std::string value;              // the part of the answer that carries the information
+  std::vector<std::string> also;  // other strings that count as the value
   std::vector<std::string> citations;
   bool answerable = true;
 };
 
 // Reads .jsonl files and folders of them. InvalidArgument names file and line.
 Result<std::vector<QaRecord>> ReadQaRecords(const std::vector<std::string>& paths);
+
+// Lower-case words without punctuation, articles and citations: what SQuAD's F1 compares.
+std::vector<std::string> Words(std::string_view text);
 
 // The record as a request, answered greedily in at most 256 tokens.
 Request QuestionOf(const QaRecord& record, const ComposeOptions& compose);

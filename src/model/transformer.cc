@@ -184,6 +184,21 @@ std::vector<float> Transformer::ValueDeviation(std::span<const ForwardSequence> 
   return deviations;
 }
 
+std::vector<float> Transformer::RowAttention(const ForwardSequence& sequence, int n_layers) {
+  const auto n_heads = static_cast<size_t>(config().n_heads), n_ranges = sequence.ranges.size();
+  const Rows rows = Begin({&sequence, 1});
+  std::vector<float> shares(sequence.tokens.size() * n_ranges);
+  const float part = 1 / static_cast<float>(static_cast<size_t>(n_layers) * n_heads);
+  for (int layer = 0; layer < n_layers; ++layer) {
+    Layer(layer, rows, /*store=*/false);
+    const float* mass = mass_.data();  // [rows, heads, ranges]
+    for (size_t row = 0; row < sequence.tokens.size(); ++row)
+      for (size_t head = 0; head < n_heads; ++head)
+        for (size_t i = 0; i < n_ranges; ++i) shares[row * n_ranges + i] += part * *mass++;
+  }
+  return shares;
+}
+
 std::span<const float> Transformer::Forward(std::span<const ForwardSequence> sequences) {
   const ModelConfig& c = config();
   const auto hidden_dim = static_cast<size_t>(c.hidden_dim);

@@ -43,6 +43,10 @@ class Transformer {
   // rows' KV are there; the sequences' own keys at layer 0, which depend on the tokens alone, are the right ones.
   std::vector<float> ValueDeviation(std::span<const ForwardSequence> sequences);
 
+  // How much of each row's attention goes to each of the sequence's ranges, mean over the heads of the first n_layers
+  // layers: [rows, ranges]. Keeps nothing. REQUIRES: as for ValueDeviation, and n_layers is 1 to all.
+  std::vector<float> RowAttention(const ForwardSequence& sequence, int n_layers);
+
   const ModelConfig& config() const { return weights_->config(); }
   const ModelWeights& weights() const { return *weights_; }
   const KvGeometry& kv_geometry() const { return kv_; }

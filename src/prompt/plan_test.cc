@@ -237,12 +237,18 @@ TEST(Plan, RepairPlacesKeptDocumentsInSequence) {
 }
 
 TEST(RepairPolicy, ChoosesWithinItsBudget) {
-  RepairInput input{.lengths = {20, 3, 40, 0}, .budget = 12, .scores = {}};
-  for (const int n : input.lengths) input.scores.emplace_back(static_cast<size_t>(n), 1.0f);
-  input.scores[2][35] = 100;
-  input.scores[0][7] = 50;
+  RepairInput input{
+      .lengths = {20, 3, 40, 0}, .budget = 12, .question = {}, .deviation = {}, .attention = {}, .neighbours = {}};
+  for (const int n : input.lengths) {
+    input.question.emplace_back(static_cast<size_t>(n), 1.0f);
+    input.neighbours.push_back({10, 20});
+    input.attention.emplace_back(static_cast<size_t>(3 * n), 0.1f);
+  }
+  input.question[2][35] = 100;
+  input.question[0][7] = 50;
+  input.deviation = input.question;
   const auto choose = [&](const char* name) { return FindRepairPolicy(name).value()->choose(input); };
-  for (const char* name : {"focused", "first", "question", "deviation", "random"})
+  for (const char* name : {"focused", "first", "question", "deviation", "cachecraft", "random"})
     for (const int budget : {0, 1, 12, 40, 63, 100}) {
       input.budget = budget;
       const auto chosen = choose(name);
@@ -261,12 +267,17 @@ TEST(RepairPolicy, ChoosesWithinItsBudget) {
               ElementsAre(ElementsAre(0, 1, 2, 3, 4), ElementsAre(0, 1, 2), ElementsAre(0, 1, 2, 3), ElementsAre()));
   input.budget = 2;
   EXPECT_THAT(choose("question"), ElementsAre(ElementsAre(7), ElementsAre(), ElementsAre(35), ElementsAre()));
-  // The head of the document that is looked at most, then the place itself.
-  input.budget = 20;
-  const auto focused = choose("focused");
-  EXPECT_EQ(focused[2].size(), 20u);
-  EXPECT_EQ(focused[2][15], 15);
-  EXPECT_EQ(focused[2][16], 32);
+  // How each document begins, then where it is looked at most.
+  input.budget = 16;
+  EXPECT_THAT(choose("focused"), ElementsAre(ElementsAre(0, 1, 2, 3, 4, 5), ElementsAre(0, 1),
+                                             ElementsAre(0, 1, 34, 35, 36, 37, 38, 39), ElementsAre()));
+  // What attends to the document before it, in the documents that the question looks at.
+  input.budget = 4;
+  input.question.assign(4, {});
+  for (size_t d = 0; d < 4; ++d) input.question[d].assign(static_cast<size_t>(input.lengths[d]), d == 2 ? 1.0f : 0.0f);
+  for (const size_t token : {3u, 4u, 9u, 30u}) input.attention[2][3 * token + 1] = 0.8f;
+  input.attention[0][3 * 5] = 0.9f;
+  EXPECT_THAT(choose("cachecraft"), ElementsAre(ElementsAre(), ElementsAre(), ElementsAre(3, 4, 9, 30), ElementsAre()));
   EXPECT_EQ(RepairBudget(input.lengths, 0.15), 10);
   EXPECT_EQ(RepairBudget(input.lengths, 0), 0);
   EXPECT_EQ(RepairBudget(input.lengths, 1), 63);

@@ -29,8 +29,9 @@ class EngineBackend final : public Backend {
     const ComposeOptions compose{
         .mode = job.compose.value_or(options_.compose.mode),
         .order = job.order.value_or(options_.compose.order),
-        .documents_temperature = job.documents_temperature.value_or(options_.compose.documents_temperature),
-        .documents_scale = job.documents_scale.value_or(options_.compose.documents_scale),
+        .documents_temperature =
+            job.documents_temperature ? job.documents_temperature : options_.compose.documents_temperature,
+        .documents_scale = job.documents_scale ? job.documents_scale : options_.compose.documents_scale,
         .repair_fraction = job.repair_fraction.value_or(options_.compose.repair_fraction),
         .repair_policy = job.repair_policy.value_or(options_.compose.repair_policy),
         .force = job.force || options_.compose.force};

@@ -157,7 +157,7 @@ TEST_P(Composition, ApeIsOrderFreeAndWithoutWeightsASet) {
   EXPECT_EQ(Logits(executor, SetPlan(documents, ape), true), set);
 }
 
-constexpr const char* kRepairPolicies[] = {"focused", "first", "question", "deviation", "random"};
+constexpr const char* kRepairPolicies[] = {"focused", "first", "question", "deviation", "cachecraft", "random"};
 
 TEST_P(Composition, RepairOfAllIsTheFlatPromptAndOfNoneIsNot) {
   const auto weights = LoadModel(GetParam());

@@ -47,7 +47,8 @@ Status ComposeSet(const PromptNode& tree, const PlanKeys& keys, Plan* plan) {
 }
 
 Status ComposeApe(const PromptNode& tree, const PlanKeys& keys, Plan* plan) {
-  const double temperature = plan->options.documents_temperature, scale = plan->options.documents_scale;
+  const double temperature = plan->options.documents_temperature.value_or(ComposeOptions::kDocumentsTemperature);
+  const double scale = plan->options.documents_scale.value_or(ComposeOptions::kDocumentsScale);
   if (!(temperature >= 0.01 && temperature <= 100)) return InvalidArgument("documents_temperature must be 0.01 to 100");
   if (!(scale >= 0 && scale <= 100)) return InvalidArgument("documents_scale must be 0 to 100");
   return SetWalk(keys, {.inverse_temperature = 1 / temperature, .lse_scale = scale * temperature}, plan).Visit(tree);

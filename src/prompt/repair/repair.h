@@ -14,21 +14,28 @@
 namespace spanwise {
 
 // What a policy wants to know of each token.
-enum class RepairSignal {
-  kNone,
-  kQuestion,   // how much attention the prompt's end pays it, before any repair, over all layers and heads
-  kDeviation,  // how far its values at layer 1 are from those that its new context gives it
+struct RepairSignals {
+  bool question = false;    // how much attention the prompt's end pays it, before any repair, over all layers and heads
+  bool deviation = false;   // how far its values at layer 1 are from those that its new context gives it
+  bool neighbours = false;  // how much attention it pays the documents that it has come to stand behind
 };
 
+// Of each document's tokens; empty for what was not asked for.
+using TokenScores = std::vector<std::vector<float>>;
+
 struct RepairInput {
-  std::vector<int> lengths;                // of the documents, in their order
-  int budget = 0;                          // tokens to choose, at most
-  std::vector<std::vector<float>> scores;  // of each document's tokens; empty for kNone
+  std::vector<int> lengths;  // of the documents, in their order
+  int budget = 0;            // tokens to choose, at most
+  TokenScores question, deviation;
+  // Of document d [lengths[d], neighbours[d].size() + 1]: the share of a token's attention at the first layers that
+  // goes to each of the runs that it sees here and not where it was read, and last to the document's own tokens.
+  TokenScores attention;
+  std::vector<std::vector<int>> neighbours;  // tokens of those runs
 };
 
 struct RepairPolicy {
   std::string_view name;
-  RepairSignal signal;
+  RepairSignals signals;
   // For each document the tokens to recompute, ascending.
   std::vector<std::vector<int32_t>> (*choose)(const RepairInput& input);
 };
