@@ -46,6 +46,14 @@ void AddOutputOptions(CLI::App* app, CommonOptions* o) {
   app->add_option("--log-level", o->log_level, "trace, debug, info, warning, error")->capture_default_str();
 }
 
+void AddAnswerOptions(CLI::App* app, AnswerOptions* o) {
+  app->add_option("--cite", o->cite, "Citations: written, as the answer names documents; attention, as it read them")
+      ->check(CLI::IsMember({"written", "attention"}))
+      ->capture_default_str();
+}
+
+void Apply(const AnswerOptions& o, Request* request) { request->attention = o.cite == "attention"; }
+
 void AddSamplingOptions(CLI::App* app, SamplingOptions* o) {
   SamplingParams& p = o->params;
   app->add_option("--max-tokens", p.max_tokens, "Longest answer")->capture_default_str();

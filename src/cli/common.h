@@ -36,6 +36,11 @@ struct CommonOptions {
   std::string log_level = "warning";
 };
 
+// Of verbs that answer from documents.
+struct AnswerOptions {
+  std::string cite = "written";
+};
+
 struct SamplingOptions {
   SamplingParams params;
   std::optional<uint64_t> seed;
@@ -48,6 +53,8 @@ void AddModelOptions(CLI::App* app,
 void AddComposeOptions(CLI::App* app, CommonOptions* options);  // --compose --order and so on
 void AddOutputOptions(CLI::App* app, CommonOptions* options);   // --json --quiet --log-level
 void AddSamplingOptions(CLI::App* app, SamplingOptions* options);
+void AddAnswerOptions(CLI::App* app, AnswerOptions* options);  // --cite
+void Apply(const AnswerOptions& options, Request* request);
 
 // A folder that comes with the program, looked for beside it and above a build folder. NotFound says `what` is missing.
 Result<std::string> BundledFolder(const std::string& name, const std::string& what);

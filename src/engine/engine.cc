@@ -162,7 +162,7 @@ class EngineImpl final : public Engine {
     for (const Document& d : request.documents)
       if (!ids.insert(d.id).second) return InvalidArgument(StrFormat("document id {} is given twice", Quoted(d.id)));
     *labels = AssignLabels(request.documents);
-    return text_.chat->Build(request.messages, request.documents, *labels);
+    return text_.chat->Build(request.messages, request.documents, *labels, /*locate=*/request.attention);
   }
 
   // By how many tokens the last run may grow when all memory for KV is this plan's, but for the block that a copy is
@@ -228,6 +228,11 @@ class EngineImpl final : public Engine {
       SW_ASSIGN_OR_RETURN(job.fork,
                           PrepareFork(request, job.plan, {keys_, request.cache_salt}, *text_.tokenizer,
                                       {.context_tokens = info_.context_tokens, .n_blocks = n_blocks_}, &job.setup));
+    }
+    if (request.attention) {
+      if (!request.branches.empty() || !request.steps.empty() || request.keep_subtasks)
+        return InvalidArgument("'attention' goes with neither 'branches' nor 'steps' nor 'keep_subtasks'");
+      job.pointed = PointInto(request.documents);
     }
     job.echo = request.echo;
     job.use_cache = request.use_cache;

@@ -55,6 +55,7 @@ struct Executor::Part {
   bool last;  // the run is complete after it
   std::span<const KeyRange> ranges = {};
   std::span<int64_t> mass = {};
+  int mass_layer = 0;
 };
 
 Executor::Executor(std::shared_ptr<const ModelWeights> weights, DType kv_dtype, size_t kv_budget_bytes, int n_threads)
@@ -350,9 +351,31 @@ Status Executor::AddMissing(Turn& turn, int* room, std::vector<Part>* parts) {
     } else if (tail && part.last) {
       part.logit_rows = {n - 1};
     }
+    if (tail && part.last && !turn.ranges.empty()) SplitLastRow(turn, parts);
     *room -= n;
   }
   return Status::Ok();
+}
+
+// The last row of a tail's end by itself, since its attention alone is wanted.
+void Executor::SplitLastRow(const Turn& turn, std::vector<Part>* parts) {
+  Part last = parts->back();
+  Part& before = parts->back();
+  last.first += last.n - 1;
+  last.n = 1;
+  last.logit_rows = {0};
+  last.ranges = turn.ranges;
+  last.mass = turn.mass;
+  last.mass_layer = turn.mass_layer;
+  if (before.n == 1) {
+    before = std::move(last);
+    return;
+  }
+  --before.n;
+  --before.view.back().n_tokens;
+  before.logit_rows.clear();
+  before.last = false;
+  parts->push_back(std::move(last));
 }
 
 Status Executor::AddToken(Turn& turn, std::vector<Part>* parts) {
@@ -369,7 +392,10 @@ Status Executor::AddToken(Turn& turn, std::vector<Part>* parts) {
                     .groups = Groups(s.plan, s.runs.size() - 1),
                     .logit_rows = {0},
                     .keep = false,
-                    .last = false});
+                    .last = false,
+                    .ranges = turn.ranges,
+                    .mass = turn.mass,
+                    .mass_layer = turn.mass_layer});
   return Status::Ok();
 }
 
@@ -397,7 +423,8 @@ int Executor::Step(std::span<Turn> turns, int room) {
                      .at = part.at,
                      .groups = part.groups,
                      .ranges = part.ranges,
-                     .mass = part.mass});
+                     .mass = part.mass,
+                     .mass_layer = part.mass_layer});
   std::span<const float> logits = transformer_.Forward(batch);
   const auto vocab = static_cast<size_t>(transformer_.config().vocab_size);
   int n_encoded = 0;

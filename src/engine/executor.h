@@ -80,6 +80,11 @@ class Executor {
     Sequence* sequence = nullptr;
     std::optional<int32_t> token = {};  // appended to the tail; absent: missing prompt tokens are encoded
     bool all_logits = false;            // of every tail row, not only of the last
+    // The attention of the tail's last row, where the step gives its logits: see ForwardSequence. Ranges of the runs
+    // that the tail sees, in that order, then of the tail as it is after the step.
+    std::span<const KeyRange> ranges = {};
+    std::span<int64_t> mass = {};
+    int mass_layer = 0;
 
     Status status = Status::Ok();        // ResourceExhausted: the sequence can only be dropped
     int first = 0;                       // tail index of the first row with logits
@@ -118,6 +123,7 @@ class Executor {
   // was added to learn that, or there is no room for one.
   Result<bool> Repair(Turn& turn, int* room, std::vector<Part>* parts);
   std::vector<std::vector<float>> RepairScores(const Sequence& sequence, std::span<const size_t> runs);
+  static void SplitLastRow(const Turn& turn, std::vector<Part>* parts);
   Status AddToken(Turn& turn, std::vector<Part>* parts);
   // Whether another sequence is encoding tokens that this run needs next.
   bool MustWait(const Sequence& sequence, size_t run, int limit) const;

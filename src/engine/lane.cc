@@ -15,6 +15,7 @@ Status Lane::Begin(Executor& executor, const Tokenizer& tokenizer, Setup setup, 
   tokenizer_ = &tokenizer;
   observer_ = &observer;
   course_ = std::move(setup.course).value_or(Course());
+  if (setup.pointed) pointers_.emplace(setup.plan, *setup.pointed, executor.transformer().config());
   SW_ASSIGN_OR_RETURN(sequence_, executor.Begin(std::move(setup.plan), setup.use_cache, all_logits(), held));
   const std::span<const int32_t> tail = sequence_.tail_plan().tokens;
   SW_RETURN_IF_ERROR(NewGeneration(std::move(setup.generation), tail));
@@ -53,7 +54,16 @@ Status Lane::Resume(Executor& executor, Runs held) {
   return Status::Ok();
 }
 
-Executor::Turn Lane::Turn() { return {.sequence = &sequence_, .token = token_, .all_logits = all_logits()}; }
+Executor::Turn Lane::Turn() {
+  Executor::Turn turn{.sequence = &sequence_, .token = token_, .all_logits = all_logits()};
+  if (pointers_ && !pending_) {  // what was read before does not count again
+    turn.ranges = pointers_->Ranges(token_ ? sequence_.tail().n_tokens() + 1
+                                           : static_cast<int>(sequence_.tail_plan().tokens.size()));
+    turn.mass = pointers_->Mass();
+    turn.mass_layer = pointers_->first_layer();
+  }
+  return turn;
+}
 
 Status Lane::EchoPrompt(const Executor::Turn& turn) {
   const std::span<const int32_t> prompt = sequence_.tail_plan().tokens;
@@ -79,7 +89,10 @@ Status Lane::Advance(Executor& executor, const Executor::Turn& turn) {
   }
   SW_ASSIGN_OR_RETURN(token_, generation_->Next(turn.logits.last(vocab_)));
   has_sampled_ = has_sampled_ || generation_->n_generated() > 0;
-  if (const auto sampled = token_ ? token_ : generation_->unread()) Watch(*sampled);
+  if (const auto sampled = token_ ? token_ : generation_->unread()) {
+    Watch(*sampled);
+    if (pointers_) pointers_->Count();
+  }
   if (token_) {
     SW_RETURN_IF_ERROR(AfterToken(executor));
   } else if (has_passages_left()) {

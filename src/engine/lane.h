@@ -11,6 +11,7 @@
 #include "engine/course.h"
 #include "engine/executor.h"
 #include "engine/generation.h"
+#include "engine/pointers.h"
 #include "prompt/plan.h"
 #include "spanwise/engine.h"
 #include "tokenizer/tokenizer.h"
@@ -28,8 +29,9 @@ class Lane {
     Plan plan;
     Generation::Setup generation;
     bool use_cache = true;
-    bool echo = false;                  // report the prompt's tokens first
-    std::optional<Course> course = {};  // more text in the same line
+    bool echo = false;                                         // report the prompt's tokens first
+    std::optional<Course> course = {};                         // more text in the same line
+    std::optional<std::vector<PointedDocument>> pointed = {};  // count the attention paid to them
   };
 
   // Takes runs of the plan that `held` has, and finds what it can of the others. `tokenizer` and `observer` must
@@ -41,7 +43,7 @@ class Lane {
   // Takes up a lane that rests; nothing for any other.
   Status Resume(Executor& executor, Runs held = {});
 
-  Executor::Turn Turn();
+  Executor::Turn Turn();  // valid until the next one
   // Takes what a step made.
   Status Advance(Executor& executor, const Executor::Turn& turn);
   // Offers what it holds to the store.
@@ -67,6 +69,7 @@ class Lane {
   size_t n_passages() const { return n_passages_; }  // of the course that have begun
   bool has_passages_left() const { return n_passages_ < course_.passages.size(); }
   const PruningReport& pruning() const { return pruning_; }
+  const std::optional<Pointers>& pointers() const { return pointers_; }
 
   // Of the last run: the prompt's part of it and what was generated, but for a token that ends the text.
   std::vector<int32_t> Tokens() const;
@@ -92,6 +95,7 @@ class Lane {
   std::optional<decode::SubtaskPruner> pruner_;
   size_t n_unwatched_ = 0;  // tokens of the tail before those that the pruner knows
   PruningReport pruning_;
+  std::optional<Pointers> pointers_;
   std::optional<Generation> generation_;
   Sequence sequence_;                       // without runs while it rests
   std::optional<int32_t> token_, pending_;  // to feed next; or once what it had to let go of is read again

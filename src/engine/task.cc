@@ -82,7 +82,8 @@ Status Task::BeginFirst(Executor& executor, const Tokenizer& tokenizer) {
                     .generation = job.setup,
                     .use_cache = job.use_cache,
                     .echo = job.echo,
-                    .course = job.course};
+                    .course = job.course,
+                    .pointed = job.pointed};
   if (forks()) {
     context_plan_ = setup.plan;
     setup.generation.max_tokens = 0;
@@ -211,6 +212,7 @@ void Task::Release() {
 Answer Task::Finish() {
   answer_.document_labels = std::move(job.labels);
   if (answer_lane_.begun()) answer_lane_.generation().Finish(&answer_);
+  if (answer_lane_.pointers()) answer_.attention = answer_lane_.pointers()->Report();
   if (job.course) ReportCourse();
   const Lane& first = forks() ? context_ : answer_lane_;
   const Plan& plan = first.sequence().plan;

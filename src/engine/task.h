@@ -30,10 +30,11 @@ inline double MsSince(Clock::time_point start) {
 
 // Everything about a request that is settled before it is queued.
 struct Job {
-  Plan plan;                     // of the context before the answer, or before the branches
-  Generation::Setup setup;       // of the answer
-  std::optional<Fork> fork;      // of a request with branches
-  std::optional<Course> course;  // of one with steps, or with subtasks to cut
+  Plan plan;                                            // of the context before the answer, or before the branches
+  Generation::Setup setup;                              // of the answer
+  std::optional<Fork> fork;                             // of a request with branches
+  std::optional<Course> course;                         // of one with steps, or with subtasks to cut
+  std::optional<std::vector<PointedDocument>> pointed;  // of one that asks for its attention
   bool echo = false;
   bool use_cache = true;
   bool calibrated = false;  // ComposeReport::calibrated

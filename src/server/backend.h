@@ -21,7 +21,7 @@ struct Job {
   std::optional<std::string> repair_policy;
   bool force = false;        // ComposeOptions::force
   std::optional<int> top_k;  // passages to retrieve for messages that bring no documents; 0: none
-  bool cite = true;          // look for citations in the answer
+  bool cite = true;          // citations with the answer: as it is written, or by attention where the request asks
   // Where a value is absent the backend's own default holds.
 };
 

@@ -58,8 +58,7 @@ class EngineBackend final : public Backend {
  private:
   // The request's own documents, or passages for the last thing the user said.
   Result<std::vector<rag::Source>> FindSources(const Job& job) const {
-    std::vector<rag::Source> sources;
-    for (const Document& d : job.request.documents) sources.push_back({d.id, d.title, d.text});
+    std::vector<rag::Source> sources = rag::WholeDocuments(job.request.documents);
     const int top_k = job.top_k.value_or(corpus_ ? options_.top_k : 0);
     if (!sources.empty() || top_k == 0 || job.request.messages.empty()) return sources;
     if (!corpus_) return InvalidArgument("'spanwise.top_k' asks for passages, but the server has no corpus");

@@ -233,6 +233,18 @@ void ReadPriority(Fields& options, Request* request) {
   request->priority = *priority;
 }
 
+// true or "written", "attention", or false.
+void ReadCite(Fields& options, Job* job) {
+  const json::value* cite = options.Any("cite");
+  if (!cite) return;
+  job->cite = *cite != false;
+  job->request.attention = *cite == "attention";
+  if (!cite->is_bool() && *cite != "written" && *cite != "attention")
+    options.Fail(StrFormat("'{}' is {}, expected true, false, \"written\" or \"attention\"", options.PathOf("cite"),
+                           json::serialize(*cite).substr(0, 40)),
+                 "cite");
+}
+
 void ReadSpanwise(Fields& fields, Job* job) {
   const json::object* object = fields.Object("spanwise");
   if (!object) return;
@@ -269,7 +281,7 @@ void ReadSpanwise(Fields& fields, Job* job) {
       options.Fail(StrFormat("'spanwise.top_k' is {}, expected 0 to 1000", *top_k), "top_k");
     job->top_k = *top_k;
   }
-  job->cite = options.Bool("cite").value_or(true);
+  ReadCite(options, job);
   job->request.use_cache = options.Bool("cache").value_or(true);
   ReadPriority(options, &job->request);
   ReadStructure(options, &job->request);

@@ -91,6 +91,12 @@ TEST(ParseChat, ReadsDocumentsAndExtensions) {
   EXPECT_EQ(call.job.order, DocumentOrder::kCanonical);
   EXPECT_EQ(call.job.top_k, 3);
   EXPECT_FALSE(call.job.cite);
+  EXPECT_FALSE(Chat(With(R"("spanwise":{"cite":true})")).job.request.attention);
+  EXPECT_FALSE(Chat(With(R"("spanwise":{"cite":"written"})")).job.request.attention);
+  const Job by_attention = Chat(With(R"("spanwise":{"cite":"attention"})")).job;
+  EXPECT_TRUE(by_attention.cite && by_attention.request.attention);
+  EXPECT_EQ(ChatError(With(R"("spanwise":{"cite":"both"})")).param, "spanwise.cite");
+  EXPECT_EQ(ChatError(With(R"("spanwise":{"cite":1})")).param, "spanwise.cite");
   EXPECT_FALSE(call.job.request.use_cache);
 }
 
