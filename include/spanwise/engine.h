@@ -73,6 +73,10 @@ struct Request {
   // in its place. Absent: nothing is.
   std::optional<int> keep_subtasks;
 
+  // The answer is a stretch of one document, to the letter: it begins with a word and ends where the model would rather
+  // go on otherwise behind a word, or at max_tokens.
+  bool extract = false;
+
   // Reports where in the documents the answer was read from (Answer::attention). Changes nothing else.
   bool attention = false;
 
@@ -159,6 +163,12 @@ struct AttentionReport {
   double answer = 0;                // what the answer wrote itself
 };
 
+// A stretch of a document.
+struct Extraction {
+  std::string document;       // Document::id
+  size_t begin = 0, end = 0;  // bytes of its text
+};
+
 struct Answer {
   std::string text;  // with branches: what follows the join
   FinishReason finish_reason = FinishReason::kStop;
@@ -167,6 +177,8 @@ struct Answer {
   std::vector<StepAnswer> steps;         // as Request::steps, fewer where the context was full before
   std::optional<PruningReport> pruning;  // with Request::keep_subtasks
   std::optional<AttentionReport> attention;  // with Request::attention
+  // With Request::extract: where the text stands, in the first document that has it. Absent where the text is empty.
+  std::optional<Extraction> extraction;
   ComposeReport compose;
   Usage usage;  // all branches included, the context counted once
   Timings timings;

@@ -50,9 +50,13 @@ void AddAnswerOptions(CLI::App* app, AnswerOptions* o) {
   app->add_option("--cite", o->cite, "Citations: written, as the answer names documents; attention, as it read them")
       ->check(CLI::IsMember({"written", "attention"}))
       ->capture_default_str();
+  app->add_flag("--extract", o->extract, "Answer with a stretch of one document, to the letter");
 }
 
-void Apply(const AnswerOptions& o, Request* request) { request->attention = o.cite == "attention"; }
+void Apply(const AnswerOptions& o, Request* request) {
+  request->attention = o.cite == "attention";
+  request->extract = o.extract;
+}
 
 void AddSamplingOptions(CLI::App* app, SamplingOptions* o) {
   SamplingParams& p = o->params;

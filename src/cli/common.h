@@ -39,6 +39,7 @@ struct CommonOptions {
 // Of verbs that answer from documents.
 struct AnswerOptions {
   std::string cite = "written";
+  bool extract = false;
 };
 
 struct SamplingOptions {
@@ -53,7 +54,7 @@ void AddModelOptions(CLI::App* app,
 void AddComposeOptions(CLI::App* app, CommonOptions* options);  // --compose --order and so on
 void AddOutputOptions(CLI::App* app, CommonOptions* options);   // --json --quiet --log-level
 void AddSamplingOptions(CLI::App* app, SamplingOptions* options);
-void AddAnswerOptions(CLI::App* app, AnswerOptions* options);  // --cite
+void AddAnswerOptions(CLI::App* app, AnswerOptions* options);  // --cite --extract
 void Apply(const AnswerOptions& options, Request* request);
 
 // A folder that comes with the program, looked for beside it and above a build folder. NotFound says `what` is missing.

@@ -13,6 +13,7 @@
 #include "base/str.h"
 #include "engine/calibration.h"
 #include "engine/executor.h"
+#include "engine/extraction.h"
 #include "engine/model_text.h"
 #include "engine/runner.h"
 #include "kernels/ops.h"
@@ -162,7 +163,8 @@ class EngineImpl final : public Engine {
     for (const Document& d : request.documents)
       if (!ids.insert(d.id).second) return InvalidArgument(StrFormat("document id {} is given twice", Quoted(d.id)));
     *labels = AssignLabels(request.documents);
-    return text_.chat->Build(request.messages, request.documents, *labels, /*locate=*/request.attention);
+    return text_.chat->Build(request.messages, request.documents, *labels,
+                             /*locate=*/request.attention || request.extract);
   }
 
   // By how many tokens the last run may grow when all memory for KV is this plan's, but for the block that a copy is
@@ -228,6 +230,13 @@ class EngineImpl final : public Engine {
       SW_ASSIGN_OR_RETURN(job.fork,
                           PrepareFork(request, job.plan, {keys_, request.cache_salt}, *text_.tokenizer,
                                       {.context_tokens = info_.context_tokens, .n_blocks = n_blocks_}, &job.setup));
+    }
+    if (request.extract) {
+      if (!request.branches.empty() || !request.steps.empty() || request.keep_subtasks ||
+          !request.forced_tokens.empty())
+        return InvalidArgument(
+            "'extract' goes with neither 'branches' nor 'steps' nor 'keep_subtasks' nor 'forced_tokens'");
+      SW_ASSIGN_OR_RETURN(job.setup.copy_of, PrepareExtraction(request, tree, *text_.tokenizer));
     }
     if (request.attention) {
       if (!request.branches.empty() || !request.steps.empty() || request.keep_subtasks)

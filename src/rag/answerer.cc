@@ -90,6 +90,20 @@ GroundedAnswer Ground(Answer answer, std::vector<Source> sources) {
   for (PieceReport& span : answer.compose.spans)
     if (const auto it = by_id.find(span.document); it != by_id.end()) span.document = it->second->document_id;
 
+  const auto extracted = answer.extraction ? by_id.find(answer.extraction->document) : by_id.end();
+  if (extracted != by_id.end()) {
+    const Source& source = *extracted->second;
+    grounded.citations.push_back({.document_id = source.document_id,
+                                  .title = source.title,
+                                  .label = answer.document_labels[static_cast<size_t>(&source - sources.data())],
+                                  .quote = answer.text,
+                                  .begin = source.begin + answer.extraction->begin,
+                                  .end = source.begin + answer.extraction->end,
+                                  .score = 1});
+    grounded.answer = std::move(answer);
+    grounded.sources = std::move(sources);
+    return grounded;
+  }
   if (answer.attention) {
     grounded.citations = CitationsByAttention(*answer.attention, sources, answer.document_labels);
     grounded.answer = std::move(answer);

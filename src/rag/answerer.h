@@ -49,8 +49,8 @@ Request MakeRequest(std::vector<Message> messages, const std::vector<Source>& so
 std::vector<Citation> CitationsByAttention(const AttentionReport& report, const std::vector<Source>& sources,
                                            const std::vector<std::string>& labels);
 
-// Resolves the labels in the answer's text; labels that name no source are left out. Where the answer reports its
-// attention, citations are by that instead.
+// Resolves the labels in the answer's text; labels that name no source are left out. An answer that is a stretch of a
+// document cites that instead, and one that reports its attention what it was read from.
 GroundedAnswer Ground(Answer answer, std::vector<Source> sources);
 
 // Whole documents as sources.

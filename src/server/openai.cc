@@ -282,6 +282,7 @@ void ReadSpanwise(Fields& fields, Job* job) {
     job->top_k = *top_k;
   }
   ReadCite(options, job);
+  job->request.extract = options.Bool("extract").value_or(false);
   job->request.use_cache = options.Bool("cache").value_or(true);
   ReadPriority(options, &job->request);
   ReadStructure(options, &job->request);

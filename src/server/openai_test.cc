@@ -95,6 +95,8 @@ TEST(ParseChat, ReadsDocumentsAndExtensions) {
   EXPECT_FALSE(Chat(With(R"("spanwise":{"cite":"written"})")).job.request.attention);
   const Job by_attention = Chat(With(R"("spanwise":{"cite":"attention"})")).job;
   EXPECT_TRUE(by_attention.cite && by_attention.request.attention);
+  EXPECT_FALSE(by_attention.request.extract);
+  EXPECT_TRUE(Chat(With(R"("spanwise":{"extract":true})")).job.request.extract);
   EXPECT_EQ(ChatError(With(R"("spanwise":{"cite":"both"})")).param, "spanwise.cite");
   EXPECT_EQ(ChatError(With(R"("spanwise":{"cite":1})")).param, "spanwise.cite");
   EXPECT_FALSE(call.job.request.use_cache);
