@@ -24,7 +24,8 @@ struct CommonOptions {
   std::string dtype, kv_dtype;
   std::string device = "cpu";
   int threads = 0;
-  std::string compose = "exact", order = "given";
+  std::string compose = "exact", order = "given", search_draft;
+  int search_trials = ComposeOptions().search_trials;
   size_t cache_memory_mb = 0;
   double repair_fraction = ComposeOptions().repair_fraction;
   std::string repair_policy = "focused";

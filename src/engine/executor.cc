@@ -63,12 +63,12 @@ Executor::Executor(std::shared_ptr<const ModelWeights> weights, DType kv_dtype, 
       transformer_(std::move(weights), kv_dtype, pool_),
       store_(transformer_.kv_geometry(), kv_budget_bytes) {}
 
-Result<Sequence> Executor::Begin(Plan plan, bool use_cache, bool whole_tail,
-                                 std::span<const std::shared_ptr<Run>> held) {
+Result<Sequence> Executor::Begin(Plan plan, bool use_cache, std::span<const std::shared_ptr<Run>> held,
+                                 int most_reused) {
   Sequence sequence;
   sequence.plan = std::move(plan);
   sequence.use_cache = use_cache;
-  sequence.most_reused = whole_tail ? 0 : static_cast<int>(sequence.tail_plan().tokens.size()) - 1;
+  sequence.most_reused = std::min(most_reused, static_cast<int>(sequence.tail_plan().tokens.size()) - 1);
   SW_RETURN_IF_ERROR(Find(sequence, held));
   return sequence;
 }
@@ -318,7 +318,7 @@ Status Executor::AddMissing(Turn& turn, int* room, std::vector<Part>* parts) {
     const std::span<const int32_t> tokens = planned.tokens, stale = s.runs[i]->stale();
     const int limit = tail ? s.most_reused : n_planned(i);
     const bool keep = s.use_cache && !(tail && s.provisional);
-    if (stale.empty() && keep && s.runs[i]->n_ready() == s.reused[i] && !(tail && turn.all_logits)) {
+    if (stale.empty() && keep && s.runs[i]->n_ready() == s.reused[i] && !(tail && turn.logits_from)) {
       if (MustWait(s, i, limit)) continue;
       if (s.looked[i] != store_.stats().published_spans) SW_RETURN_IF_ERROR(Retake(s, i, limit));
       if (s.runs[i]->n_ready() == n_planned(i)) {
@@ -345,9 +345,8 @@ Status Executor::AddMissing(Turn& turn, int* room, std::vector<Part>* parts) {
                                           .last = first + n == n_planned(i)});
     for (const int32_t index : at) part.tokens.push_back(tokens[static_cast<size_t>(index)]);
     whole[i] = part.last && !s.at_source[i];
-    if (tail && turn.all_logits) {
-      part.logit_rows.resize(static_cast<size_t>(n));
-      std::iota(part.logit_rows.begin(), part.logit_rows.end(), 0);
+    if (tail && turn.logits_from) {
+      for (int row = std::max(0, *turn.logits_from - first); row < n; ++row) part.logit_rows.push_back(row);
     } else if (tail && part.last) {
       part.logit_rows = {n - 1};
     }

@@ -1,6 +1,7 @@
 // One line of tokens on its way: a sequence and what is generated at its end.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -29,8 +30,8 @@ class Lane {
     Plan plan;
     Generation::Setup generation;
     bool use_cache = true;
-    bool echo = false;                                         // report the prompt's tokens first
-    std::optional<Course> course = {};                         // more text in the same line
+    std::optional<int> echo_from = {};  // report the prompt's tokens first: the tail's from this one on
+    std::optional<Course> course = {};  // more text in the same line
     std::optional<std::vector<PointedDocument>> pointed = {};  // count the attention paid to them
   };
 
@@ -75,7 +76,11 @@ class Lane {
   std::vector<int32_t> Tokens() const;
 
  private:
-  bool all_logits() const { return echo_ && (logprobs_ || observer_->on_logits) && !pending_; }
+  // The first row of the tail whose logits an echo needs: the one before the first token that has such a row.
+  std::optional<int> logits_from() const {
+    if (!echo_from_ || pending_ || (!logprobs_ && !observer_->on_logits)) return {};
+    return std::max(0, *echo_from_ - 1);
+  }
   Status EchoPrompt(const Executor::Turn& turn);
   Status AfterToken(Executor& executor);
   Status NextPassage(Executor& executor);
@@ -85,7 +90,8 @@ class Lane {
   void NotePeak(size_t n_tail);
   Status NewGeneration(Generation::Setup setup, std::span<const int32_t> tail);
 
-  bool echo_ = false, logprobs_ = false;
+  std::optional<int> echo_from_;
+  bool logprobs_ = false;
   size_t vocab_ = 0;
   const Tokenizer* tokenizer_ = nullptr;
   const RequestObserver* observer_ = nullptr;
@@ -99,8 +105,8 @@ class Lane {
   std::optional<Generation> generation_;
   Sequence sequence_;                       // without runs while it rests
   std::optional<int32_t> token_, pending_;  // to feed next; or once what it had to let go of is read again
-  size_t n_echoed_ = 1;
-  std::vector<int> n_cached_;  // by run, once it has ended
+  size_t n_echoed_ = 0;                     // tokens of the tail that were reported, or are not to be
+  std::vector<int> n_cached_;               // by run, once it has ended
   bool ended_ = false, has_sampled_ = false;
 };
 

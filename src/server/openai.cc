@@ -275,6 +275,12 @@ void ReadSpanwise(Fields& fields, Job* job) {
   job->documents_temperature = number("documents_temperature", 0.01, 100);
   job->documents_scale = number("documents_scale", 0, 100);
   job->repair_policy = options.String("repair_policy");
+  job->search_draft = options.String("search_draft");
+  job->search_trials = options.Int("search_trials");
+  if (constexpr int kMost = ComposeOptions::kMostTrials;
+      job->search_trials && (*job->search_trials < 1 || *job->search_trials > kMost))
+    options.Fail(StrFormat("'{}' is {}, expected 1 to {}", options.PathOf("search_trials"), *job->search_trials, kMost),
+                 "search_trials");
   job->force = options.Bool("force").value_or(false);
   if (const auto top_k = options.Int("top_k")) {
     if (*top_k < 0 || *top_k > 1000)
