@@ -162,7 +162,9 @@ TEST(CachedOrder, HitsMoreAndAnswersAsThatOrderDoes) {
   std::ranges::reverse(other.documents);
   other.documents.insert(other.documents.begin(), {.id = "5", .title = "", .text = "Norhaven has a harbour."});
   other.messages[0].content = "What is Dorrel Moor known for?";
-  const int given = engine->Run(other).value().usage.cached_tokens;
+  const auto elsewhere = OpenPocket();
+  ASSERT_TRUE(elsewhere->Run(request).ok());
+  const int given = elsewhere->Run(other).value().usage.cached_tokens;
   other.compose.order = DocumentOrder::kCached;
   const Answer cached = engine->Run(other).value();
   EXPECT_LT(given, 10);

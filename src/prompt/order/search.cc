@@ -16,18 +16,22 @@ void OrderSearch::Record(double value) {
   if (n_trials_ == 1 || value > best_value_) {
     best_ = *trial_;
     best_value_ = value;
-    n_moves_ = 0;
+    to_ = best_.empty() ? 0 : best_.size() - 1;
+    from_ = to_;
   }
   FindTrial();
 }
 
 void OrderSearch::FindTrial() {
   trial_.reset();
-  const size_t n = best_.size();
-  while (n_trials_ < most_trials_ && n_moves_ + 1 < n) {
+  while (n_trials_ < most_trials_ && to_ > 0) {
+    if (from_ == 0) {
+      from_ = --to_;
+      continue;
+    }
     std::vector<size_t> moved = best_;
-    const auto member = moved.end() - 2 - static_cast<ptrdiff_t>(n_moves_++);
-    std::rotate(member, member + 1, moved.end());
+    const auto member = moved.begin() + static_cast<ptrdiff_t>(--from_);
+    std::rotate(member, member + 1, moved.begin() + static_cast<ptrdiff_t>(to_) + 1);
     if (tried_.contains(moved)) continue;
     trial_ = std::move(moved);
     return;

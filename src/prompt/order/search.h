@@ -8,9 +8,9 @@
 
 namespace spanwise {
 
-// Climbs from the order given: moves a member to the end, those near the end first, since the prompts then share most
-// of their beginning; keeps what is better and starts over; ends when no such move helps or the trials are used up.
-// Deterministic. Thread-compatible.
+// Climbs from the order given: moves a member further back, to the end first, and of all that go to one place those
+// near it first, since the prompts then share most of their beginning; keeps what is better and starts over; ends when
+// no such move helps or the trials are used up. Deterministic. Thread-compatible.
 class OrderSearch {
  public:
   OrderSearch(size_t n_members, int most_trials);
@@ -33,7 +33,7 @@ class OrderSearch {
   std::optional<std::vector<size_t>> trial_;
   std::vector<size_t> best_;
   double best_value_ = 0, first_value_ = 0;
-  size_t n_moves_ = 0;  // that were tried from the best
+  size_t from_ = 0, to_ = 0;  // the next move of the best
   int n_trials_ = 0;
   std::set<std::vector<size_t>> tried_;
 };
