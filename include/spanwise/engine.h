@@ -73,6 +73,13 @@ struct Request {
   // in its place. Absent: nothing is.
   std::optional<int> keep_subtasks;
 
+  // The answer is a stretch of one document, to the letter: it begins with a word and ends where the model would rather
+  // go on otherwise behind a word, or at max_tokens.
+  bool extract = false;
+
+  // Reports where in the documents the answer was read from (Answer::attention). Changes nothing else.
+  bool attention = false;
+
   bool echo = false;  // plain prompts only: the answer begins with the prompt, its tokens' log-probabilities included
   bool use_cache = true;   // false: recompute everything and keep nothing
   std::string cache_salt;  // KV is shared only between requests of equal salt
@@ -136,6 +143,32 @@ struct PruningReport {
   int peak_position = 0;     // that the context ever reached
 };
 
+// The attention behind an answer: of the rows that its tokens were chosen from, in the later half of the layers, as
+// shares of all that they pay. Pointer Networks (2015); docs/composition.md, "Pointers".
+struct AttentionReport {
+  struct Stretch {              // a sentence of a document, or a line of a list or table
+    size_t begin = 0, end = 0;  // bytes of its text
+    double share = 0;
+  };
+  struct Document {
+    std::string document;  // Document::id
+    // Its stretches and what stands around its text, but for its first token: that one gathers attention whatever is
+    // asked.
+    double share = 0;
+    std::vector<Stretch> stretches;
+  };
+  std::vector<Document> documents;  // as Request::documents
+  double first_tokens = 0;          // of the documents
+  double prompt = 0;                // outside documents
+  double answer = 0;                // what the answer wrote itself
+};
+
+// A stretch of a document.
+struct Extraction {
+  std::string document;       // Document::id
+  size_t begin = 0, end = 0;  // bytes of its text
+};
+
 struct Answer {
   std::string text;  // with branches: what follows the join
   FinishReason finish_reason = FinishReason::kStop;
@@ -143,6 +176,9 @@ struct Answer {
   std::vector<BranchAnswer> branches;    // as Request::branches
   std::vector<StepAnswer> steps;         // as Request::steps, fewer where the context was full before
   std::optional<PruningReport> pruning;  // with Request::keep_subtasks
+  std::optional<AttentionReport> attention;  // with Request::attention
+  // With Request::extract: where the text stands, in the first document that has it. Absent where the text is empty.
+  std::optional<Extraction> extraction;
   ComposeReport compose;
   Usage usage;  // all branches included, the context counted once
   Timings timings;

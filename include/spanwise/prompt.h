@@ -37,8 +37,9 @@ enum class DocumentOrder {
   kCanonical,  // by content, so that equal sets make equal prompts
   kRelevance,  // by score, the best first
   kSides,      // by score from both ends inwards: the best first, the second last
-  kSearch,
-  kRepeat,  // as given, and all of it once more, so that each document is read after all others
+  kSearch,     // some are tried, and the one kept under which the question, or a draft of the answer, is most likely
+  kCached,     // so that as much as possible of the flat prompt is found kept
+  kRepeat,     // as given, and all of it once more, so that each document is read after all others
 };
 
 std::string_view ComposeModeName(ComposeMode mode);
@@ -58,6 +59,11 @@ struct ComposeOptions {
   static constexpr double kDocumentsTemperature = 0.9, kDocumentsScale = 0.9;
   double repair_fraction = 0.15;          // of kRepair: how much of the kept documents is recomputed
   std::string repair_policy = "focused";  // of kRepair: which tokens
+  // Of kSearch: how many orders are tried at most, and the draft whose likelihood as the answer decides; empty: the
+  // likelihood of the text behind the documents does.
+  static constexpr int kMostTrials = 1000;
+  int search_trials = 16;
+  std::string search_draft = {};
   bool force = false;  // composes even where the model's calibration found the mode too far from exact
 };
 
@@ -73,6 +79,14 @@ struct PieceReport {
   KvSource source = KvSource::kComputed;
 };
 
+// How an order was searched for.
+struct SearchReport {
+  int trials = 0;
+  int tokens = 0;     // computed for them
+  double given = 0;   // logarithm of the likelihood that decides, under the order given
+  double chosen = 0;  // and under the one chosen
+};
+
 struct ComposeReport {
   ComposeMode mode = ComposeMode::kExact;
   DocumentOrder order = DocumentOrder::kGiven;
@@ -84,6 +98,7 @@ struct ComposeReport {
   // The mode and its parameters were measured on this model and came close enough to the flat prompt, or are the flat
   // prompt.
   bool calibrated = false;
+  std::optional<SearchReport> search = {};  // of kSearch
 };
 
 }  // namespace spanwise

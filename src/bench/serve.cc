@@ -79,7 +79,7 @@ class Streams {
     std::vector<int32_t> tokens(static_cast<size_t>(n_tokens));
     for (int32_t& t : tokens) t = static_cast<int32_t>(random() % vocab);
     SW_ASSIGN_OR_RETURN(Plan plan, MakePlan(PromptNode::Text(std::move(tokens)), {}, {Sha256("bench"), ""}));
-    return executor_.Begin(std::move(plan), false, false);
+    return executor_.Begin(std::move(plan), false);
   }
 
   const Options& options_;

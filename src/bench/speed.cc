@@ -105,10 +105,10 @@ Status BenchPrefill(const Options& o, const Report& report) {
   Executor executor(o.weights, o.kv_dtype, kKvBudget, o.threads);
   std::vector<double> rates;
   for (int i = 0; i < o.repeats + 1; ++i) {
-    SW_ASSIGN_OR_RETURN(Sequence sequence,
-                        executor.Begin(FlatPlan(RandomTokens(o.prompt_tokens, static_cast<uint32_t>(i),
-                                                             o.weights->config().vocab_size)),
-                                       false, false));
+    SW_ASSIGN_OR_RETURN(
+        Sequence sequence,
+        executor.Begin(
+            FlatPlan(RandomTokens(o.prompt_tokens, static_cast<uint32_t>(i), o.weights->config().vocab_size)), false));
     Status status = Status::Ok();
     const double s = Seconds([&] { status = Prefill(executor, sequence); });
     SW_RETURN_IF_ERROR(status);
@@ -133,10 +133,10 @@ Status BenchDecode(const Options& o, const Report& report) {
   std::vector<double> rates, floors;
   ThreadPool pool(o.threads);
   for (int i = 0; i < o.repeats; ++i) {
-    SW_ASSIGN_OR_RETURN(Sequence sequence,
-                        executor.Begin(FlatPlan(RandomTokens(o.prompt_tokens, static_cast<uint32_t>(i),
-                                                             o.weights->config().vocab_size)),
-                                       false, false));
+    SW_ASSIGN_OR_RETURN(
+        Sequence sequence,
+        executor.Begin(
+            FlatPlan(RandomTokens(o.prompt_tokens, static_cast<uint32_t>(i), o.weights->config().vocab_size)), false));
     SW_RETURN_IF_ERROR(Prefill(executor, sequence));
     double seconds = 0, least = 0;
     for (int t = 0; t < o.decode_tokens;) {
@@ -182,7 +182,7 @@ Status BenchReuse(const Options& o, const Report& report) {
     SW_ASSIGN_OR_RETURN(Plan plan, MakePlan(tree, compose, {Sha256("bench"), ""}));
     Status status = Status::Ok();
     const double s = Seconds([&] {
-      auto sequence = executor.Begin(std::move(plan), use_cache, false);
+      auto sequence = executor.Begin(std::move(plan), use_cache);
       status = sequence.ok() ? Prefill(executor, *sequence) : sequence.status();
     });
     SW_RETURN_IF_ERROR(status);

@@ -10,6 +10,7 @@ struct Options {
   CommonOptions common;
   SamplingOptions sampling;
   SourceOptions sources;
+  AnswerOptions answer;
   std::string question;
   std::string system;
 };
@@ -46,6 +47,7 @@ int Ask(const Options& o) {
   messages.push_back({"user", o.question});
   Request request = rag::MakeRequest(std::move(messages), *sources, *compose, *params);
   request.use_cache = !o.common.no_cache;
+  Apply(o.answer, &request);
   Progress progress("reading documents", o.common.quiet);
   auto answer = (*engine)->Run(std::move(request), Watch(progress, false));
   if (!answer.ok()) return Fail(answer.status());
@@ -66,6 +68,7 @@ Verb AskVerb(CLI::App& app) {
   verb->add_option("question", o->question, "The question")->required();
   verb->add_option("--system", o->system, "Instructions that stand before the documents");
   AddSourceOptions(verb, &o->sources);
+  AddAnswerOptions(verb, &o->answer);
   AddComposeOptions(verb, &o->common);
   AddSamplingOptions(verb, &o->sampling);
   AddModelOptions(verb, &o->common);

@@ -14,6 +14,7 @@ struct Options {
   CommonOptions common;
   SamplingOptions sampling;
   SourceOptions sources;
+  AnswerOptions answer;
   std::string system;
 };
 
@@ -46,6 +47,7 @@ int Chat(const Options& o) {
     }
     Request request = rag::MakeRequest(messages, sources, *compose, *params);
     request.use_cache = !o.common.no_cache;
+    Apply(o.answer, &request);
     Progress progress("reading documents", o.common.quiet);
     auto answer = (*engine)->Run(std::move(request), Watch(progress, !o.common.json));
     if (!answer.ok()) {
@@ -77,6 +79,7 @@ Verb ChatVerb(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("chat", "Ask turn by turn in the terminal");
   verb->add_option("--system", o->system, "Instructions that stand before the documents");
   AddSourceOptions(verb, &o->sources);
+  AddAnswerOptions(verb, &o->answer);
   AddComposeOptions(verb, &o->common);
   AddSamplingOptions(verb, &o->sampling);
   AddModelOptions(verb, &o->common);

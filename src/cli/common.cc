@@ -27,8 +27,13 @@ void AddModelOptions(CLI::App* app, CommonOptions* o) {
 void AddComposeOptions(CLI::App* app, CommonOptions* o) {
   app->add_option("--compose", o->compose, "How documents enter the context: exact, set, ape or repair")
       ->capture_default_str();
-  app->add_option("--order", o->order, "Order of the documents: given, canonical, relevance, sides or repeat")
+  app->add_option("--order", o->order,
+                  "Order of the documents: given, canonical, relevance, sides, search, repeat or cached")
       ->capture_default_str();
+  app->add_option("--search-trials", o->search_trials, "Of order search: orders that are tried at most")
+      ->capture_default_str();
+  app->add_option("--search-draft", o->search_draft,
+                  "Of order search: a draft of the answer, to be made likely (default: the question)");
   app->add_option("--repair-fraction", o->repair_fraction, "Of repair: how much of the kept documents is recomputed")
       ->capture_default_str();
   app->add_option("--repair-policy", o->repair_policy,
@@ -46,6 +51,18 @@ void AddOutputOptions(CLI::App* app, CommonOptions* o) {
   app->add_flag("--json", o->json, "Print JSON");
   app->add_flag("--quiet", o->quiet, "No progress, no summary");
   app->add_option("--log-level", o->log_level, "trace, debug, info, warning, error")->capture_default_str();
+}
+
+void AddAnswerOptions(CLI::App* app, AnswerOptions* o) {
+  app->add_option("--cite", o->cite, "Citations: written, as the answer names documents; attention, as it read them")
+      ->check(CLI::IsMember({"written", "attention"}))
+      ->capture_default_str();
+  app->add_flag("--extract", o->extract, "Answer with a stretch of one document, to the letter");
+}
+
+void Apply(const AnswerOptions& o, Request* request) {
+  request->attention = o.cite == "attention";
+  request->extract = o.extract;
 }
 
 void AddSamplingOptions(CLI::App* app, SamplingOptions* o) {
@@ -120,6 +137,8 @@ Result<ComposeOptions> ToComposeOptions(const CommonOptions& o) {
   SW_ASSIGN_OR_RETURN(compose.order, ParseDocumentOrder(o.order));
   compose.repair_fraction = o.repair_fraction;
   compose.repair_policy = o.repair_policy;
+  compose.search_trials = o.search_trials;
+  compose.search_draft = o.search_draft;
   compose.documents_temperature = o.documents_temperature;
   compose.documents_scale = o.documents_scale;
   compose.force = o.force;

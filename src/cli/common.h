@@ -24,7 +24,8 @@ struct CommonOptions {
   std::string dtype, kv_dtype;
   std::string device = "cpu";
   int threads = 0;
-  std::string compose = "exact", order = "given";
+  std::string compose = "exact", order = "given", search_draft;
+  int search_trials = ComposeOptions().search_trials;
   size_t cache_memory_mb = 0;
   double repair_fraction = ComposeOptions().repair_fraction;
   std::string repair_policy = "focused";
@@ -33,6 +34,12 @@ struct CommonOptions {
   bool no_cache = false;
   bool json = false, quiet = false;
   std::string log_level = "warning";
+};
+
+// Of verbs that answer from documents.
+struct AnswerOptions {
+  std::string cite = "written";
+  bool extract = false;
 };
 
 struct SamplingOptions {
@@ -47,6 +54,8 @@ void AddModelOptions(CLI::App* app,
 void AddComposeOptions(CLI::App* app, CommonOptions* options);  // --compose --order and so on
 void AddOutputOptions(CLI::App* app, CommonOptions* options);   // --json --quiet --log-level
 void AddSamplingOptions(CLI::App* app, SamplingOptions* options);
+void AddAnswerOptions(CLI::App* app, AnswerOptions* options);  // --cite --extract
+void Apply(const AnswerOptions& options, Request* request);
 
 // A folder that comes with the program, looked for beside it and above a build folder. NotFound says `what` is missing.
 Result<std::string> BundledFolder(const std::string& name, const std::string& what);

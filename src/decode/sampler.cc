@@ -176,9 +176,9 @@ void Sampler::Rewind(size_t n_accepted) {
     if (penalised_) --counts_[accepted_.back()].in_output;
 }
 
-bool Sampler::EditLogits(std::span<const float> logits, int out_pos) {
+bool Sampler::EditLogits(std::span<const float> logits, int out_pos, std::span<const int32_t> allowed) {
   const bool ban_eos = out_pos < params_.min_tokens && !params_.ignore_eos && !eos_ids_.empty();
-  if (params_.logit_bias.empty() && counts_.empty() && !ban_eos) return false;
+  if (params_.logit_bias.empty() && counts_.empty() && !ban_eos && allowed.empty()) return false;
   edited_.assign(logits.begin(), logits.end());
   const auto put = [&](int32_t id, double value) {
     edited_[id] = static_cast<float>(std::clamp(value, -double{FLT_MAX}, double{FLT_MAX}));
@@ -195,15 +195,24 @@ bool Sampler::EditLogits(std::span<const float> logits, int out_pos) {
     for (const int32_t id : eos_ids_)
       if (id >= 0 && id < vocab_size_) edited_[id] = kBanned;
   }
+  if (!allowed.empty()) {
+    int32_t next = 0;
+    for (const int32_t id : allowed) {
+      SW_CHECK(id >= next && id < vocab_size_);
+      for (; next < id; ++next) edited_[next] = kBanned;
+      ++next;
+    }
+    for (; next < vocab_size_; ++next) edited_[next] = kBanned;
+  }
   return true;
 }
 
-Result<SampledToken> Sampler::Sample(std::span<const float> logits, int out_pos) {
+Result<SampledToken> Sampler::Sample(std::span<const float> logits, int out_pos, std::span<const int32_t> allowed) {
   if (logits.size() != static_cast<size_t>(vocab_size_))
     return Internal(StrFormat("there are {} logits for a vocabulary of {}", logits.size(), vocab_size_));
   SW_CHECK(out_pos >= 0);
   SW_RETURN_IF_ERROR(CheckFinite(logits));
-  const std::span<const float> scores = EditLogits(logits, out_pos) ? std::span<const float>(edited_) : logits;
+  const std::span<const float> scores = EditLogits(logits, out_pos, allowed) ? std::span<const float>(edited_) : logits;
   const float best = Max(scores);
   if (best == kBanned) {
     return InvalidArgument("min_tokens bans the end token, and the vocabulary has no other");

@@ -47,8 +47,9 @@ class Sampler {
 
   // Chooses the token at output position out_pos (0: the first after the prompt), given the tokens accepted so far.
   // logits: one finite float for each token of the vocabulary; anything else is Internal. Changes nothing but scratch
-  // memory: the same arguments give the same token.
-  Result<SampledToken> Sample(std::span<const float> logits, int out_pos);
+  // memory: the same arguments give the same token. With `allowed`, ascending, it is one of those; log-probabilities
+  // stay those of the whole vocabulary.
+  Result<SampledToken> Sample(std::span<const float> logits, int out_pos, std::span<const int32_t> allowed = {});
 
   // Counts `token` as output. Rewind drops all but the first n_accepted.
   void Accept(int32_t token);
@@ -67,7 +68,8 @@ class Sampler {
   };
 
   Sampler(const SamplingParams& params, const Sequence& sequence, uint64_t seed);
-  bool EditLogits(std::span<const float> logits, int out_pos);  // into edited_; false: nothing to change
+  // Into edited_; false: nothing to change.
+  bool EditLogits(std::span<const float> logits, int out_pos, std::span<const int32_t> allowed);
   int32_t Race(std::span<const float> scores, float best, uint32_t out_pos);
   int32_t RaceAll(uint32_t out_pos) const;
   void KeepTopP(double total);

@@ -11,8 +11,10 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/str.h"
+#include "engine/arrangement.h"
 #include "engine/calibration.h"
 #include "engine/executor.h"
+#include "engine/extraction.h"
 #include "engine/model_text.h"
 #include "engine/runner.h"
 #include "kernels/ops.h"
@@ -162,7 +164,8 @@ class EngineImpl final : public Engine {
     for (const Document& d : request.documents)
       if (!ids.insert(d.id).second) return InvalidArgument(StrFormat("document id {} is given twice", Quoted(d.id)));
     *labels = AssignLabels(request.documents);
-    return text_.chat->Build(request.messages, request.documents, *labels);
+    return text_.chat->Build(request.messages, request.documents, *labels,
+                             /*locate=*/request.attention || request.extract);
   }
 
   // By how many tokens the last run may grow when all memory for KV is this plan's, but for the block that a copy is
@@ -183,6 +186,23 @@ class EngineImpl final : public Engine {
     return calibrated;
   }
 
+  // Of an order that is settled at the request's turn, where there is something to order.
+  Result<std::optional<Arrangement>> LateArrangement(const Request& request, const PromptNode& tree) const {
+    const ComposeOptions& options = request.compose;
+    const bool search = options.order == DocumentOrder::kSearch;
+    if (!search && options.order != DocumentOrder::kCached) return std::optional<Arrangement>();
+    if (!request.branches.empty() || !request.steps.empty() || request.keep_subtasks)
+      return InvalidArgument(StrFormat("order '{}' goes with neither 'branches' nor 'steps' nor 'keep_subtasks'",
+                                       DocumentOrderName(options.order)));
+    if (options.search_trials < 1 || options.search_trials > ComposeOptions::kMostTrials)
+      return InvalidArgument(
+          StrFormat("search_trials is {}, expected 1 to {}", options.search_trials, ComposeOptions::kMostTrials));
+    Arrangement arrangement{.tree = tree, .options = options, .keys = {keys_, request.cache_salt}, .draft = {}};
+    SW_ASSIGN_OR_RETURN(arrangement.draft, text_.tokenizer->Encode(options.search_draft, /*parse_special=*/false));
+    if (request.documents.empty() || (!search && !request.use_cache)) return std::optional<Arrangement>();
+    return std::optional(std::move(arrangement));
+  }
+
   Result<Job> Prepare(const Request& request) const {
     SW_RETURN_IF_ERROR(decode::ValidateSampling(request.sampling, info_.vocab_size));
     if (request.priority < -Request::kMostPriority || request.priority > Request::kMostPriority)
@@ -192,6 +212,7 @@ class EngineImpl final : public Engine {
     SW_ASSIGN_OR_RETURN(const PromptNode tree, BuildTree(request, &job.labels));
     const ComposeOptions compose = calibration_.Resolve(request.compose);
     SW_ASSIGN_OR_RETURN(job.plan, MakePlan(tree, compose, {keys_, request.cache_salt}));
+    SW_ASSIGN_OR_RETURN(job.arrangement, LateArrangement(request, tree));
     SW_ASSIGN_OR_RETURN(job.calibrated, Calibrated(request, compose));
     SW_RETURN_IF_ERROR(CheckTokens(request.forced_tokens, "forced"));
     if (!request.forced_tokens.empty() &&
@@ -215,6 +236,9 @@ class EngineImpl final : public Engine {
           StrFormat("the prompt of {} tokens does not fit into the memory for KV, {} blocks of {} tokens: use fewer or "
                     "shorter documents, or more memory",
                     job.plan.n_tokens(), n_blocks_, kKvBlockTokens));
+    if (job.arrangement && static_cast<int64_t>(job.arrangement->draft.size()) > std::min<int64_t>(room, memory_room))
+      return InvalidArgument(StrFormat("search_draft has {} tokens, and {} fit behind the prompt",
+                                       job.arrangement->draft.size(), std::min<int64_t>(room, memory_room)));
     if (job.course) {
       // What is cut makes room again, but for the block that a copy is made from.
       const int64_t for_copy = job.course->keep_subtasks ? kKvBlockTokens : 0;
@@ -229,6 +253,18 @@ class EngineImpl final : public Engine {
       SW_ASSIGN_OR_RETURN(job.fork,
                           PrepareFork(request, job.plan, {keys_, request.cache_salt}, *text_.tokenizer,
                                       {.context_tokens = info_.context_tokens, .n_blocks = n_blocks_}, &job.setup));
+    }
+    if (request.extract) {
+      if (!request.branches.empty() || !request.steps.empty() || request.keep_subtasks ||
+          !request.forced_tokens.empty())
+        return InvalidArgument(
+            "'extract' goes with neither 'branches' nor 'steps' nor 'keep_subtasks' nor 'forced_tokens'");
+      SW_ASSIGN_OR_RETURN(job.setup.copy_of, PrepareExtraction(request, tree, *text_.tokenizer));
+    }
+    if (request.attention) {
+      if (!request.branches.empty() || !request.steps.empty() || request.keep_subtasks)
+        return InvalidArgument("'attention' goes with neither 'branches' nor 'steps' nor 'keep_subtasks'");
+      job.pointed = PointInto(request.documents);
     }
     job.echo = request.echo;
     job.use_cache = request.use_cache;

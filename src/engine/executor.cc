@@ -57,6 +57,7 @@ struct Executor::Part {
   bool last;  // the run is complete after it
   std::span<const KeyRange> ranges = {};
   std::span<int64_t> mass = {};
+  int mass_layer = 0;
 };
 
 Executor::Executor(std::shared_ptr<const ModelWeights> weights, DType kv_dtype, size_t kv_budget_bytes, int n_threads)
@@ -64,12 +65,12 @@ Executor::Executor(std::shared_ptr<const ModelWeights> weights, DType kv_dtype, 
       transformer_(std::move(weights), kv_dtype, pool_),
       store_(transformer_.kv_geometry(), kv_budget_bytes) {}
 
-Result<Sequence> Executor::Begin(Plan plan, bool use_cache, bool whole_tail,
-                                 std::span<const std::shared_ptr<Run>> held) {
+Result<Sequence> Executor::Begin(Plan plan, bool use_cache, std::span<const std::shared_ptr<Run>> held,
+                                 int most_reused) {
   Sequence sequence;
   sequence.plan = std::move(plan);
   sequence.use_cache = use_cache;
-  sequence.most_reused = whole_tail ? 0 : static_cast<int>(sequence.tail_plan().tokens.size()) - 1;
+  sequence.most_reused = std::min(most_reused, static_cast<int>(sequence.tail_plan().tokens.size()) - 1);
   SW_RETURN_IF_ERROR(Find(sequence, held));
   return sequence;
 }
@@ -333,7 +334,7 @@ Status Executor::AddMissing(Turn& turn, int* room, std::vector<Part>* parts) {
     const std::span<const int32_t> tokens = planned.tokens, stale = s.runs[i]->stale();
     const int limit = tail ? s.most_reused : n_planned(i);
     const bool keep = s.use_cache && !(tail && s.provisional);
-    if (stale.empty() && keep && s.runs[i]->n_ready() == s.reused[i] && !(tail && turn.all_logits)) {
+    if (stale.empty() && keep && s.runs[i]->n_ready() == s.reused[i] && !(tail && turn.logits_from)) {
       if (MustWait(s, i, limit)) continue;
       if (s.looked[i] != store_.stats().published_spans) SW_RETURN_IF_ERROR(Retake(s, i, limit));
       if (s.runs[i]->n_ready() == n_planned(i)) {
@@ -360,15 +361,36 @@ Status Executor::AddMissing(Turn& turn, int* room, std::vector<Part>* parts) {
                                           .last = first + n == n_planned(i)});
     for (const int32_t index : at) part.tokens.push_back(tokens[static_cast<size_t>(index)]);
     whole[i] = part.last && !s.at_source[i];
-    if (tail && turn.all_logits) {
-      part.logit_rows.resize(static_cast<size_t>(n));
-      std::iota(part.logit_rows.begin(), part.logit_rows.end(), 0);
+    if (tail && turn.logits_from) {
+      for (int row = std::max(0, *turn.logits_from - first); row < n; ++row) part.logit_rows.push_back(row);
     } else if (tail && part.last) {
       part.logit_rows = {n - 1};
     }
+    if (tail && part.last && !turn.ranges.empty()) SplitLastRow(turn, parts);
     *room -= n;
   }
   return Status::Ok();
+}
+
+// The last row of a tail's end by itself, since its attention alone is wanted.
+void Executor::SplitLastRow(const Turn& turn, std::vector<Part>* parts) {
+  Part last = parts->back();
+  Part& before = parts->back();
+  last.first += last.n - 1;
+  last.n = 1;
+  last.logit_rows = {0};
+  last.ranges = turn.ranges;
+  last.mass = turn.mass;
+  last.mass_layer = turn.mass_layer;
+  if (before.n == 1) {
+    before = std::move(last);
+    return;
+  }
+  --before.n;
+  --before.view.back().n_tokens;
+  before.logit_rows.clear();
+  before.last = false;
+  parts->push_back(std::move(last));
 }
 
 Status Executor::AddToken(Turn& turn, std::vector<Part>* parts) {
@@ -385,7 +407,10 @@ Status Executor::AddToken(Turn& turn, std::vector<Part>* parts) {
                     .groups = Groups(s.plan, s.runs.size() - 1),
                     .logit_rows = {0},
                     .keep = false,
-                    .last = false});
+                    .last = false,
+                    .ranges = turn.ranges,
+                    .mass = turn.mass,
+                    .mass_layer = turn.mass_layer});
   return Status::Ok();
 }
 
@@ -413,7 +438,8 @@ int Executor::Step(std::span<Turn> turns, int room) {
                      .at = part.at,
                      .groups = part.groups,
                      .ranges = part.ranges,
-                     .mass = part.mass});
+                     .mass = part.mass,
+                     .mass_layer = part.mass_layer});
   std::span<const float> logits = transformer_.Forward(batch);
   const auto vocab = static_cast<size_t>(transformer_.config().vocab_size);
   int n_encoded = 0;

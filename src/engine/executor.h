@@ -1,6 +1,7 @@
 // Carries out plans: finds kept KV, encodes what is missing, decodes. Owned by the engine's thread.
 #pragma once
 
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -56,11 +57,11 @@ class Executor {
  public:
   Executor(std::shared_ptr<const ModelWeights> weights, DType kv_dtype, size_t kv_budget_bytes, int n_threads);
 
-  // Takes from the store what it knows of every run; at least the last token of the tail is left to be computed. With
-  // whole_tail nothing of the tail is reused (its logits are wanted). Runs in `held`, which nobody continues meanwhile,
-  // are taken as they are where the plan has them or begins one with them. ResourceExhausted when KV memory is all in
-  // use.
-  Result<Sequence> Begin(Plan plan, bool use_cache, bool whole_tail, std::span<const std::shared_ptr<Run>> held = {});
+  // Takes from the store what it knows of every run; at least the last token of the tail is left to be computed, and
+  // all behind the first most_reused (their logits are wanted). Runs in `held`, which nobody continues meanwhile, are
+  // taken as they are where the plan has them or begins one with them. ResourceExhausted when KV memory is all in use.
+  Result<Sequence> Begin(Plan plan, bool use_cache, std::span<const std::shared_ptr<Run>> held = {},
+                         int most_reused = std::numeric_limits<int>::max());
 
   // Lets a sequence rest: what is ready of it is offered to the store, if it uses that, and all its memory is let go.
   // Tokens that were appended count as prompt from now on.
@@ -79,7 +80,13 @@ class Executor {
   struct Turn {
     Sequence* sequence = nullptr;
     std::optional<int32_t> token = {};  // appended to the tail; absent: missing prompt tokens are encoded
-    bool all_logits = false;            // of every tail row, not only of the last
+    // Logits are wanted of the tail's rows from this one on, not only of the last.
+    std::optional<int> logits_from = {};
+    // The attention of the tail's last row, where the step gives its logits: see ForwardSequence. Ranges of the runs
+    // that the tail sees, in that order, then of the tail as it is after the step.
+    std::span<const KeyRange> ranges = {};
+    std::span<int64_t> mass = {};
+    int mass_layer = 0;
 
     Status status = Status::Ok();        // ResourceExhausted: the sequence can only be dropped
     int first = 0;                       // tail index of the first row with logits
@@ -119,6 +126,7 @@ class Executor {
   Result<bool> Repair(Turn& turn, int* room, std::vector<Part>* parts);
   // What the plan's policy wants to know of those runs; without a budget.
   RepairInput RepairSignalsOf(const Sequence& sequence, std::span<const size_t> runs);
+  static void SplitLastRow(const Turn& turn, std::vector<Part>* parts);
   Status AddToken(Turn& turn, std::vector<Part>* parts);
   // Whether another sequence is encoding tokens that this run needs next.
   bool MustWait(const Sequence& sequence, size_t run, int limit) const;

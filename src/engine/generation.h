@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "decode/copier.h"
 #include "decode/sampler.h"
 #include "decode/stop.h"
 #include "spanwise/engine.h"
@@ -25,6 +26,8 @@ class Generation {
     std::vector<int32_t> forced_tokens = {};  // chosen in this order, max_tokens of them; empty: chosen by the sampler
     uint32_t stream = 0;  // which of the request's choices this is: each draws its own noise from one seed
     int max_tokens = 0;   // as far as the context reaches
+    // The text is a stretch of one of these; null: any text.
+    std::shared_ptr<const std::vector<decode::CopySource>> copy_of = nullptr;
   };
   static Result<Generation> Create(const Tokenizer& tokenizer, int vocab_size, Setup setup,
                                    const RequestObserver& observer);
@@ -46,6 +49,7 @@ class Generation {
  private:
   Generation(const Tokenizer& tokenizer, Setup setup, decode::Sampler sampler, const RequestObserver& observer);
   Result<decode::SampledToken> Choose(std::span<const float> logits);
+  bool Ends(int32_t token) const;
   TokenReport Report(const decode::SampledToken& token) const;
   void Emit(const std::string& text, std::optional<TokenReport> report);
 
@@ -54,6 +58,7 @@ class Generation {
   decode::Sampler sampler_;
   StreamDecoder decoder_;
   decode::StopMatcher stop_;
+  std::optional<decode::Copier> copier_;
   const RequestObserver* observer_;
   std::string text_;
   std::vector<TokenReport> reports_;

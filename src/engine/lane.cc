@@ -1,6 +1,7 @@
 #include "engine/lane.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 namespace spanwise {
@@ -9,13 +10,15 @@ const RequestObserver kNobody;
 
 Status Lane::Begin(Executor& executor, const Tokenizer& tokenizer, Setup setup, const RequestObserver& observer,
                    Runs held) {
-  echo_ = setup.echo;
+  echo_from_ = setup.echo_from;
   logprobs_ = setup.generation.sampling.logprobs.has_value();
   vocab_ = static_cast<size_t>(executor.transformer().config().vocab_size);
   tokenizer_ = &tokenizer;
   observer_ = &observer;
   course_ = std::move(setup.course).value_or(Course());
-  SW_ASSIGN_OR_RETURN(sequence_, executor.Begin(std::move(setup.plan), setup.use_cache, all_logits(), held));
+  if (setup.pointed) pointers_.emplace(setup.plan, *setup.pointed, executor.transformer().config());
+  SW_ASSIGN_OR_RETURN(sequence_, executor.Begin(std::move(setup.plan), setup.use_cache, held,
+                                                logits_from().value_or(std::numeric_limits<int>::max())));
   const std::span<const int32_t> tail = sequence_.tail_plan().tokens;
   SW_RETURN_IF_ERROR(NewGeneration(std::move(setup.generation), tail));
   if (course_.keep_subtasks) {
@@ -25,7 +28,9 @@ Status Lane::Begin(Executor& executor, const Tokenizer& tokenizer, Setup setup, 
     for (const int32_t token : tail.last(course_.n_watched)) Watch(token);
   }
   NotePeak(tail.size());
-  return echo_ ? generation_->Echo(tail[0], {}) : Status::Ok();
+  if (!echo_from_) return Status::Ok();
+  n_echoed_ = static_cast<size_t>(std::max(1, *echo_from_));
+  return *echo_from_ == 0 ? generation_->Echo(tail[0], {}) : Status::Ok();
 }
 
 Status Lane::NewGeneration(Generation::Setup setup, std::span<const int32_t> tail) {
@@ -53,11 +58,20 @@ Status Lane::Resume(Executor& executor, Runs held) {
   return Status::Ok();
 }
 
-Executor::Turn Lane::Turn() { return {.sequence = &sequence_, .token = token_, .all_logits = all_logits()}; }
+Executor::Turn Lane::Turn() {
+  Executor::Turn turn{.sequence = &sequence_, .token = token_, .logits_from = logits_from()};
+  if (pointers_ && !pending_) {  // what was read before does not count again
+    turn.ranges = pointers_->Ranges(token_ ? sequence_.tail().n_tokens() + 1
+                                           : static_cast<int>(sequence_.tail_plan().tokens.size()));
+    turn.mass = pointers_->Mass();
+    turn.mass_layer = pointers_->first_layer();
+  }
+  return turn;
+}
 
 Status Lane::EchoPrompt(const Executor::Turn& turn) {
   const std::span<const int32_t> prompt = sequence_.tail_plan().tokens;
-  const size_t n = all_logits() ? turn.logits.size() / vocab_ : 0;
+  const size_t n = logits_from() ? turn.logits.size() / vocab_ : 0;
   for (size_t i = 0; i < n; ++i)
     if (const size_t next = static_cast<size_t>(turn.first) + i + 1; next >= n_echoed_ && next < prompt.size()) {
       SW_RETURN_IF_ERROR(generation_->Echo(prompt[next], turn.logits.subspan(i * vocab_, vocab_)));
@@ -70,7 +84,7 @@ Status Lane::EchoPrompt(const Executor::Turn& turn) {
 
 Status Lane::Advance(Executor& executor, const Executor::Turn& turn) {
   if (!token_) {
-    if (echo_) SW_RETURN_IF_ERROR(EchoPrompt(turn));
+    if (echo_from_) SW_RETURN_IF_ERROR(EchoPrompt(turn));
     if (!sequence_.prompt_is_ready() || ended_) return Status::Ok();
     if (pending_) {
       token_ = std::exchange(pending_, std::nullopt);
@@ -79,7 +93,10 @@ Status Lane::Advance(Executor& executor, const Executor::Turn& turn) {
   }
   SW_ASSIGN_OR_RETURN(token_, generation_->Next(turn.logits.last(vocab_)));
   has_sampled_ = has_sampled_ || generation_->n_generated() > 0;
-  if (const auto sampled = token_ ? token_ : generation_->unread()) Watch(*sampled);
+  if (const auto sampled = token_ ? token_ : generation_->unread()) {
+    Watch(*sampled);
+    if (pointers_) pointers_->Count();
+  }
   if (token_) {
     SW_RETURN_IF_ERROR(AfterToken(executor));
   } else if (has_passages_left()) {

@@ -1,6 +1,7 @@
 // One line of tokens on its way: a sequence and what is generated at its end.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -11,6 +12,7 @@
 #include "engine/course.h"
 #include "engine/executor.h"
 #include "engine/generation.h"
+#include "engine/pointers.h"
 #include "prompt/plan.h"
 #include "spanwise/engine.h"
 #include "tokenizer/tokenizer.h"
@@ -28,8 +30,9 @@ class Lane {
     Plan plan;
     Generation::Setup generation;
     bool use_cache = true;
-    bool echo = false;                  // report the prompt's tokens first
+    std::optional<int> echo_from = {};  // report the prompt's tokens first: the tail's from this one on
     std::optional<Course> course = {};  // more text in the same line
+    std::optional<std::vector<PointedDocument>> pointed = {};  // count the attention paid to them
   };
 
   // Takes runs of the plan that `held` has, and finds what it can of the others. `tokenizer` and `observer` must
@@ -41,7 +44,7 @@ class Lane {
   // Takes up a lane that rests; nothing for any other.
   Status Resume(Executor& executor, Runs held = {});
 
-  Executor::Turn Turn();
+  Executor::Turn Turn();  // valid until the next one
   // Takes what a step made.
   Status Advance(Executor& executor, const Executor::Turn& turn);
   // Offers what it holds to the store.
@@ -67,12 +70,17 @@ class Lane {
   size_t n_passages() const { return n_passages_; }  // of the course that have begun
   bool has_passages_left() const { return n_passages_ < course_.passages.size(); }
   const PruningReport& pruning() const { return pruning_; }
+  const std::optional<Pointers>& pointers() const { return pointers_; }
 
   // Of the last run: the prompt's part of it and what was generated, but for a token that ends the text.
   std::vector<int32_t> Tokens() const;
 
  private:
-  bool all_logits() const { return echo_ && (logprobs_ || observer_->on_logits) && !pending_; }
+  // The first row of the tail whose logits an echo needs: the one before the first token that has such a row.
+  std::optional<int> logits_from() const {
+    if (!echo_from_ || pending_ || (!logprobs_ && !observer_->on_logits)) return {};
+    return std::max(0, *echo_from_ - 1);
+  }
   Status EchoPrompt(const Executor::Turn& turn);
   Status AfterToken(Executor& executor);
   Status NextPassage(Executor& executor);
@@ -82,7 +90,8 @@ class Lane {
   void NotePeak(size_t n_tail);
   Status NewGeneration(Generation::Setup setup, std::span<const int32_t> tail);
 
-  bool echo_ = false, logprobs_ = false;
+  std::optional<int> echo_from_;
+  bool logprobs_ = false;
   size_t vocab_ = 0;
   const Tokenizer* tokenizer_ = nullptr;
   const RequestObserver* observer_ = nullptr;
@@ -92,11 +101,12 @@ class Lane {
   std::optional<decode::SubtaskPruner> pruner_;
   size_t n_unwatched_ = 0;  // tokens of the tail before those that the pruner knows
   PruningReport pruning_;
+  std::optional<Pointers> pointers_;
   std::optional<Generation> generation_;
   Sequence sequence_;                       // without runs while it rests
   std::optional<int32_t> token_, pending_;  // to feed next; or once what it had to let go of is read again
-  size_t n_echoed_ = 1;
-  std::vector<int> n_cached_;  // by run, once it has ended
+  size_t n_echoed_ = 0;                     // tokens of the tail that were reported, or are not to be
+  std::vector<int> n_cached_;               // by run, once it has ended
   bool ended_ = false, has_sampled_ = false;
 };
 

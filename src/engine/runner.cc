@@ -217,7 +217,8 @@ void Runner::Step() {
 void Runner::End(std::unique_ptr<Task>& task, const Status& status) {
   Task& a = *task;
   Result<Answer> answer = status.ok() ? Result<Answer>(a.Finish()) : status;
-  const int cached_tokens = answer.ok() ? answer->usage.cached_tokens : 0;
+  int cached_tokens = answer.ok() ? answer->usage.cached_tokens : 0;
+  if (answer.ok() && answer->compose.search) cached_tokens -= answer->compose.search->tokens;
   a.Seal(*executor_);  // a cancelled answer is kept as far as it came
   a.Release();
   {

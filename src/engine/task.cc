@@ -1,7 +1,10 @@
 #include "engine/task.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
+
+#include "decode/sampler.h"
 
 namespace spanwise {
 namespace {
@@ -30,6 +33,11 @@ size_t BlocksOf(const Job& job) {
     max_tokens = std::min(max_tokens, room) + (job.course->keep_subtasks ? kKvBlockTokens : 0);
   }
   size_t n = BlocksOf(job.plan) + 1;
+  if (job.arrangement) {
+    // Whichever document comes first, the others may be copied; and a draft is read with each order.
+    for (const PlannedRun& run : job.plan.runs) n += run.source ? 0 : BlocksOf(run.tokens.size());
+    max_tokens = std::max(max_tokens, job.arrangement->draft.size());
+  }
   if (!job.fork) return n + max_tokens / kKvBlockTokens;
   for (const Fork::Branch& branch : job.fork->branches) n += BlocksOf(branch);
   return n + (job.fork->join ? BlocksOf(job.fork->join->size() + max_tokens) : 0);
@@ -70,10 +78,55 @@ Task::Task(Job j, const Limits& limits)
       branches_(job.fork ? job.fork->branches.size() : 0) {}
 
 Status Task::TakeUp(Executor& executor, const Tokenizer& tokenizer) {
+  if (job.arrangement) {
+    SW_ASSIGN_OR_RETURN(const bool settled, Arrange(executor, tokenizer));
+    if (!settled) return Status::Ok();
+  }
   if (!begun_) return BeginFirst(executor, tokenizer);
   if (!forks() || answer_lane_.begun()) return answer_lane_.Resume(executor);
   SW_RETURN_IF_ERROR(context_.Resume(executor));
   return context_.ended() && context_.complete() ? TakeUpBranches(executor, tokenizer) : Status::Ok();
+}
+
+Result<bool> Task::Arrange(Executor& executor, const Tokenizer& tokenizer) {
+  const Arrangement& a = *job.arrangement;
+  std::vector<size_t> order;
+  if (a.options.order == DocumentOrder::kCached) {
+    order = a.CachedOrder(executor.store());
+  } else {
+    if (!search_) {
+      search_ = std::make_unique<Search>(a);
+      search_->observer.on_logits = [s = search_.get()](int32_t token, std::span<const float> logits) {
+        const auto scored = decode::LogprobsOf(logits, token, 0);
+        s->value += scored.ok() ? double{*scored->logprob} : -std::numeric_limits<double>::infinity();
+      };
+    }
+    if (search_->trial.begun() && !search_->trial.ended()) {
+      SW_RETURN_IF_ERROR(search_->trial.Resume(executor));
+      return false;
+    }
+    if (search_->trial.begun()) search_->orders.Record(std::exchange(search_->value, 0));
+    search_->trial = {};
+    if (search_->orders.trial()) {
+      int from = 0;
+      SW_ASSIGN_OR_RETURN(Plan plan, a.TrialOf(*search_->orders.trial(), &from));
+      Generation::Setup nothing{.sampling = {}, .eos_ids = {}};
+      SW_RETURN_IF_ERROR(search_->trial.Begin(
+          executor, tokenizer,
+          {.plan = std::move(plan), .generation = std::move(nothing), .use_cache = job.use_cache, .echo_from = from},
+          search_->observer));
+      return false;
+    }
+    order = search_->orders.best();
+    answer_.compose.search = {.trials = search_->orders.n_trials(),
+                              .tokens = search_->n_tokens,
+                              .given = search_->orders.first_value(),
+                              .chosen = search_->orders.best_value()};
+  }
+  SW_ASSIGN_OR_RETURN(job.plan, a.PlanOf(order));
+  search_ = nullptr;
+  job.arrangement.reset();
+  return true;
 }
 
 Status Task::BeginFirst(Executor& executor, const Tokenizer& tokenizer) {
@@ -81,8 +134,9 @@ Status Task::BeginFirst(Executor& executor, const Tokenizer& tokenizer) {
   Lane::Setup setup{.plan = std::move(job.plan),
                     .generation = job.setup,
                     .use_cache = job.use_cache,
-                    .echo = job.echo,
-                    .course = job.course};
+                    .echo_from = job.echo ? std::optional(0) : std::nullopt,
+                    .course = job.course,
+                    .pointed = job.pointed};
   if (forks()) {
     context_plan_ = setup.plan;
     setup.generation.max_tokens = 0;
@@ -159,6 +213,7 @@ std::vector<Lane*> Task::ActiveLanes() {
   const auto add = [&](Lane& lane) {
     if (lane.begun() && !lane.rests() && !(lane.ended() && lane.complete())) active.push_back(&lane);
   };
+  if (search_) add(search_->trial);
   add(context_);
   for (Lane& lane : branches_) add(lane);
   add(answer_lane_);
@@ -167,6 +222,10 @@ std::vector<Lane*> Task::ActiveLanes() {
 
 Status Task::Advance(Executor& executor, Lane& lane, const Executor::Turn& turn) {
   SW_RETURN_IF_ERROR(turn.status);
+  if (search_ && &lane == &search_->trial) {
+    search_->n_tokens += turn.n_encoded;
+    return lane.Advance(executor, turn);
+  }
   const bool reads = !turn.token && lane.generation().n_generated() == 0 && !lane.ended();  // for the first time
   const bool first = &lane == (forks() ? &context_ : &answer_lane_);
   if (reads && turn.n_encoded > 0 && job.observer.on_prefill && (first || &lane == &answer_lane_))
@@ -192,6 +251,7 @@ bool Task::done() const {
 }
 
 void Task::Suspend(Executor& executor) {
+  if (search_) search_->trial.Rest(executor);
   context_.Rest(executor);
   for (Lane& lane : branches_) lane.Rest(executor);
   answer_lane_.Rest(executor);
@@ -203,6 +263,7 @@ void Task::Seal(Executor& executor) {
 }
 
 void Task::Release() {
+  search_ = nullptr;
   context_ = {};
   branches_.clear();
   answer_lane_ = {};
@@ -211,6 +272,7 @@ void Task::Release() {
 Answer Task::Finish() {
   answer_.document_labels = std::move(job.labels);
   if (answer_lane_.begun()) answer_lane_.generation().Finish(&answer_);
+  if (answer_lane_.pointers()) answer_.attention = answer_lane_.pointers()->Report();
   if (job.course) ReportCourse();
   const Lane& first = forks() ? context_ : answer_lane_;
   const Plan& plan = first.sequence().plan;
@@ -219,7 +281,8 @@ Answer Task::Finish() {
                      .exactness = plan.exactness,
                      .spans = {},
                      .repaired_tokens = first.sequence().n_repaired,
-                     .calibrated = job.calibrated};
+                     .calibrated = job.calibrated,
+                     .search = answer_.compose.search};
   AddPieces(forks() ? context_plan_ : plan, first, &answer_.compose);
   for (size_t i = 0; i < plan.runs.size(); ++i) answer_.usage.cached_tokens += first.n_cached(static_cast<int>(i));
   if (forks()) ReportFork();

@@ -10,12 +10,14 @@
 #include <string>
 #include <vector>
 
+#include "engine/arrangement.h"
 #include "engine/course.h"
 #include "engine/executor.h"
 #include "engine/fork.h"
 #include "engine/generation.h"
 #include "engine/lane.h"
 #include "prompt/branches.h"
+#include "prompt/order/search.h"
 #include "prompt/plan.h"
 #include "spanwise/engine.h"
 #include "tokenizer/tokenizer.h"
@@ -34,6 +36,9 @@ struct Job {
   Generation::Setup setup;       // of the answer
   std::optional<Fork> fork;      // of a request with branches
   std::optional<Course> course;  // of one with steps, or with subtasks to cut
+  std::optional<Arrangement>
+      arrangement;  // of one whose order is settled at its turn; `plan` has another one till then
+  std::optional<std::vector<PointedDocument>> pointed;  // of one that asks for its attention
   bool echo = false;
   bool use_cache = true;
   bool calibrated = false;  // ComposeReport::calibrated
@@ -85,6 +90,8 @@ class Task {
 
  private:
   bool forks() const { return job.fork.has_value(); }
+  // Settles the order of the documents. False: a trial is to be read first.
+  Result<bool> Arrange(Executor& executor, const Tokenizer& tokenizer);
   Status BeginFirst(Executor& executor, const Tokenizer& tokenizer);
   Status TakeUpBranches(Executor& executor, const Tokenizer& tokenizer);
   bool HasRoomFor(size_t branch) const;
@@ -92,7 +99,18 @@ class Task {
   void ReportCourse();
   void ReportFork();
 
+  // How the order of the documents is looked for.
+  struct Search {
+    explicit Search(const Arrangement& a) : orders(a.documents().size(), a.options.search_trials) {}
+    OrderSearch orders;
+    RequestObserver observer;  // adds to value
+    Lane trial;                // reads a prompt
+    double value = 0;          // of it, so far
+    int n_tokens = 0;          // computed for all of them
+  };
+
   const Limits limits_;
+  std::unique_ptr<Search> search_;
   Plan context_plan_;  // of one that forks
   Lane context_;       // reads it
   std::vector<Lane> branches_;

@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/str.h"
 #include "prompt/labels.h"
+#include "rag/answerer.h"
 
 namespace spanwise::eval {
 namespace {
@@ -108,6 +109,17 @@ std::set<std::string> Cited(const Answer& answer, const std::vector<Document>& d
   return ids;
 }
 
+void ScoreAttention(const QaRecord& record, const Answer& answer, const std::set<std::string>& gold, QaScore* score) {
+  const std::vector<rag::Citation> citations =
+      rag::CitationsByAttention(*answer.attention, rag::WholeDocuments(record.documents), answer.document_labels);
+  ++score->n_attention;
+  score->attention += !citations.empty() && gold.contains(citations[0].document_id);
+  if (record.value.empty()) return;
+  ++score->n_attention_quote;
+  score->attention_quote += std::ranges::any_of(
+      citations, [&](const rag::Citation& c) { return c.quote.find(record.value) != std::string::npos; });
+}
+
 }  // namespace
 
 Request QuestionOf(const QaRecord& record, const ComposeOptions& compose) {
@@ -175,13 +187,15 @@ Result<std::vector<QaRecord>> ReadQaRecords(const std::vector<std::string>& path
 }
 
 Result<std::map<std::string, QaScore>> ScoreQa(Engine& engine, const std::vector<QaRecord>& records,
-                                               const ComposeOptions& compose,
+                                               const ComposeOptions& compose, bool attention,
                                                const std::function<void(size_t done)>& progress,
                                                const std::function<void(const QaRecord&, const Answer&)>& on_answer) {
   std::map<std::string, QaScore> scores;
   size_t done = 0;
   for (const QaRecord& record : records) {
-    auto answer = engine.Run(QuestionOf(record, compose));
+    Request request = QuestionOf(record, compose);
+    request.attention = attention;
+    auto answer = engine.Run(std::move(request));
     if (!answer.ok()) return answer.status().WithContext("question " + Quoted(record.question));
     if (on_answer) on_answer(record, *answer);
     QaScore& score = scores[record.kind];
@@ -203,12 +217,15 @@ Result<std::map<std::string, QaScore>> ScoreQa(Engine& engine, const std::vector
       score.citation_recall += right / static_cast<double>(gold.size());
       ++score.n_to_cite;
     }
+    if (attention && !gold.empty() && IsRight(record, *answer)) ScoreAttention(record, *answer, gold, &score);
     if (progress) progress(++done);
   }
   for (auto& [kind, s] : scores) {
     for (double* sum : {&s.exact, &s.value, &s.f1, &s.refusal}) *sum /= s.n;
     if (s.n_cited) s.citation_precision /= s.n_cited;
     if (s.n_to_cite) s.citation_recall /= s.n_to_cite;
+    if (s.n_attention) s.attention /= s.n_attention;
+    if (s.n_attention_quote) s.attention_quote /= s.n_attention_quote;
   }
   return scores;
 }

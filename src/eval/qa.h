@@ -51,6 +51,10 @@ struct QaScore {
   double citation_recall = 0;     // of the answers to be cited: share of the citations that are there
   double refusal = 0;             // share of answers that refuse
   int n_cited = 0, n_to_cite = 0;
+  // Of the right answers to be cited, where attention is asked for: the document that got most of it is one of those to
+  // be cited; and of those with a value, one of the quotes has it.
+  double attention = 0, attention_quote = 0;
+  int n_attention = 0, n_attention_quote = 0;
 };
 
 inline constexpr char kRefusal[] = "The documents do not say.";
@@ -58,7 +62,7 @@ inline constexpr char kRefusal[] = "The documents do not say.";
 // Answers every record greedily and scores by kind; unanswerable records count under their kind too. progress may be
 // empty.
 Result<std::map<std::string, QaScore>> ScoreQa(Engine& engine, const std::vector<QaRecord>& records,
-                                               const ComposeOptions& compose,
+                                               const ComposeOptions& compose, bool attention,
                                                const std::function<void(size_t done)>& progress,
                                                const std::function<void(const QaRecord&, const Answer&)>& on_answer);
 

@@ -10,9 +10,8 @@ namespace spanwise {
 SpanStore::SpanStore(const KvGeometry& geometry, size_t budget_bytes)
     : pool_(std::make_shared<BlockPool>(geometry, budget_bytes)) {}
 
-SpanStore::Match SpanStore::Find(const SpanKey& root, std::span<const int32_t> tokens) {
+SpanStore::Match SpanStore::Peek(const SpanKey& root, std::span<const int32_t> tokens) const {
   Match match;
-  stats_.lookup_tokens += tokens.size();
   SpanKey parent = root;
   while (tokens.size() >= kKvBlockTokens) {
     const auto block = tokens.first(kKvBlockTokens);
@@ -33,6 +32,12 @@ SpanStore::Match SpanStore::Find(const SpanKey& root, std::span<const int32_t> t
       }
     }
   }
+  return match;
+}
+
+SpanStore::Match SpanStore::Find(const SpanKey& root, std::span<const int32_t> tokens) {
+  Match match = Peek(root, tokens);
+  stats_.lookup_tokens += tokens.size();
   if (match.partial) Touch(match.partial->key);
   for (auto it = match.full.rbegin(); it != match.full.rend(); ++it) Touch((*it)->key);
   stats_.hit_tokens += static_cast<uint64_t>(match.n_tokens());

@@ -38,6 +38,8 @@ class SpanStore {
     int n_tokens() const { return static_cast<int>(full.size()) * kKvBlockTokens + partial_tokens; }
   };
   Match Find(const SpanKey& root, std::span<const int32_t> tokens);
+  // The same without marking or counting anything. Tokens may also follow a full span: its key is then the root.
+  Match Peek(const SpanKey& root, std::span<const int32_t> tokens) const;
 
   // Seals `tokens`, whose KV stands in the first rows of `block`, as the child of `parent`. Returns the span that is
   // kept: the one already there when the address is known. A shorter span of the same parent that the new one continues

@@ -243,8 +243,11 @@ void Transformer::Attention(int layer, const LayerWeights& w, const float* in, c
   std::vector<AttentionSequence> attention;
   attention.reserve(rows.sequences.size());
   size_t n_mass = 0;
+  const auto ranges_of = [&](const Rows::Sequence& s) {
+    return layer < s.in->mass_layer ? std::span<const KeyRange>() : s.in->ranges;
+  };
   for (const Rows::Sequence& s : rows.sequences)
-    n_mass += s.positions.size() * static_cast<size_t>(c.n_heads) * s.in->ranges.size();
+    n_mass += s.positions.size() * static_cast<size_t>(c.n_heads) * ranges_of(s).size();
   Grow(mass_, n_mass);
   float* mass = mass_.data();
   for (const Rows::Sequence& s : rows.sequences) {
@@ -262,8 +265,8 @@ void Transformer::Attention(int layer, const LayerWeights& w, const float* in, c
                          .runs = s.in->runs,
                          .rotations = s.tables[rotation],
                          .groups = s.in->groups,
-                         .mass = {s.in->ranges, mass}});
-    mass += static_cast<size_t>(n * c.n_heads) * s.in->ranges.size();
+                         .mass = {ranges_of(s), mass}});
+    mass += static_cast<size_t>(n * c.n_heads) * ranges_of(s).size();
   }
   const AttentionShape shape{.n_heads = c.n_heads,
                              .kv = kv_,
@@ -275,7 +278,7 @@ void Transformer::Attention(int layer, const LayerWeights& w, const float* in, c
   for (size_t i = 0; i < attention.size(); ++i) {
     const std::span<int64_t> sums = rows.sequences[i].in->mass;
     const float* from = attention[i].mass.mass;
-    for (int query = 0; !sums.empty() && query < attention[i].n_rows * c.n_heads; ++query)
+    for (int query = 0; !attention[i].mass.ranges.empty() && query < attention[i].n_rows * c.n_heads; ++query)
       for (int64_t& sum : sums) sum += std::llround(double{*from++} * 0x1p40);
   }
 

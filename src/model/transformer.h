@@ -22,10 +22,11 @@ struct ForwardSequence {
   std::span<const int> logit_rows;          // which of the rows need logits, ascending
   std::span<const int32_t> at = {};         // where in the run each row stands, ascending; empty: they are its end
   std::span<const RunGroup> groups = {};    // of `runs`, as AttentionSequence has them
-  // The attention that all rows pay to some keys, summed over layers and heads in units of 2^-40 and added to mass[i];
-  // whole numbers, so that the sum is the same however the rows are split over calls.
+  // The attention that all rows pay to some keys, summed over layers from mass_layer on and heads in units of 2^-40 and
+  // added to mass[i]; whole numbers, so that the sum is the same however the rows are split over calls.
   std::span<const KeyRange> ranges = {};
   std::span<int64_t> mass = {};  // as many as ranges
+  int mass_layer = 0;            // the first layer that counts
 };
 
 // Thread-compatible: holds the activations' memory. Results of a sequence depend on that sequence alone, to the bit,

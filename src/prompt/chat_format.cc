@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <functional>
 
 #include "base/str.h"
 
@@ -59,6 +60,9 @@ class ChatFormat::Marks {
     texts_.push_back(std::move(text));
     return Mark(texts_.size() - 1);
   }
+
+  size_t last() const { return texts_.size() - 1; }  // the text added last
+  std::string_view text(size_t index) const { return texts_[index]; }
 
   // Cuts rendered text into the template's pieces and the marked ones.
   Result<std::vector<Piece>> Cut(std::string_view rendered) const {
@@ -147,18 +151,33 @@ Status ChatFormat::ProbeDocuments() {
   return Status::Ok();
 }
 
-Result<std::vector<int32_t>> ChatFormat::Tokenize(const std::vector<Piece>& pieces) const {
-  std::vector<int32_t> ids;
+Result<PromptNode> ChatFormat::Tokenize(const std::vector<Piece>& pieces, std::string_view located) const {
+  PromptNode node = PromptNode::Text({});
   std::string text;
+  std::optional<size_t> start;  // of what is located, in `text`
   const auto flush = [&]() -> Status {
-    if (text.empty()) return Status::Ok();
-    SW_ASSIGN_OR_RETURN(const std::vector<int32_t> more, tokenizer_->Encode(text, /*parse_special=*/false));
-    ids.insert(ids.end(), more.begin(), more.end());
+    if (located.empty()) {
+      SW_ASSIGN_OR_RETURN(const std::vector<int32_t> more, tokenizer_->Encode(text, /*parse_special=*/false));
+      node.tokens.insert(node.tokens.end(), more.begin(), more.end());
+    } else {
+      SW_ASSIGN_OR_RETURN(const std::vector<EncodedToken> more,
+                          tokenizer_->EncodeWithOffsets(text, /*parse_special=*/false));
+      for (const EncodedToken& token : more) {
+        const auto in_text = [&](size_t byte) { return std::clamp(byte, *start, *start + located.size()) - *start; };
+        node.tokens.push_back(token.id);
+        node.bytes.push_back(start ? TextRange{in_text(token.begin), in_text(token.end)} : TextRange());
+      }
+    }
     text.clear();
+    start.reset();
     return Status::Ok();
   };
   for (const Piece& piece : pieces) {
     if (!piece.literal) {
+      const std::less_equal<const char*> not_after;
+      if (!located.empty() && not_after(piece.text.data(), located.data()) &&
+          not_after(located.data() + located.size(), piece.text.data() + piece.text.size()))
+        start = text.size() + static_cast<size_t>(located.data() - piece.text.data());
       text += piece.text;
       continue;
     }
@@ -168,11 +187,12 @@ Result<std::vector<int32_t>> ChatFormat::Tokenize(const std::vector<Piece>& piec
         continue;
       }
       SW_RETURN_IF_ERROR(flush());
-      ids.push_back(*part.special);
+      node.tokens.push_back(*part.special);
+      if (!located.empty()) node.bytes.emplace_back();
     }
   }
   SW_RETURN_IF_ERROR(flush());
-  return ids;
+  return node;
 }
 
 // An answer may hold added tokens that are not special (<think>): a model wrote it, and the template looks for them.
@@ -208,7 +228,7 @@ std::optional<std::vector<int32_t>> ChatFormat::SpecialTokens(std::string_view r
 }
 
 Result<PromptNode> ChatFormat::Build(const std::vector<Message>& messages, const std::vector<Document>& documents,
-                                     const std::vector<std::string>& labels) const {
+                                     const std::vector<std::string>& labels, bool locate) const {
   if (messages.empty()) return InvalidArgument("'messages' is empty; at least one message is needed");
   Marks marks;
   json::array message_objects;
@@ -222,6 +242,7 @@ Result<PromptNode> ChatFormat::Build(const std::vector<Message>& messages, const
 
   json::array document_objects;
   std::vector<std::pair<std::string, std::string>> ends;  // first and last mark of each document
+  std::vector<std::pair<size_t, size_t>> bodies;          // the text that holds it, and where in that its own begins
   std::string in_words;                                   // the same for a template without documents
   for (size_t i = 0; i < documents.size(); ++i) {
     const Document& d = documents[i];
@@ -230,11 +251,13 @@ Result<PromptNode> ChatFormat::Build(const std::vector<Message>& messages, const
                         text = marks.Add(d.text);
       document_objects.push_back(DocumentObject(id, title, text));
       ends.emplace_back(id, text);
+      bodies.emplace_back(marks.last(), 0);
     } else {
-      const std::string mark =
-          marks.Add(StrFormat("[{}]{}{}\n{}\n\n", labels[i], d.title.empty() ? "" : " ", d.title, d.text));
+      const std::string head = StrFormat("[{}]{}{}\n", labels[i], d.title.empty() ? "" : " ", d.title);
+      const std::string mark = marks.Add(StrFormat("{}{}\n\n", head, d.text));
       in_words += mark;
       ends.emplace_back(mark, mark);
+      bodies.emplace_back(marks.last(), head.size());
     }
   }
   if (!in_words.empty()) {
@@ -260,10 +283,9 @@ Result<PromptNode> ChatFormat::Build(const std::vector<Message>& messages, const
   SW_ASSIGN_OR_RETURN(std::string exact, Render(message_objects, document_objects));
   if (SpecialTokens(exact, marks) == SpecialTokens(rendered, marks)) rendered = std::move(exact);
   const std::string_view text = rendered;
-  const auto tokenized = [&](size_t begin, size_t end) -> Result<PromptNode> {
+  const auto tokenized = [&](size_t begin, size_t end, std::string_view located = {}) -> Result<PromptNode> {
     SW_ASSIGN_OR_RETURN(const std::vector<Piece> pieces, marks.Cut(text.substr(begin, end - begin)));
-    SW_ASSIGN_OR_RETURN(std::vector<int32_t> ids, Tokenize(pieces));
-    return PromptNode::Text(std::move(ids));
+    return Tokenize(pieces, located);
   };
 
   std::vector<PromptNode> parts, members;
@@ -284,7 +306,8 @@ Result<PromptNode> ChatFormat::Build(const std::vector<Message>& messages, const
       SW_ASSIGN_OR_RETURN(PromptNode before, tokenized(0, begin));
       parts.push_back(std::move(before));
     }
-    SW_ASSIGN_OR_RETURN(PromptNode member, tokenized(begin, end));
+    const std::string_view body = marks.text(bodies[i].first).substr(bodies[i].second, documents[i].text.size());
+    SW_ASSIGN_OR_RETURN(PromptNode member, tokenized(begin, end, locate ? body : std::string_view()));
     member.document = documents[i].id;
     member.score = documents[i].score;
     members.push_back(std::move(member));

@@ -55,6 +55,41 @@ TEST(ChatFormat, CutsTheBundledTemplate) {
   EXPECT_EQ(Text(tree.children[2]), "<|user|>How many?<|end|><|assistant|>");
 }
 
+// Where each token of a document stands in its text, whoever writes what stands around it.
+TEST(ChatFormat, LocatesTokensInTheirDocuments) {
+  const std::vector<Document> documents = {{"a", "Text", "Text and 5 more: <|end|> \u00e9\u4e2d.\n\n"}, {"b", "", ""}};
+  for (const auto& format : {PocketFormat(), FormatOf("{% for m in messages %}{{ m.content }}{% endfor %}<|user|>")}) {
+    const PromptNode tree = format->Build({{"user", "Text?"}}, documents, {"17", "4"}, /*locate=*/true).value();
+    EXPECT_EQ(tree.children[1].children[0].tokens,
+              format->Build({{"user", "Text?"}}, documents, {"17", "4"}).value().children[1].children[0].tokens);
+    for (size_t i = 0; i < documents.size(); ++i) {
+      const PromptNode& node = tree.children[1].children[i];
+      if (documents[i].text.empty()) {
+        EXPECT_TRUE(node.bytes.empty());
+        continue;
+      }
+      ASSERT_EQ(node.bytes.size(), node.tokens.size());
+      size_t at = 0;
+      for (size_t k = 0; k < node.tokens.size(); ++k) {
+        const TextRange bytes = node.bytes[k];
+        if (bytes.empty()) continue;
+        const std::string token = PocketTokenizer()->TokenBytes(node.tokens[k], true);
+        const std::string here = documents[i].text.substr(bytes.begin, bytes.end - bytes.begin);
+        if (bytes.begin < at) {  // another byte of the same character
+          EXPECT_EQ(bytes.end, at);
+          EXPECT_THAT(here, HasSubstr(token));
+          continue;
+        }
+        EXPECT_EQ(bytes.begin, at);
+        at = bytes.end;
+        EXPECT_TRUE(token.find(here) != std::string::npos || here.starts_with(token)) << here;
+      }
+      EXPECT_EQ(at, documents[i].text.size());
+    }
+    EXPECT_TRUE(tree.children[0].bytes.empty());
+  }
+}
+
 TEST(ChatFormat, WithoutDocumentsItIsOneText) {
   const PromptNode tree = PocketFormat()->Build({{"user", "Hello!"}}, {}, {}).value();
   EXPECT_EQ(tree.children.size(), 1u);

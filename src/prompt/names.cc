@@ -11,13 +11,14 @@ constexpr std::array<std::pair<ComposeMode, std::string_view>, 4> kModes = {{{Co
                                                                              {ComposeMode::kSet, "set"},
                                                                              {ComposeMode::kApe, "ape"},
                                                                              {ComposeMode::kRepair, "repair"}}};
-constexpr std::array<std::pair<DocumentOrder, std::string_view>, 6> kOrders = {
+constexpr std::array<std::pair<DocumentOrder, std::string_view>, 7> kOrders = {
     {{DocumentOrder::kGiven, "given"},
      {DocumentOrder::kCanonical, "canonical"},
      {DocumentOrder::kRelevance, "relevance"},
      {DocumentOrder::kSides, "sides"},
      {DocumentOrder::kSearch, "search"},
-     {DocumentOrder::kRepeat, "repeat"}}};
+     {DocumentOrder::kRepeat, "repeat"},
+     {DocumentOrder::kCached, "cached"}}};
 
 template <typename Table, typename Value>
 std::string_view NameOf(const Table& table, Value value) {

@@ -41,7 +41,8 @@ struct PlannedGroup {
 struct PlannedPiece {
   std::string document;
   int run = 0;
-  int begin = 0, end = 0;  // tokens of that run
+  int begin = 0, end = 0;             // tokens of that run
+  std::vector<TextRange> bytes = {};  // as PromptNode::bytes
 };
 
 // Runs in an order in which each sees only earlier ones; the last holds the end of the prompt and is the one that

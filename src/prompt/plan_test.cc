@@ -285,7 +285,7 @@ TEST(RepairPolicy, ChoosesWithinItsBudget) {
 
 TEST(Plan, SaysWhatItCannotDo) {
   EXPECT_EQ(MakePlan(Example(kDocs), {ComposeMode::kSet, DocumentOrder::kSearch}, kKeys).status().code(),
-            StatusCode::kUnimplemented);
+            StatusCode::kInvalidArgument);
   EXPECT_EQ(MakePlan(PromptNode::Sequence({}), {}, kKeys).status().code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(MakePlan(PromptNode::Set(kDocs), {ComposeMode::kSet, DocumentOrder::kGiven}, kKeys).status().code(),
             StatusCode::kInvalidArgument);

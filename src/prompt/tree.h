@@ -1,6 +1,7 @@
 // PromptTree: the only input language of composition.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -10,6 +11,13 @@
 #include "base/hash.h"
 
 namespace spanwise {
+
+// Bytes of a document's text.
+struct TextRange {
+  size_t begin = 0, end = 0;  // end excluded
+  bool empty() const { return begin == end; }
+  bool operator==(const TextRange&) const = default;
+};
 
 struct PromptNode {
   enum class Kind {
@@ -22,14 +30,17 @@ struct PromptNode {
   std::vector<PromptNode> children;
   std::string document;         // of a text node: the document it holds, empty for other text
   std::optional<double> score;  // of a member of a set: Document::score
+  // Of a document where it is asked for: which of its text each token stands for, empty for what stands around the
+  // text.
+  std::vector<TextRange> bytes = {};
 
   static PromptNode Text(std::vector<int32_t> tokens, std::string document = {}, std::optional<double> score = {}) {
-    return {Kind::kText, std::move(tokens), {}, std::move(document), score};
+    return {Kind::kText, std::move(tokens), {}, std::move(document), score, {}};
   }
   static PromptNode Sequence(std::vector<PromptNode> children) {
-    return {Kind::kSequence, {}, std::move(children), {}, {}};
+    return {Kind::kSequence, {}, std::move(children), {}, {}, {}};
   }
-  static PromptNode Set(std::vector<PromptNode> children) { return {Kind::kSet, {}, std::move(children), {}, {}}; }
+  static PromptNode Set(std::vector<PromptNode> children) { return {Kind::kSet, {}, std::move(children), {}, {}, {}}; }
 };
 
 // Hash of what the node says: of a text its tokens, of a sequence its children in order, of a set its children in

@@ -1,6 +1,7 @@
 #include "rag/answerer.h"
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <set>
 
@@ -50,6 +51,34 @@ Request MakeRequest(std::vector<Message> messages, const std::vector<Source>& so
   return request;
 }
 
+std::vector<Citation> CitationsByAttention(const AttentionReport& report, const std::vector<Source>& sources,
+                                           const std::vector<std::string>& labels) {
+  constexpr double kOfBest = 0.5, kLeast = 0.15;
+  double all = 0, best = 0;
+  for (const AttentionReport::Document& document : report.documents) {
+    all += document.share;
+    best = std::max(best, document.share);
+  }
+  std::vector<Citation> citations;
+  for (size_t i = 0; i < report.documents.size(); ++i) {
+    const AttentionReport::Document& document = report.documents[i];
+    if (document.share <= 0 || document.share < kOfBest * best || document.share < kLeast * all) continue;
+    const Source& source = sources[i];
+    AttentionReport::Stretch quote{.begin = 0, .end = source.text.size()};
+    for (const AttentionReport::Stretch& stretch : document.stretches)
+      if (stretch.share > quote.share) quote = stretch;
+    citations.push_back({.document_id = source.document_id,
+                         .title = source.title,
+                         .label = labels[i],
+                         .quote = source.text.substr(quote.begin, quote.end - quote.begin),
+                         .begin = source.begin + quote.begin,
+                         .end = source.begin + quote.end,
+                         .score = document.share / all});
+  }
+  std::ranges::stable_sort(citations, std::greater(), &Citation::score);
+  return citations;
+}
+
 GroundedAnswer Ground(Answer answer, std::vector<Source> sources) {
   GroundedAnswer grounded;
   std::map<std::string, size_t> by_label;
@@ -60,6 +89,27 @@ GroundedAnswer Ground(Answer answer, std::vector<Source> sources) {
   }
   for (PieceReport& span : answer.compose.spans)
     if (const auto it = by_id.find(span.document); it != by_id.end()) span.document = it->second->document_id;
+
+  const auto extracted = answer.extraction ? by_id.find(answer.extraction->document) : by_id.end();
+  if (extracted != by_id.end()) {
+    const Source& source = *extracted->second;
+    grounded.citations.push_back({.document_id = source.document_id,
+                                  .title = source.title,
+                                  .label = answer.document_labels[static_cast<size_t>(&source - sources.data())],
+                                  .quote = answer.text,
+                                  .begin = source.begin + answer.extraction->begin,
+                                  .end = source.begin + answer.extraction->end,
+                                  .score = 1});
+    grounded.answer = std::move(answer);
+    grounded.sources = std::move(sources);
+    return grounded;
+  }
+  if (answer.attention) {
+    grounded.citations = CitationsByAttention(*answer.attention, sources, answer.document_labels);
+    grounded.answer = std::move(answer);
+    grounded.sources = std::move(sources);
+    return grounded;
+  }
 
   std::set<std::pair<size_t, size_t>> seen;  // (source, begin of the quote)
   for (const LabelMention& mention : FindLabels(answer.text)) {
@@ -86,6 +136,12 @@ GroundedAnswer Ground(Answer answer, std::vector<Source> sources) {
 std::vector<Source> WholeDocuments(const std::vector<retrieval::SourceDocument>& documents) {
   std::vector<Source> sources;
   for (const auto& d : documents) sources.push_back({d.id, d.title, d.text});
+  return sources;
+}
+
+std::vector<Source> WholeDocuments(const std::vector<Document>& documents) {
+  std::vector<Source> sources;
+  for (const Document& d : documents) sources.push_back({d.id, d.title, d.text, 0, d.score});
   return sources;
 }
 

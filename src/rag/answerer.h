@@ -28,13 +28,15 @@ struct Citation {
   std::string label;  // as the answer's text names it: [label]
   std::string quote;  // bytes [begin, end) of the document
   size_t begin = 0, end = 0;
-  double score = 0;  // how well the quote supports the sentence that cites it, in [0, 1]
+  // How well the quote supports the sentence that cites it, in [0, 1]; of one by attention, the document's share of
+  // what was paid to all documents.
+  double score = 0;
 };
 
 struct GroundedAnswer {
   Answer answer;                    // compose.spans name documents by document_id
   std::vector<Source> sources;      // what the prompt held, in order
-  std::vector<Citation> citations;  // in the order of the answer, each once
+  std::vector<Citation> citations;  // in the order of the answer, each once; by attention the best first
 };
 
 // The request of a conversation over sources: every source becomes a document whose id in the prompt stays the same in
@@ -42,11 +44,18 @@ struct GroundedAnswer {
 Request MakeRequest(std::vector<Message> messages, const std::vector<Source>& sources, const ComposeOptions& compose,
                     const SamplingParams& sampling);
 
-// Resolves the labels in the answer's text. Labels that name no source are left out.
+// The documents that an answer was read from, by its attention, each with the stretch that got most of it, the best
+// first: those with at least half the score of the best, and 0.15. Of report.documents[i] the source is sources[i].
+std::vector<Citation> CitationsByAttention(const AttentionReport& report, const std::vector<Source>& sources,
+                                           const std::vector<std::string>& labels);
+
+// Resolves the labels in the answer's text; labels that name no source are left out. An answer that is a stretch of a
+// document cites that instead, and one that reports its attention what it was read from.
 GroundedAnswer Ground(Answer answer, std::vector<Source> sources);
 
 // Whole documents as sources.
 std::vector<Source> WholeDocuments(const std::vector<retrieval::SourceDocument>& documents);
+std::vector<Source> WholeDocuments(const std::vector<Document>& documents);
 
 // The k best chunks for the question, best first.
 Result<std::vector<Source>> Retrieve(const retrieval::Corpus& corpus, const std::string& question, size_t k);

@@ -12,12 +12,18 @@ json::object ComposeJson(const ComposeReport& report) {
                      {"tokens", span.tokens},
                      {"cached_tokens", span.cached_tokens},
                      {"source", json::string(KvSourceName(span.source))}});
-  return {{"mode", json::string(ComposeModeName(report.mode))},
-          {"order", json::string(DocumentOrderName(report.order))},
-          {"exactness", report.exactness},
-          {"spans", std::move(spans)},
-          {"repaired_tokens", report.repaired_tokens},
-          {"calibrated", report.calibrated}};
+  json::object out{{"mode", json::string(ComposeModeName(report.mode))},
+                   {"order", json::string(DocumentOrderName(report.order))},
+                   {"exactness", report.exactness},
+                   {"spans", std::move(spans)},
+                   {"repaired_tokens", report.repaired_tokens},
+                   {"calibrated", report.calibrated}};
+  if (report.search)
+    out["search"] = json::object{{"trials", report.search->trials},
+                                 {"tokens", report.search->tokens},
+                                 {"given", report.search->given},
+                                 {"chosen", report.search->chosen}};
+  return out;
 }
 
 json::array CitationsJson(const std::vector<Citation>& citations) {

@@ -92,7 +92,8 @@ std::vector<Word> WordsOf(std::string_view text) {
   return words;
 }
 
-// Headings, list items, table rows and code lines are quoted alone; paragraphs by sentence.
+}  // namespace
+
 std::vector<ByteRange> Quotable(std::string_view source) {
   std::vector<ByteRange> ranges;
   for (const Block& block : ParseBlocks(source, DocumentFormat::kMarkdown)) {
@@ -116,8 +117,6 @@ std::vector<ByteRange> Quotable(std::string_view source) {
   }
   return ranges;
 }
-
-}  // namespace
 
 Quote BestQuote(std::string_view source, std::string_view answer_sentence) {
   std::unordered_map<std::string, double> wanted;

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <string_view>
+#include <vector>
 
 #include "retrieval/sentences.h"
 
@@ -12,6 +13,10 @@ struct Quote {
   ByteRange range;   // of the source: an exact sentence, without white space around it
   double score = 0;  // 0 to 1: the share of the answer's words that the sentence has, by weight
 };
+
+// What of `source` may be quoted, in order: paragraphs by sentence; headings, list items, table rows and code lines
+// each as a whole.
+std::vector<ByteRange> Quotable(std::string_view source);
 
 // The best sentence of `source` (a chunk) for `answer_sentence`; ties to the first. Numbers and codes weigh most, then
 // names, then other words; the commonest English words weigh next to nothing, unless the answer has no others. Words

@@ -18,10 +18,11 @@ struct Job {
   std::optional<ComposeMode> compose;
   std::optional<DocumentOrder> order;
   std::optional<double> repair_fraction, documents_temperature, documents_scale;
-  std::optional<std::string> repair_policy;
+  std::optional<std::string> repair_policy, search_draft;
+  std::optional<int> search_trials;
   bool force = false;        // ComposeOptions::force
   std::optional<int> top_k;  // passages to retrieve for messages that bring no documents; 0: none
-  bool cite = true;          // look for citations in the answer
+  bool cite = true;          // citations with the answer: as it is written, or by attention where the request asks
   // Where a value is absent the backend's own default holds.
 };
 

@@ -34,6 +34,8 @@ class EngineBackend final : public Backend {
         .documents_scale = job.documents_scale ? job.documents_scale : options_.compose.documents_scale,
         .repair_fraction = job.repair_fraction.value_or(options_.compose.repair_fraction),
         .repair_policy = job.repair_policy.value_or(options_.compose.repair_policy),
+        .search_trials = job.search_trials.value_or(options_.compose.search_trials),
+        .search_draft = job.search_draft.value_or(options_.compose.search_draft),
         .force = job.force || options_.compose.force};
     Request request = std::move(job.request);
     if (!request.messages.empty()) request.documents = rag::MakeRequest({}, sources, compose, {}).documents;
@@ -59,8 +61,7 @@ class EngineBackend final : public Backend {
  private:
   // The request's own documents, or passages for the last thing the user said.
   Result<std::vector<rag::Source>> FindSources(const Job& job) const {
-    std::vector<rag::Source> sources;
-    for (const Document& d : job.request.documents) sources.push_back({d.id, d.title, d.text});
+    std::vector<rag::Source> sources = rag::WholeDocuments(job.request.documents);
     const int top_k = job.top_k.value_or(corpus_ ? options_.top_k : 0);
     if (!sources.empty() || top_k == 0 || job.request.messages.empty()) return sources;
     if (!corpus_) return InvalidArgument("'spanwise.top_k' asks for passages, but the server has no corpus");

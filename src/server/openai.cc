@@ -233,6 +233,18 @@ void ReadPriority(Fields& options, Request* request) {
   request->priority = *priority;
 }
 
+// true or "written", "attention", or false.
+void ReadCite(Fields& options, Job* job) {
+  const json::value* cite = options.Any("cite");
+  if (!cite) return;
+  job->cite = *cite != false;
+  job->request.attention = *cite == "attention";
+  if (!cite->is_bool() && *cite != "written" && *cite != "attention")
+    options.Fail(StrFormat("'{}' is {}, expected true, false, \"written\" or \"attention\"", options.PathOf("cite"),
+                           json::serialize(*cite).substr(0, 40)),
+                 "cite");
+}
+
 void ReadSpanwise(Fields& fields, Job* job) {
   const json::object* object = fields.Object("spanwise");
   if (!object) return;
@@ -263,13 +275,20 @@ void ReadSpanwise(Fields& fields, Job* job) {
   job->documents_temperature = number("documents_temperature", 0.01, 100);
   job->documents_scale = number("documents_scale", 0, 100);
   job->repair_policy = options.String("repair_policy");
+  job->search_draft = options.String("search_draft");
+  job->search_trials = options.Int("search_trials");
+  if (constexpr int kMost = ComposeOptions::kMostTrials;
+      job->search_trials && (*job->search_trials < 1 || *job->search_trials > kMost))
+    options.Fail(StrFormat("'{}' is {}, expected 1 to {}", options.PathOf("search_trials"), *job->search_trials, kMost),
+                 "search_trials");
   job->force = options.Bool("force").value_or(false);
   if (const auto top_k = options.Int("top_k")) {
     if (*top_k < 0 || *top_k > 1000)
       options.Fail(StrFormat("'spanwise.top_k' is {}, expected 0 to 1000", *top_k), "top_k");
     job->top_k = *top_k;
   }
-  job->cite = options.Bool("cite").value_or(true);
+  ReadCite(options, job);
+  job->request.extract = options.Bool("extract").value_or(false);
   job->request.use_cache = options.Bool("cache").value_or(true);
   ReadPriority(options, &job->request);
   ReadStructure(options, &job->request);

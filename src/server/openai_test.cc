@@ -91,6 +91,19 @@ TEST(ParseChat, ReadsDocumentsAndExtensions) {
   EXPECT_EQ(call.job.order, DocumentOrder::kCanonical);
   EXPECT_EQ(call.job.top_k, 3);
   EXPECT_FALSE(call.job.cite);
+  EXPECT_FALSE(Chat(With(R"("spanwise":{"cite":true})")).job.request.attention);
+  EXPECT_FALSE(Chat(With(R"("spanwise":{"cite":"written"})")).job.request.attention);
+  const Job by_attention = Chat(With(R"("spanwise":{"cite":"attention"})")).job;
+  EXPECT_TRUE(by_attention.cite && by_attention.request.attention);
+  EXPECT_FALSE(by_attention.request.extract);
+  const Job searched = Chat(With(R"("spanwise":{"order":"search","search_trials":5,"search_draft":"x"})")).job;
+  EXPECT_EQ(searched.order, DocumentOrder::kSearch);
+  EXPECT_EQ(searched.search_trials, 5);
+  EXPECT_EQ(searched.search_draft, "x");
+  EXPECT_EQ(ChatError(With(R"("spanwise":{"search_trials":0})")).param, "spanwise.search_trials");
+  EXPECT_TRUE(Chat(With(R"("spanwise":{"extract":true})")).job.request.extract);
+  EXPECT_EQ(ChatError(With(R"("spanwise":{"cite":"both"})")).param, "spanwise.cite");
+  EXPECT_EQ(ChatError(With(R"("spanwise":{"cite":1})")).param, "spanwise.cite");
   EXPECT_FALSE(call.job.request.use_cache);
 }
 

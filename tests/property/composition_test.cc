@@ -47,7 +47,7 @@ struct Steps : Executor {
 // Reads the plan's prompt, then a few given tokens one by one; returns all logits on the way.
 std::vector<float> Logits(Steps& executor, Plan plan, bool use_cache, int* reused = nullptr) {
   std::vector<float> out;
-  auto sequence = executor.Begin(std::move(plan), use_cache, false);
+  auto sequence = executor.Begin(std::move(plan), use_cache);
   EXPECT_TRUE(sequence.ok()) << sequence.status().message();
   if (reused) *reused = std::accumulate(sequence->reused.begin(), sequence->reused.end(), 0);
   const auto step = [&](std::optional<int32_t> token) {
@@ -99,12 +99,12 @@ TEST(SetComposition, EqualsAMaskedForwardPass) {
   for (const auto& [name, rows] : golden.at("models").get_object()) {
     Steps executor(LoadModel(std::string(name)), DType::kF32, size_t{1} << 28, 37, 2);
     auto sequence =
-        executor.Begin(MakePlan(tree, {ComposeMode::kSet, DocumentOrder::kGiven}, kKeys).value(), false, true);
+        executor.Begin(MakePlan(tree, {ComposeMode::kSet, DocumentOrder::kGiven}, kKeys).value(), false, {}, 0);
     ASSERT_TRUE(sequence.ok());
     const size_t vocab = static_cast<size_t>(executor.transformer().config().vocab_size);
     std::vector<float> all;
     while (!sequence->prompt_is_ready()) {
-      Executor::Turn turn{.sequence = &*sequence, .all_logits = true};
+      Executor::Turn turn{.sequence = &*sequence, .logits_from = 0};
       executor.Step({&turn, 1}, executor.step_tokens);
       ASSERT_TRUE(turn.status.ok());
       if (turn.logits.empty()) continue;

@@ -7,7 +7,7 @@ void Flatten(const PromptNode& node, PlannedRun* run, std::vector<PlannedPiece>*
   if (node.kind == PromptNode::Kind::kText && !node.tokens.empty()) {
     const int begin = static_cast<int>(run->tokens.size());
     run->tokens.insert(run->tokens.end(), node.tokens.begin(), node.tokens.end());
-    pieces->push_back({node.document, 0, begin, static_cast<int>(run->tokens.size())});
+    pieces->push_back({node.document, 0, begin, static_cast<int>(run->tokens.size()), node.bytes});
   }
   for (const PromptNode& child : node.children) Flatten(child, run, pieces);
 }

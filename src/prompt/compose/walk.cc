@@ -25,7 +25,7 @@ void TreeWalk::VisitText(const PromptNode& node) {
   if (open_ < 0) open_ = AddRun();
   const int begin = static_cast<int>(run(open_).tokens.size());
   run(open_).tokens.insert(run(open_).tokens.end(), node.tokens.begin(), node.tokens.end());
-  plan_.pieces.push_back({node.document, open_, begin, static_cast<int>(run(open_).tokens.size())});
+  plan_.pieces.push_back({node.document, open_, begin, static_cast<int>(run(open_).tokens.size()), node.bytes});
 }
 
 int TreeWalk::AddRun() {
@@ -37,7 +37,7 @@ int TreeWalk::AddRun() {
 }
 
 void TreeWalk::AddPiece(const PromptNode& node, int run) {
-  plan_.pieces.push_back({node.document, run, 0, static_cast<int>(node.tokens.size())});
+  plan_.pieces.push_back({node.document, run, 0, static_cast<int>(node.tokens.size()), node.bytes});
 }
 
 void TreeWalk::CloseRun() {

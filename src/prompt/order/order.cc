@@ -62,6 +62,9 @@ constexpr OrderPolicy kPolicies[] = {
     {DocumentOrder::kRelevance, false, SortByRelevance},
     {DocumentOrder::kSides, false, PutBestAtSides},
     {DocumentOrder::kRepeat, true, ReadTwice},
+    // Those that ask the model or the store begin like this (engine/arrangement.h).
+    {DocumentOrder::kSearch, false, KeepGiven},
+    {DocumentOrder::kCached, false, SortByContent},
 };
 
 Status Visit(const OrderPolicy& policy, PromptNode* node) {
@@ -78,10 +81,13 @@ Status ArrangeSets(const ComposeOptions& options, PromptNode* tree) {
     if (!has_order && !policy.fits_sets)
       return InvalidArgument(StrFormat("order '{}' changes nothing in compose mode '{}', where documents have no order",
                                        DocumentOrderName(options.order), ComposeModeName(options.mode)));
+    if (options.order == DocumentOrder::kCached && options.mode != ComposeMode::kExact)
+      return InvalidArgument(
+          StrFormat("order 'cached' is of compose mode 'exact': in '{}' documents are found kept in any order",
+                    ComposeModeName(options.mode)));
     return Visit(policy, tree);
   }
-  return Unimplemented(StrFormat("order '{}' is not available; use given, canonical, relevance, sides or repeat",
-                                 DocumentOrderName(options.order)));
+  return Internal(StrFormat("order '{}' has no policy", DocumentOrderName(options.order)));
 }
 
 }  // namespace spanwise

@@ -9,7 +9,6 @@
 namespace spanwise {
 
 // InvalidArgument: an order by relevance where a member has no score, or where the mode leaves it without effect.
-// Unimplemented: an order that this engine does not do.
 Status ArrangeSets(const ComposeOptions& options, PromptNode* tree);
 
 }  // namespace spanwise
