@@ -35,6 +35,7 @@ struct Job {
   std::optional<Fork> fork;      // of a request with branches
   std::optional<Course> course;  // of one with steps, or with subtasks to cut
   bool echo = false;
+  bool documents_only = false;
   bool use_cache = true;
   bool calibrated = false;  // ComposeReport::calibrated
   std::vector<std::string> labels;
