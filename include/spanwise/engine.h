@@ -32,9 +32,16 @@ struct EngineOptions {
   bool calibration = true;                   // false: what `spanwise calibrate` wrote beside the model is not read
   int threads = 0;                           // 0: one per CPU
   size_t kv_memory_bytes = 0;                // budget of kept KV; 0: a quarter of the machine's memory
+  std::string cache_dir = {};                // folder where KV is kept that outlives memory and process; empty: none
+  uint64_t cache_dir_bytes = 0;  // its budget; 0: a quarter of what the disk has free, with what it holds already
+  bool cache_dir_waits = false;  // the engine waits for the disk rather than leave out what it is too slow for
+  std::vector<std::string> baked_dirs = {};  // folders that an engine has filled before, and that this one only reads
   int max_queued = 256;                      // requests that may wait to begin; one more is ResourceExhausted
   int max_running = 64;                      // requests that share each step; never changes results
   int step_tokens = 512;                     // prompt tokens encoded in one step at most; never changes results
+  // Something that results do not depend on does not work, in one line: a disk that is full or damaged. From any
+  // thread.
+  std::function<void(const std::string& message)> on_warning = {};
 };
 
 // Text that is given, and what is generated behind it.
@@ -81,6 +88,9 @@ struct Request {
   bool attention = false;
 
   bool echo = false;  // plain prompts only: the answer begins with the prompt, its tokens' log-probabilities included
+  // Reads the documents as every composed mode keeps them, and what stands before them, and answers nothing. What
+  // follows the documents does not matter.
+  bool documents_only = false;
   bool use_cache = true;   // false: recompute everything and keep nothing
   std::string cache_salt;  // KV is shared only between requests of equal salt
 
@@ -227,6 +237,12 @@ struct EngineStats {
   double drain_s = 0;  // in which all that is queued will probably have been taken up; 0: not known yet
   size_t kv_blocks = 0, kv_blocks_budget = 0, kv_spans = 0;
   size_t kv_blocks_reserved = 0;  // what running requests may come to need
+  // Of EngineOptions::cache_dir and baked_dirs together.
+  uint64_t kv_disk_spans = 0, kv_disk_bytes = 0, kv_disk_budget_bytes = 0;
+  uint64_t kv_disk_tokens = 0;  // of cached_tokens, those that came from there
+  uint64_t kv_disk_written_spans = 0, kv_disk_evicted_spans = 0;
+  uint64_t kv_disk_damaged_spans = 0;  // that were met and not used
+  uint64_t kv_disk_lost_spans = 0;     // not written because the disk was slow, full or failing
 };
 
 // Thread-safe. Destruction cancels what is queued or running and waits for it.

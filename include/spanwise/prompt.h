@@ -68,10 +68,11 @@ struct ComposeOptions {
 };
 
 // Where the KV of a piece of the prompt came from.
-enum class KvSource { kComputed, kRam };
-std::string_view KvSourceName(KvSource source);  // "computed", "ram"
+enum class KvSource { kComputed, kRam, kDisk };
+std::string_view KvSourceName(KvSource source);  // "computed", "ram", "disk"
 
-// What happened to one piece of the prompt. A piece partly found and partly computed counts as computed.
+// What happened to one piece of the prompt. A piece partly found and partly computed counts as computed, one partly
+// from memory and partly from disk as from disk.
 struct PieceReport {
   std::string document;  // empty for text around the documents
   int tokens = 0;

@@ -35,7 +35,7 @@ int Ask(const Options& o) {
   if (!params.ok()) return Fail(params.status());
   auto compose = ToComposeOptions(o.common);
   if (!compose.ok()) return Fail(compose.status());
-  auto engine = OpenEngine(o.common);
+  auto engine = OpenEngine(WithBaked(o.common, o.sources.corpus));
   if (!engine.ok()) return Fail(engine.status());
   auto finder = SourceFinder::Open(o.sources, **engine, o.common.quiet);
   if (!finder.ok()) return Fail(finder.status());

@@ -23,7 +23,7 @@ int Chat(const Options& o) {
   if (!params.ok()) return Fail(params.status());
   auto compose = ToComposeOptions(o.common);
   if (!compose.ok()) return Fail(compose.status());
-  auto engine = OpenEngine(o.common);
+  auto engine = OpenEngine(WithBaked(o.common, o.sources.corpus));
   if (!engine.ok()) return Fail(engine.status());
   std::unique_ptr<SourceFinder> finder;
   if (!o.sources.documents.empty() || !o.sources.corpus.empty()) {

@@ -10,6 +10,8 @@
 #include <filesystem>
 
 #include "base/str.h"
+#include "kv/tiers/span_folder.h"
+#include "rag/bake.h"
 #include "rag/report.h"
 
 namespace spanwise::cli {
@@ -22,6 +24,11 @@ void AddModelOptions(CLI::App* app, CommonOptions* o) {
   app->add_option("--threads", o->threads, "Threads (0: one per CPU)")->capture_default_str();
   app->add_option("--cache-memory", o->cache_memory_mb,
                   "Memory for kept keys and values, in MB (0: a quarter of the machine's)");
+  app->add_option("--cache-dir", o->cache_dir, "Folder where keys and values are kept that outlive the program");
+  app->add_option("--cache-disk", o->cache_disk_mb, "Its size, in MB (0: a quarter of the free disk)")
+      ->check(CLI::Range(uint64_t{0}, uint64_t{1} << 40))
+      ->needs("--cache-dir");
+  app->add_option("--baked", o->baked, "Folder of keys and values that index --bake made (repeatable)");
 }
 
 void AddComposeOptions(CLI::App* app, CommonOptions* o) {
@@ -109,7 +116,19 @@ Result<EngineOptions> ToEngineOptions(const CommonOptions& o) {
   if (!o.kv_dtype.empty()) engine.kv_dtype = o.kv_dtype;
   engine.threads = o.threads;
   engine.kv_memory_bytes = o.cache_memory_mb << 20;
+  engine.cache_dir = o.cache_dir;
+  engine.baked_dirs = o.baked;
+  engine.cache_dir_bytes = o.cache_disk_mb << 20;
+  engine.on_warning = [](const std::string& message) {
+    if (spdlog::should_log(spdlog::level::warn)) fmt::print(stderr, "spanwise: {}\n", message);
+  };
   return engine;
+}
+
+CommonOptions WithBaked(CommonOptions options, const std::string& corpus) {
+  if (!corpus.empty() && !options.no_cache && IsSpanFolder(rag::BakedFolder(corpus)))
+    options.baked.push_back(rag::BakedFolder(corpus));
+  return options;
 }
 
 Status SetLogLevel(const CommonOptions& o) {

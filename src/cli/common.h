@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/json.h"
 #include "rag/answerer.h"
@@ -27,6 +28,9 @@ struct CommonOptions {
   std::string compose = "exact", order = "given", search_draft;
   int search_trials = ComposeOptions().search_trials;
   size_t cache_memory_mb = 0;
+  std::string cache_dir;
+  uint64_t cache_disk_mb = 0;
+  std::vector<std::string> baked;  // folders of KV that are only read
   double repair_fraction = ComposeOptions().repair_fraction;
   std::string repair_policy = "focused";
   std::optional<double> documents_temperature, documents_scale;
@@ -50,7 +54,7 @@ struct SamplingOptions {
 };
 
 void AddModelOptions(CLI::App* app,
-                     CommonOptions* options);  // --model --dtype --kv-dtype --device --threads --cache-memory
+                     CommonOptions* options);  // --model --dtype --kv-dtype --device --threads --cache-...
 void AddComposeOptions(CLI::App* app, CommonOptions* options);  // --compose --order and so on
 void AddOutputOptions(CLI::App* app, CommonOptions* options);   // --json --quiet --log-level
 void AddSamplingOptions(CLI::App* app, SamplingOptions* options);
@@ -62,6 +66,8 @@ Result<std::string> BundledFolder(const std::string& name, const std::string& wh
 // The folder of the model asked for, or of the bundled one beside the program. NotFound when it is not there.
 Result<std::string> ModelFolder(const CommonOptions& options);
 Result<EngineOptions> ToEngineOptions(const CommonOptions& options);
+// With what was baked of a corpus, if anything was. The folder's name may be empty.
+CommonOptions WithBaked(CommonOptions options, const std::string& corpus);
 Status SetLogLevel(const CommonOptions& options);
 Result<std::unique_ptr<Engine>> OpenEngine(const CommonOptions& options);
 Result<ComposeOptions> ToComposeOptions(const CommonOptions& options);

@@ -9,6 +9,8 @@
 #include "cli/common.h"
 #include "formats/weight_source.h"
 #include "kernels/kv_view.h"
+#include "kv/tiers/span_folder.h"
+#include "rag/bake.h"
 #include "tensor/panels.h"
 
 namespace spanwise::cli {
@@ -17,7 +19,40 @@ namespace {
 struct Options {
   CommonOptions common;
   std::string model;
+  bool verify = false;
 };
+
+// What a folder of kept KV holds.
+Status InspectSpans(const Options& o, const std::string& folder) {
+  Progress progress("reading", o.common.quiet);
+  SW_ASSIGN_OR_RETURN(const SpanFolderReport report,
+                      CheckSpanFolder(folder, o.verify, [&](uint64_t done, uint64_t all) {
+                        progress.Update(static_cast<double>(done), static_cast<double>(all));
+                      }));
+  json::array models;
+  for (const SpanFolderReport::OfModel& m : report.models)
+    models.push_back(json::object{{"model", m.format.model.Hex()},
+                                  {"layers", m.format.geometry.n_layers},
+                                  {"kv_heads", m.format.geometry.n_kv_heads},
+                                  {"head_dim", m.format.geometry.head_dim},
+                                  {"dtype", json::string(DTypeName(m.format.geometry.dtype))},
+                                  {"spans", m.spans},
+                                  {"tokens", m.tokens}});
+  const json::object out{{"spans", report.spans},     {"file_bytes", report.file_bytes}, {"verified", o.verify},
+                         {"damaged", report.damaged}, {"misnoted", report.misnoted},     {"models", std::move(models)}};
+  if (o.common.json) {
+    PrintJson(out);
+  } else {
+    for (const auto& [name, value] : out)
+      if (name != "models")
+        fmt::print("{:<24} {}\n", std::string_view(name.data(), name.size()), json::serialize(value));
+    for (const json::value& m : out.at("models").get_array()) fmt::print("  {}\n", json::serialize(m));
+  }
+  if (report.sound()) return Status::Ok();
+  return Corruption(
+      StrFormat("{}: {} of {} spans are damaged, {} misnoted: they are not used; bake again, or remove it", folder,
+                report.damaged, report.spans, report.misnoted));
+}
 
 std::string_view ScalingName(RopeConfig::Scaling scaling) {
   switch (scaling) {
@@ -113,6 +148,9 @@ Sizes Measure(const std::vector<StoredTensor>& tensors) {
 }
 
 Status Inspect(Options o) {
+  for (const std::string& folder : {o.model, rag::BakedFolder(o.model)})
+    if (!o.model.empty() && IsSpanFolder(folder)) return InspectSpans(o, folder);
+  if (o.verify) return InvalidArgument("--verify goes with a folder of kept KV (--cache-dir, or index --bake)");
   if (!o.model.empty()) o.common.model = o.model;
   SW_ASSIGN_OR_RETURN(const std::string path, ModelFolder(o.common));
   SW_ASSIGN_OR_RETURN(const auto source, WeightSource::Open(path));
@@ -194,8 +232,9 @@ Status Inspect(Options o) {
 
 Verb InspectVerb(CLI::App& app) {
   auto o = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("inspect", "Show what a model is and what it needs");
-  verb->add_option("path", o->model, "Model folder (default: the bundled model)");
+  CLI::App* verb = app.add_subcommand("inspect", "Show what a model is and needs, or what a folder of kept KV holds");
+  verb->add_option("path", o->model, "Model folder (default: the bundled model), or a folder of kept KV");
+  verb->add_flag("--verify", o->verify, "Of kept KV: read and check every byte");
   verb->add_option("--model", o->common.model, "The same");
   verb->add_flag("--json", o->common.json, "Print JSON");
   return {verb, [o] {

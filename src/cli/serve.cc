@@ -23,7 +23,7 @@ struct Options {
 Status Serve(const Options& o) {
   SW_ASSIGN_OR_RETURN(const ComposeOptions compose, ToComposeOptions(o.common));
   SW_RETURN_IF_ERROR(SetLogLevel(o.common));
-  SW_ASSIGN_OR_RETURN(EngineOptions engine_options, ToEngineOptions(o.common));
+  SW_ASSIGN_OR_RETURN(EngineOptions engine_options, ToEngineOptions(WithBaked(o.common, o.corpus)));
   engine_options.max_running = o.max_running;
   engine_options.max_queued = o.max_queued;
   SW_ASSIGN_OR_RETURN(const auto engine, Engine::Open(engine_options));

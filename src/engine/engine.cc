@@ -18,6 +18,7 @@
 #include "engine/model_text.h"
 #include "engine/runner.h"
 #include "kernels/ops.h"
+#include "kv/tiers/disk.h"
 #include "model/weights.h"
 #include "prompt/chat_format.h"
 #include "prompt/labels.h"
@@ -117,6 +118,8 @@ class EngineImpl final : public Engine {
                 .Field(ops::Formulas())
                 .Finish();
 
+    SW_RETURN_IF_ERROR(AddTiers(options, executor.get()));
+
     const ModelConfig& c = weights->config();
     info_ = {.name = ModelName(options.model),
              .architecture = c.model_type,
@@ -137,6 +140,23 @@ class EngineImpl final : public Engine {
         RunnerOptions{
             .max_queued = options.max_queued, .max_running = options.max_running, .step_tokens = options.step_tokens});
     return Status::Ok();
+  }
+
+  // Folders of KV that are read before anything is computed: those that are only read come first.
+  Status AddTiers(const EngineOptions& options, Executor* executor) {
+    const SpanFormat format{keys_, executor->transformer().kv_geometry()};
+    const auto add = [&](const DiskTierOptions& tier_options) -> Status {
+      SW_ASSIGN_OR_RETURN(auto tier, DiskTier::Open(format, tier_options));
+      executor->store().AddTier(std::move(tier));
+      return Status::Ok();
+    };
+    for (const std::string& folder : options.baked_dirs)
+      SW_RETURN_IF_ERROR(add({.folder = folder, .read_only = true, .warn = options.on_warning}));
+    if (options.cache_dir.empty()) return Status::Ok();
+    return add({.folder = options.cache_dir,
+                .budget_bytes = options.cache_dir_bytes,
+                .wait_when_full = options.cache_dir_waits,
+                .warn = options.on_warning});
   }
 
   Status CheckTokens(std::span<const int32_t> ids, std::string_view what) const {
@@ -180,7 +200,7 @@ class EngineImpl final : public Engine {
   // Whether the way in which a request is composed is measured and close enough; InvalidArgument when it is measured,
   // too far, and not forced.
   Result<bool> Calibrated(const Request& request, const ComposeOptions& compose) const {
-    if (request.compose.mode == ComposeMode::kExact || request.documents.empty()) return true;
+    if (request.compose.mode == ComposeMode::kExact || request.documents.empty() || request.documents_only) return true;
     auto calibrated = calibration_.Check(compose);
     if (!calibrated.ok() && request.compose.force) return false;
     return calibrated;
@@ -190,7 +210,8 @@ class EngineImpl final : public Engine {
   Result<std::optional<Arrangement>> LateArrangement(const Request& request, const PromptNode& tree) const {
     const ComposeOptions& options = request.compose;
     const bool search = options.order == DocumentOrder::kSearch;
-    if (!search && options.order != DocumentOrder::kCached) return std::optional<Arrangement>();
+    if (request.documents_only || (!search && options.order != DocumentOrder::kCached))
+      return std::optional<Arrangement>();
     if (!request.branches.empty() || !request.steps.empty() || request.keep_subtasks)
       return InvalidArgument(StrFormat("order '{}' goes with neither 'branches' nor 'steps' nor 'keep_subtasks'",
                                        DocumentOrderName(options.order)));
@@ -210,7 +231,14 @@ class EngineImpl final : public Engine {
                                        Request::kMostPriority));
     Job job;
     SW_ASSIGN_OR_RETURN(const PromptNode tree, BuildTree(request, &job.labels));
-    const ComposeOptions compose = calibration_.Resolve(request.compose);
+    ComposeOptions compose = calibration_.Resolve(request.compose);
+    if (request.documents_only) {
+      if (request.documents.empty() || request.echo || !request.branches.empty() || !request.steps.empty() ||
+          !request.forced_tokens.empty() || request.keep_subtasks || request.extract || request.attention)
+        return InvalidArgument("'documents_only' goes with messages and documents alone");
+      compose.mode = ComposeMode::kSet;
+      compose.order = DocumentOrder::kGiven;
+    }
     SW_ASSIGN_OR_RETURN(job.plan, MakePlan(tree, compose, {keys_, request.cache_salt}));
     SW_ASSIGN_OR_RETURN(job.arrangement, LateArrangement(request, tree));
     SW_ASSIGN_OR_RETURN(job.calibrated, Calibrated(request, compose));
@@ -219,7 +247,7 @@ class EngineImpl final : public Engine {
         (!request.branches.empty() || !request.steps.empty() || request.keep_subtasks))
       return InvalidArgument("'forced_tokens' goes with neither 'branches' nor 'steps' nor 'keep_subtasks'");
     const int n_forced = static_cast<int>(request.forced_tokens.size());
-    const int wanted = n_forced > 0 ? n_forced : request.sampling.max_tokens;
+    const int wanted = n_forced > 0 ? n_forced : request.documents_only ? 0 : request.sampling.max_tokens;
     const int least = n_forced > 0 ? n_forced : std::min(wanted, 1);  // fewer tokens of answer are no answer
     job.setup.sampling = request.sampling;
     job.setup.forced_tokens = request.forced_tokens;
@@ -267,6 +295,7 @@ class EngineImpl final : public Engine {
       job.pointed = PointInto(request.documents);
     }
     job.echo = request.echo;
+    job.documents_only = request.documents_only;
     job.use_cache = request.use_cache;
     job.priority = request.priority;
     job.client = request.client;

@@ -7,6 +7,10 @@
 
 namespace spanwise {
 
+int Sequence::n_prompt_tokens() const {
+  return plan.n_tokens() - (without_tail ? static_cast<int>(tail_plan().tokens.size()) : 0);
+}
+
 int Sequence::n_ready_prompt_tokens() const {
   int n = 0;
   for (size_t i = 0; i < runs.size(); ++i)
@@ -328,6 +332,7 @@ Status Executor::AddMissing(Turn& turn, int* room, std::vector<Part>* parts) {
       whole[i] = !s.at_source[i];
       continue;
     }
+    if (s.without_tail && i + 1 == s.runs.size()) break;
     const auto is_whole = [&](int seen) { return whole[static_cast<size_t>(seen)]; };
     if (!std::ranges::all_of(s.at_source[i] ? planned.source->visible : planned.visible, is_whole)) continue;
     const bool tail = i + 1 == s.runs.size();

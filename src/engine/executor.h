@@ -23,6 +23,7 @@ struct Sequence {
   std::vector<int> reused;                 // leading tokens of each run that were found
   std::vector<uint64_t> looked;            // how many spans the store had been given when the run was looked up
   int most_reused = 0;                     // of the tail: the rest must be computed, for its logits
+  bool without_tail = false;               // the tail is not read
   bool provisional = false;                // what the tail comes to hold may go again: only Seal gives it to the store
 
   // Repair. A run with a planned source holds that first, until it is settled what of it is recomputed.
@@ -45,7 +46,7 @@ struct Sequence {
 
   Run& tail() { return *runs.back(); }
   const PlannedRun& tail_plan() const { return plan.runs.back(); }
-  int n_prompt_tokens() const { return plan.n_tokens(); }
+  int n_prompt_tokens() const;
   int n_ready_prompt_tokens() const;
   bool prompt_is_ready() const { return n_ready_prompt_tokens() == n_prompt_tokens(); }
   // Leading tokens of a run that this sequence has not encoded itself.

@@ -17,8 +17,9 @@ Status Lane::Begin(Executor& executor, const Tokenizer& tokenizer, Setup setup, 
   observer_ = &observer;
   course_ = std::move(setup.course).value_or(Course());
   if (setup.pointed) pointers_.emplace(setup.plan, *setup.pointed, executor.transformer().config());
-  SW_ASSIGN_OR_RETURN(sequence_, executor.Begin(std::move(setup.plan), setup.use_cache, held,
-                                                logits_from().value_or(std::numeric_limits<int>::max())));
+  const int logits_from = setup.without_tail ? 0 : this->logits_from().value_or(std::numeric_limits<int>::max());
+  SW_ASSIGN_OR_RETURN(sequence_, executor.Begin(std::move(setup.plan), setup.use_cache, held, logits_from));
+  sequence_.without_tail = setup.without_tail;
   const std::span<const int32_t> tail = sequence_.tail_plan().tokens;
   SW_RETURN_IF_ERROR(NewGeneration(std::move(setup.generation), tail));
   if (course_.keep_subtasks) {
@@ -91,6 +92,10 @@ Status Lane::Advance(Executor& executor, const Executor::Turn& turn) {
       return Status::Ok();
     }
   }
+  if (sequence_.without_tail) {
+    End();
+    return Status::Ok();
+  }
   SW_ASSIGN_OR_RETURN(token_, generation_->Next(turn.logits.last(vocab_)));
   has_sampled_ = has_sampled_ || generation_->n_generated() > 0;
   if (const auto sampled = token_ ? token_ : generation_->unread()) {
@@ -104,8 +109,16 @@ Status Lane::Advance(Executor& executor, const Executor::Turn& turn) {
   } else {
     ended_ = true;
   }
-  for (size_t i = 0; ended_ && i < sequence_.runs.size(); ++i) n_cached_.push_back(sequence_.n_cached(i));
+  if (ended_) End();
   return Status::Ok();
+}
+
+void Lane::End() {
+  ended_ = true;
+  for (size_t i = 0; i < sequence_.runs.size(); ++i) {
+    n_cached_.push_back(sequence_.n_cached(i));
+    loaded_.push_back({static_cast<int>(i), sequence_.runs[i]->loaded_begin(), sequence_.runs[i]->loaded_end()});
+  }
 }
 
 void Lane::Watch(int32_t token) {

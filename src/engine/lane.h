@@ -33,6 +33,7 @@ class Lane {
     std::optional<int> echo_from = {};  // report the prompt's tokens first: the tail's from this one on
     std::optional<Course> course = {};  // more text in the same line
     std::optional<std::vector<PointedDocument>> pointed = {};  // count the attention paid to them
+    bool without_tail = false;                                 // ends when all before the tail is read
   };
 
   // Takes runs of the plan that `held` has, and finds what it can of the others. `tokenizer` and `observer` must
@@ -61,6 +62,11 @@ class Lane {
   const Sequence& sequence() const { return sequence_; }
   // Leading tokens of a run that it has not encoded itself. REQUIRES: ended.
   int n_cached(int run) const { return n_cached_[static_cast<size_t>(run)]; }
+  // Whether any of these tokens of a run came from a tier below memory. REQUIRES: ended.
+  bool loaded(int run, int begin, int end) const {
+    const KeyRange& from_tier = loaded_[static_cast<size_t>(run)];
+    return from_tier.begin < end && begin < from_tier.end;
+  }
   Runs runs() const { return sequence_.runs; }
   // Of its last passage.
   const Generation& generation() const { return *generation_; }
@@ -81,6 +87,7 @@ class Lane {
     if (!echo_from_ || pending_ || (!logprobs_ && !observer_->on_logits)) return {};
     return std::max(0, *echo_from_ - 1);
   }
+  void End();
   Status EchoPrompt(const Executor::Turn& turn);
   Status AfterToken(Executor& executor);
   Status NextPassage(Executor& executor);
@@ -107,6 +114,7 @@ class Lane {
   std::optional<int32_t> token_, pending_;  // to feed next; or once what it had to let go of is read again
   size_t n_echoed_ = 0;                     // tokens of the tail that were reported, or are not to be
   std::vector<int> n_cached_;               // by run, once it has ended
+  std::vector<KeyRange> loaded_;            // the same
   bool ended_ = false, has_sampled_ = false;
 };
 

@@ -64,6 +64,16 @@ EngineStats Runner::stats() const {
   stats.queued = n_queued();
   stats.suspended = n_suspended_;
   stats.drain_s = drain_.Seconds(NowSeconds(), stats.queued);
+  for (const auto& tier : executor_->store().tiers()) {
+    const TierStats of_tier = tier->stats();
+    stats.kv_disk_spans += of_tier.spans;
+    stats.kv_disk_bytes += of_tier.bytes;
+    stats.kv_disk_budget_bytes += of_tier.budget_bytes;
+    stats.kv_disk_written_spans += of_tier.written_spans;
+    stats.kv_disk_evicted_spans += of_tier.evicted_spans;
+    stats.kv_disk_damaged_spans += of_tier.damaged_spans;
+    stats.kv_disk_lost_spans += of_tier.lost_spans;
+  }
   return stats;
 }
 
@@ -243,6 +253,7 @@ void Runner::Count(const Result<Answer>& answer) {
   const SpanStoreStats kv = executor_->store().stats();
   stats_.kv_blocks = kv.n_blocks;
   stats_.kv_spans = kv.n_spans;
+  stats_.kv_disk_tokens = kv.loaded_tokens;
   if (!answer.ok()) {
     ++(answer.status().code() == StatusCode::kCancelled ? stats_.cancelled : stats_.failed);
     return;

@@ -45,6 +45,7 @@ size_t BlocksOf(const Job& job) {
 
 int PromptTokensOf(const Job& job) {
   size_t n = static_cast<size_t>(job.plan.n_tokens());
+  if (job.documents_only) n -= job.plan.runs.back().tokens.size();
   if (job.fork) {
     for (const Fork::Branch& branch : job.fork->branches) n += branch.seed.size();
     if (job.fork->join) n += job.fork->join->size();
@@ -57,10 +58,11 @@ int PromptTokensOf(const Job& job) {
 // `lane` has n_tokens of `piece` as its own and found some of them.
 void AddPiece(const PlannedPiece& piece, int n_tokens, const Lane& lane, ComposeReport* report) {
   const int cached = std::clamp(lane.n_cached(piece.run) - piece.begin, 0, n_tokens);
+  const KvSource found = lane.loaded(piece.run, piece.begin, piece.begin + n_tokens) ? KvSource::kDisk : KvSource::kRam;
   report->spans.push_back({.document = piece.document,
                            .tokens = n_tokens,
                            .cached_tokens = cached,
-                           .source = cached == n_tokens ? KvSource::kRam : KvSource::kComputed});
+                           .source = cached == n_tokens ? found : KvSource::kComputed});
 }
 
 void AddPieces(const Plan& plan, const Lane& lane, ComposeReport* report) {
@@ -136,7 +138,8 @@ Status Task::BeginFirst(Executor& executor, const Tokenizer& tokenizer) {
                     .use_cache = job.use_cache,
                     .echo_from = job.echo ? std::optional(0) : std::nullopt,
                     .course = job.course,
-                    .pointed = job.pointed};
+                    .pointed = job.pointed,
+                    .without_tail = job.documents_only};
   if (forks()) {
     context_plan_ = setup.plan;
     setup.generation.max_tokens = 0;

@@ -40,6 +40,7 @@ struct Job {
       arrangement;  // of one whose order is settled at its turn; `plan` has another one till then
   std::optional<std::vector<PointedDocument>> pointed;  // of one that asks for its attention
   bool echo = false;
+  bool documents_only = false;
   bool use_cache = true;
   bool calibrated = false;  // ComposeReport::calibrated
   std::vector<std::string> labels;

@@ -16,6 +16,8 @@ Result<int> Run::Reuse(SpanStore& store, std::span<const int32_t> tokens, int ma
     SW_ASSIGN_OR_RETURN(copy, store.Allocate());
     std::memcpy(copy->data(), match.partial->block->data(), store.geometry().BlockBytes());
   }
+  loaded_begin_ = match.loaded_begin;
+  loaded_end_ = match.loaded_end;
   spans_ = std::move(match.full);
   for (const auto& span : spans_) {
     blocks_.push_back(span->block->data());
@@ -52,6 +54,8 @@ Status Run::Extend(SpanStore& store, std::span<const int32_t> tokens) {
 Result<Run> Run::Repaired(const SpanKey& root, const Run& source, std::span<const int32_t> stale, SpanStore& store) {
   SW_CHECK(source.n_ready_ == source.n_tokens());
   Run run(root);
+  run.loaded_begin_ = source.loaded_begin_;
+  run.loaded_end_ = source.loaded_end_;
   run.tokens_ = source.tokens_;
   run.blocks_ = source.blocks_;
   run.writable_.assign(source.blocks_.size(), nullptr);

@@ -49,6 +49,10 @@ class Run {
   // of the run.
   SpanKey Seal(SpanStore& store);
 
+  // The tokens from the first to the last that Reuse took from a tier below memory.
+  int loaded_begin() const { return loaded_begin_; }
+  int loaded_end() const { return loaded_end_; }
+
   const SpanKey& root() const { return root_; }
   std::span<const int32_t> tokens() const { return tokens_; }
   int n_tokens() const { return static_cast<int>(tokens_.size()); }
@@ -63,6 +67,7 @@ class Run {
   SpanKey root_;
   std::vector<int32_t> tokens_;
   int n_ready_ = 0;
+  int loaded_begin_ = 0, loaded_end_ = 0;
   int n_sealed_ = 0;                                 // tokens offered to the store so far
   SpanKey sealed_parent_;                            // address of the last full sealed block; the root before that
   std::vector<std::shared_ptr<const Span>> spans_;   // the full spans reused; they hold the first blocks

@@ -4,44 +4,94 @@
 
 #include "base/check.h"
 #include "base/str.h"
+#include "kv/tiers/record.h"
 
 namespace spanwise {
 
 SpanStore::SpanStore(const KvGeometry& geometry, size_t budget_bytes)
     : pool_(std::make_shared<BlockPool>(geometry, budget_bytes)) {}
 
+namespace {
+
+// Whether more of `tokens` begins a span than of what the match has for its end; takes it then.
+bool TakeLonger(const std::shared_ptr<const Span>& span, std::span<const int32_t> tokens, SpanStore::Match* match) {
+  const auto common = std::ranges::mismatch(span->tokens, tokens).in1 - span->tokens.begin();
+  if (common <= match->partial_tokens) return false;
+  match->partial = span;
+  match->partial_tokens = static_cast<int>(common);
+  return true;
+}
+
+}  // namespace
+
+std::shared_ptr<const Span> SpanStore::FindHere(const SpanKey& key, std::span<const int32_t> tokens) const {
+  const auto it = spans_.find(key);
+  return it != spans_.end() && std::ranges::equal(it->second.span->tokens, tokens) ? it->second.span : nullptr;
+}
+
 SpanStore::Match SpanStore::Peek(const SpanKey& root, std::span<const int32_t> tokens) const {
   Match match;
   SpanKey parent = root;
   while (tokens.size() >= kKvBlockTokens) {
     const auto block = tokens.first(kKvBlockTokens);
-    const SpanKey key = ChildKey(parent, block);
-    const auto it = spans_.find(key);
-    if (it == spans_.end() || !std::ranges::equal(it->second.span->tokens, block)) break;
-    match.full.push_back(it->second.span);
-    parent = key;
+    std::shared_ptr<const Span> span = FindHere(ChildKey(parent, block), block);
+    if (!span) break;
+    parent = span->key;
+    match.full.push_back(std::move(span));
     tokens = tokens.subspan(kKvBlockTokens);
   }
-  if (const auto it = children_.find(parent); it != children_.end() && !tokens.empty()) {
-    for (const SpanKey& key : it->second) {
-      const std::shared_ptr<const Span>& span = spans_.at(key).span;
-      const auto common = std::ranges::mismatch(span->tokens, tokens).in1 - span->tokens.begin();
-      if (common > match.partial_tokens) {
-        match.partial = span;
-        match.partial_tokens = static_cast<int>(common);
-      }
-    }
-  }
+  if (const auto it = children_.find(parent); it != children_.end() && !tokens.empty())
+    for (const SpanKey& key : it->second) TakeLonger(spans_.at(key).span, tokens, &match);
   return match;
 }
 
 SpanStore::Match SpanStore::Find(const SpanKey& root, std::span<const int32_t> tokens) {
-  Match match = Peek(root, tokens);
+  Match match;
   stats_.lookup_tokens += tokens.size();
-  if (match.partial) Touch(match.partial->key);
+  const auto note_loaded = [&](int begin, int end) {
+    if (match.loaded_begin == match.loaded_end) match.loaded_begin = begin;
+    match.loaded_end = end;
+    stats_.loaded_tokens += static_cast<uint64_t>(end - begin);
+  };
+  SpanKey parent = root;
+  while (tokens.size() >= kKvBlockTokens) {
+    const auto block = tokens.first(kKvBlockTokens);
+    std::shared_ptr<const Span> span = FindHere(ChildKey(parent, block), block);
+    if (!span && (span = Load(parent, block, kKvBlockTokens - 1))) {
+      const int begin = static_cast<int>(match.full.size()) * kKvBlockTokens;
+      note_loaded(begin, begin + kKvBlockTokens);
+    }
+    if (!span) break;
+    parent = span->key;
+    match.full.push_back(std::move(span));
+    tokens = tokens.subspan(kKvBlockTokens);
+  }
+  tokens = tokens.first(std::min<size_t>(tokens.size(), kKvBlockTokens));
+  if (const auto it = children_.find(parent); it != children_.end() && !tokens.empty())
+    for (const SpanKey& key : it->second) TakeLonger(spans_.at(key).span, tokens, &match);
+  if (static_cast<size_t>(match.partial_tokens) < tokens.size())
+    if (const auto span = Load(parent, tokens, match.partial_tokens); span && TakeLonger(span, tokens, &match))
+      note_loaded(static_cast<int>(match.full.size()) * kKvBlockTokens, match.n_tokens());
+  if (match.partial) Touch(match.partial->key, match.partial_tokens == match.partial->n_tokens());
   for (auto it = match.full.rbegin(); it != match.full.rend(); ++it) Touch((*it)->key);
   stats_.hit_tokens += static_cast<uint64_t>(match.n_tokens());
   return match;
+}
+
+std::shared_ptr<const Span> SpanStore::Load(const SpanKey& parent, std::span<const int32_t> tokens, int more_than) {
+  for (const auto& tier : tiers_) {
+    const auto found = tier->Find(parent, tokens, more_than);
+    if (!found) continue;
+    const SpanKey key = ChildKey(parent, found->tokens);
+    if (const auto it = spans_.find(key); it != spans_.end()) return it->second.span;
+    auto block = Allocate();
+    if (!block.ok()) return nullptr;
+    UnpackRows(geometry(), found->rows, static_cast<int>(found->tokens.size()), (*block)->data());
+    Entry& entry = Insert(std::make_shared<Span>(Span{key, parent, found->tokens, std::move(*block)}));
+    entry.in_tiers = true;
+    return entry.span;
+  }
+  return nullptr;
 }
 
 std::shared_ptr<const Span> SpanStore::Publish(const SpanKey& parent, std::span<const int32_t> tokens,
@@ -58,13 +108,25 @@ std::shared_ptr<const Span> SpanStore::Publish(const SpanKey& parent, std::span<
       continued.push_back(sibling);
   }
   for (const SpanKey& sibling : continued) Erase(sibling);
-  auto span =
-      std::make_shared<Span>(Span{key, parent, std::vector<int32_t>(tokens.begin(), tokens.end()), std::move(block)});
   ++stats_.published_spans;
-  children_[parent].push_back(key);
-  const auto above = spans_.find(parent);
-  spans_.emplace(key, Entry{span, ages_.insert(above == spans_.end() ? ages_.end() : above->second.age, key)});
-  return span;
+  Entry& entry = Insert(
+      std::make_shared<Span>(Span{key, parent, std::vector<int32_t>(tokens.begin(), tokens.end()), std::move(block)}));
+  entry.in_tiers = OfferToTiers(*entry.span);
+  return entry.span;
+}
+
+SpanStore::Entry& SpanStore::Insert(std::shared_ptr<const Span> span) {
+  const SpanKey key = span->key;
+  children_[span->parent].push_back(key);
+  const auto above = spans_.find(span->parent);
+  const auto age = ages_.insert(above == spans_.end() ? ages_.end() : above->second.age, key);
+  return spans_.emplace(key, Entry{.span = std::move(span), .age = age}).first->second;
+}
+
+bool SpanStore::OfferToTiers(const Span& span) {
+  bool all = true;
+  for (const auto& tier : tiers_) all = tier->Offer(span) && all;
+  return all;
 }
 
 Result<std::shared_ptr<KvBlock>> SpanStore::Allocate() {
@@ -90,9 +152,11 @@ SpanStoreStats SpanStore::stats() const {
   return stats;
 }
 
-void SpanStore::Touch(const SpanKey& key) {
+void SpanStore::Touch(const SpanKey& key, bool whole) {
   Entry& entry = spans_.at(key);
   ages_.splice(ages_.end(), ages_, entry.age);
+  if (!whole) return;
+  for (const auto& tier : tiers_) tier->Touch(entry.span->parent, entry.span->tokens);
 }
 
 void SpanStore::Erase(const SpanKey& key) {
@@ -113,6 +177,7 @@ bool SpanStore::EvictOne() {
     for (const SpanKey& key : ages_) {
       const Entry& entry = spans_.at(key);
       if (entry.span.use_count() > 1 || (!shared && entry.span->block.use_count() > 1)) continue;
+      if (!entry.in_tiers) OfferToTiers(*entry.span);  // there was no room for it when it was new
       Erase(SpanKey(key));
       ++stats_.evicted_spans;
       return true;

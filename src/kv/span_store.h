@@ -1,4 +1,4 @@
-// Finds sealed spans by address, and makes room for new ones.
+// Finds sealed spans by address, in memory and in the tiers below it, and makes room for new ones.
 #pragma once
 
 #include <list>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kv/span.h"
+#include "kv/tiers/tier.h"
 #include "spanwise/status.h"
 
 namespace spanwise {
@@ -17,17 +18,23 @@ struct SpanStoreStats {
   size_t n_blocks = 0;  // blocks in use, by spans and by growing runs
   size_t n_blocks_budget = 0;
   uint64_t hit_tokens = 0;       // tokens whose KV was found
+  uint64_t loaded_tokens = 0;    // of these, that came from a tier
   uint64_t lookup_tokens = 0;    // tokens that were asked for
   uint64_t published_spans = 0;  // that were new
   uint64_t evicted_spans = 0;
 };
 
 // Spans in memory under a byte budget, evicted least recently used first and never while somebody holds them. A span
-// always counts as used after its descendants, so chains lose their ends before their beginnings.
-// Thread-compatible (the engine thread).
+// always counts as used after its descendants, so chains lose their ends before their beginnings. What is new is
+// offered to the tiers; what they have is copied into memory when it is asked for. Thread-compatible (the engine
+// thread).
 class SpanStore {
  public:
   SpanStore(const KvGeometry& geometry, size_t budget_bytes);
+
+  // Looks there too from now on, in the order in which tiers were added.
+  void AddTier(std::unique_ptr<Tier> tier) { tiers_.push_back(std::move(tier)); }
+  std::span<const std::unique_ptr<Tier>> tiers() const { return tiers_; }
 
   // The longest known beginning of a run: `full` spans of kKvBlockTokens each, then possibly the first `partial_tokens`
   // tokens of `partial`. Every token has been compared. Marks what it returns as used.
@@ -35,10 +42,13 @@ class SpanStore {
     std::vector<std::shared_ptr<const Span>> full;
     std::shared_ptr<const Span> partial;
     int partial_tokens = 0;
+    // The tokens from the first to the last that came from a tier.
+    int loaded_begin = 0, loaded_end = 0;
     int n_tokens() const { return static_cast<int>(full.size()) * kKvBlockTokens + partial_tokens; }
   };
   Match Find(const SpanKey& root, std::span<const int32_t> tokens);
-  // The same without marking or counting anything. Tokens may also follow a full span: its key is then the root.
+  // The same in memory alone, without marking or counting anything. Tokens may also follow a full span: its key is then
+  // the root.
   Match Peek(const SpanKey& root, std::span<const int32_t> tokens) const;
 
   // Seals `tokens`, whose KV stands in the first rows of `block`, as the child of `parent`. Returns the span that is
@@ -58,8 +68,16 @@ class SpanStore {
   struct Entry {
     std::shared_ptr<const Span> span;
     std::list<SpanKey>::iterator age;
+    bool in_tiers = false;  // every tier has it or was given it
   };
-  void Touch(const SpanKey& key);
+  std::shared_ptr<const Span> FindHere(const SpanKey& key, std::span<const int32_t> tokens) const;
+  // A span of `parent` with more than `more_than` of these tokens, from the first tier that has one; nullptr when none
+  // has, or memory is all in use.
+  std::shared_ptr<const Span> Load(const SpanKey& parent, std::span<const int32_t> tokens, int more_than);
+  Entry& Insert(std::shared_ptr<const Span> span);
+  bool OfferToTiers(const Span& span);
+  // Tiers note only spans that were used from end to end: what others have a beginning of may be of no use otherwise.
+  void Touch(const SpanKey& key, bool whole = true);
   void Erase(const SpanKey& key);
   bool EvictOne();
 
@@ -68,6 +86,7 @@ class SpanStore {
   std::unordered_map<SpanKey, std::vector<SpanKey>> children_;  // by parent, in order of publication
   std::list<SpanKey> ages_;                                     // least recently used first
   SpanStoreStats stats_;
+  std::vector<std::unique_ptr<Tier>> tiers_;
 };
 
 }  // namespace spanwise

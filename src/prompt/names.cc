@@ -47,6 +47,16 @@ Result<ComposeMode> ParseComposeMode(std::string_view name) {
 Result<DocumentOrder> ParseDocumentOrder(std::string_view name) {
   return ValueOf<DocumentOrder>(kOrders, "order", name);
 }
-std::string_view KvSourceName(KvSource source) { return source == KvSource::kRam ? "ram" : "computed"; }
+std::string_view KvSourceName(KvSource source) {
+  switch (source) {
+    case KvSource::kComputed:
+      return "computed";
+    case KvSource::kRam:
+      return "ram";
+    case KvSource::kDisk:
+      return "disk";
+  }
+  return "?";
+}
 
 }  // namespace spanwise

@@ -465,6 +465,17 @@ void Api::Metrics(HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
   metric("kv_blocks_budget", "gauge", "KV blocks that memory was set aside for.", stats.kv_blocks_budget);
   metric("kv_blocks_reserved", "gauge", "KV blocks that running requests may come to need.", stats.kv_blocks_reserved);
   metric("kv_spans", "gauge", "Spans kept for reuse.", stats.kv_spans);
+  metric("kv_disk_spans", "gauge", "Spans kept on disk.", stats.kv_disk_spans);
+  metric("kv_disk_bytes", "gauge", "Bytes of spans on disk.", stats.kv_disk_bytes);
+  metric("kv_disk_budget_bytes", "gauge", "Bytes that spans on disk may take.", stats.kv_disk_budget_bytes);
+  metric("kv_disk_tokens_total", "counter", "Prompt tokens whose KV came from disk.", stats.kv_disk_tokens);
+  metric("kv_disk_written_spans_total", "counter", "Spans written to disk.", stats.kv_disk_written_spans);
+  metric("kv_disk_evicted_spans_total", "counter", "Spans dropped from disk for the budget.",
+         stats.kv_disk_evicted_spans);
+  metric("kv_disk_damaged_spans_total", "counter", "Damaged spans met on disk and not used.",
+         stats.kv_disk_damaged_spans);
+  metric("kv_disk_lost_spans_total", "counter", "Spans that the disk was too slow, too full or unable to take.",
+         stats.kv_disk_lost_spans);
   Reply("/metrics", exchange, {200, "text/plain; version=0.0.4; charset=utf-8", std::move(text), {}});
 }
 

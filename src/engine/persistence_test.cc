@@ -1,0 +1,255 @@
+// Answers of engines that come after one another, with kept KV on disk between them.
+#include <gmock/gmock.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <thread>
+
+#include "engine/tiny_model.h"
+#include "kv/tiers/span_folder.h"
+
+namespace spanwise {
+namespace {
+
+class Persistence : public testing::Test {
+ protected:
+  Persistence() : folder_((std::filesystem::temp_directory_path() / "kept.XXXXXX").string()) {
+    if (!mkdtemp(folder_.data())) std::abort();
+  }
+  ~Persistence() override {
+    std::error_code ignored;
+    std::filesystem::remove_all(folder_, ignored);
+  }
+
+  EngineOptions Options() const {
+    return {.model = TinyModel(),
+            .threads = 2,
+            .kv_memory_bytes = size_t{16} << 20,
+            .cache_dir = folder_ + "/cache",
+            .cache_dir_bytes = uint64_t{64} << 20,
+            .step_tokens = 100};
+  }
+  std::unique_ptr<Engine> Open() const { return Engine::Open(Options()).value(); }
+
+  std::string folder_;
+};
+
+std::string Text(unsigned seed, int n) {
+  std::mt19937 random(seed);
+  std::string text;
+  for (int i = 0; i < n; ++i) text += static_cast<char>('a' + random() % 26);
+  return text;
+}
+
+Request Question(ComposeMode mode, unsigned seed = 0) {
+  Request request;
+  for (unsigned i = 0; i < 5; ++i)
+    request.documents.push_back({std::to_string(i + 1), "", Text(100 * seed + i, 20 + 15 * static_cast<int>(i))});
+  request.messages = {{"user", "Which?"}};
+  request.compose.mode = mode;
+  request.compose.force = true;
+  request.sampling.max_tokens = 12;
+  request.sampling.ignore_eos = true;
+  request.sampling.logprobs = 2;
+  return request;
+}
+
+Answer Answered(Engine& engine, Request request) {
+  auto answer = engine.Run(std::move(request));
+  if (answer.ok()) return std::move(*answer);
+  ADD_FAILURE() << answer.status().message();
+  return {};
+}
+
+Answer Fresh(Request request) {
+  request.use_cache = false;
+  static const auto engine = OpenTiny();
+  return Answered(*engine, std::move(request));
+}
+
+constexpr ComposeMode kModes[] = {ComposeMode::kExact, ComposeMode::kSet, ComposeMode::kApe, ComposeMode::kRepair};
+
+// Before any other test has started threads: the engine runs in processes of its own.
+TEST(PersistenceCrash, AKilledEngineLeavesOnlyWhatANewOneMayUse) {
+  std::string folder = (std::filesystem::temp_directory_path() / "kept.XXXXXX").string();
+  ASSERT_NE(mkdtemp(folder.data()), nullptr);
+  const EngineOptions options{.model = TinyModel(),
+                              .threads = 1,
+                              .kv_memory_bytes = size_t{1} << 20,
+                              .cache_dir = folder,
+                              .cache_dir_bytes = uint64_t{2} << 20};
+  const auto question = [](unsigned seed) {
+    return Question(seed % 2 ? ComposeMode::kSet : ComposeMode::kExact, seed);
+  };
+  std::mt19937 random(1);
+  for (int i = 0; i < 4; ++i) {
+    const pid_t child = fork();
+    if (child == 0) {
+      auto engine = Engine::Open(options);
+      for (unsigned seed = static_cast<unsigned>(i); engine.ok(); ++seed) (void)(*engine)->Run(question(seed % 12));
+      _exit(1);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(200 + random() % 300));
+    kill(child, SIGKILL);
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFSIGNALED(status));
+  }
+  EXPECT_TRUE(CheckSpanFolder(folder, true)->sound());
+  int cached = 0;
+  const auto engine = Engine::Open(options).value();
+  for (unsigned seed = 0; seed < 12; ++seed) {
+    const Answer answer = Answered(*engine, question(seed));
+    cached += answer.usage.cached_tokens;
+    ExpectSame(answer.tokens, Fresh(question(seed)).tokens);
+  }
+  EXPECT_GT(cached, 0);
+  std::filesystem::remove_all(folder);
+}
+
+TEST_F(Persistence, TheNextProcessReusesAllAndAnswersTheSame) {
+  std::vector<Answer> cold;
+  std::vector<int> n_warm;  // tokens found by the process that read them
+  {
+    const auto engine = Open();
+    for (const ComposeMode mode : kModes) {
+      cold.push_back(Answered(*engine, Question(mode)));
+      n_warm.push_back(Answered(*engine, Question(mode)).usage.cached_tokens);
+    }
+  }
+  for (const ComposeMode mode : kModes) {
+    const Answer expected = Fresh(Question(mode));
+    const auto engine = Open();
+    for (const KvSource source : {KvSource::kDisk, KvSource::kRam}) {
+      const Answer warm = Answered(*engine, Question(mode));
+      EXPECT_EQ(warm.usage.cached_tokens, n_warm[static_cast<size_t>(mode)]);
+      if (mode != ComposeMode::kRepair) {
+        EXPECT_EQ(warm.usage.cached_tokens, warm.usage.prompt_tokens - 1);
+        for (size_t i = 0; i + 1 < warm.compose.spans.size(); ++i) EXPECT_EQ(warm.compose.spans[i].source, source) << i;
+      }
+      ExpectSame(warm.tokens, expected.tokens);
+      ExpectSame(cold[static_cast<size_t>(mode)].tokens, expected.tokens);
+    }
+    const EngineStats stats = engine->stats();
+    EXPECT_GT(stats.kv_disk_spans, 5u);
+    EXPECT_GT(stats.kv_disk_bytes, 0u);
+    EXPECT_GT(stats.kv_disk_tokens, 100u);
+    EXPECT_EQ(stats.kv_disk_budget_bytes, uint64_t{64} << 20);
+    EXPECT_EQ(stats.kv_disk_damaged_spans + stats.kv_disk_lost_spans, 0u);
+  }
+}
+
+TEST_F(Persistence, WhatMemoryHadNoRoomForIsFoundOnDisk) {
+  EngineOptions options = Options();
+  options.kv_memory_bytes = size_t{1} << 20;
+  for (const bool first : {true, false}) {
+    const auto engine = Engine::Open(options).value();  // the one before has written all that it had read
+    const auto n_blocks = static_cast<unsigned>(engine->stats().kv_blocks_budget);
+    const unsigned n_questions = n_blocks / 6 + 2;  // more than fit
+    for (int round = first ? 1 : 0; round < 2; ++round)
+      for (unsigned seed = 0; seed < n_questions; ++seed) {
+        const Answer answer = Answered(*engine, Question(ComposeMode::kSet, seed));
+        if (seed % 8 == 0) ExpectSame(answer.tokens, Fresh(Question(ComposeMode::kSet, seed)).tokens);
+        if (!first) {
+          EXPECT_EQ(answer.usage.cached_tokens, answer.usage.prompt_tokens - 1) << seed;
+        }
+      }
+    if (!first) {
+      EXPECT_GT(engine->stats().kv_disk_tokens, uint64_t{300} * n_questions);
+    }
+    EXPECT_LE(engine->stats().kv_blocks, n_blocks);
+  }
+}
+
+TEST_F(Persistence, NothingCrossesTenantsFormatsOrRequestsWithoutCache) {
+  int cold = 0;  // documents share their first tokens
+  {
+    const auto engine = Open();
+    Request uncached = Question(ComposeMode::kSet, 9);
+    uncached.use_cache = false;
+    (void)Answered(*engine, uncached);
+    EXPECT_EQ(engine->stats().kv_disk_spans, 0u);
+    cold = Answered(*engine, Question(ComposeMode::kSet)).usage.cached_tokens;
+  }
+  {
+    const auto engine = Open();
+    Request other = Question(ComposeMode::kSet);
+    other.cache_salt = "tenant";
+    EXPECT_EQ(Answered(*engine, other).usage.cached_tokens, cold);
+    other.cache_salt.clear();
+    other.use_cache = false;
+    EXPECT_EQ(Answered(*engine, other).usage.cached_tokens, 0);
+  }
+  EngineOptions options = Options();
+  options.kv_dtype = "f32";
+  EXPECT_EQ(Answered(*Engine::Open(options).value(), Question(ComposeMode::kSet)).usage.cached_tokens, cold);
+}
+
+TEST_F(Persistence, DocumentsAloneCanBeKeptForThoseWhoOnlyRead) {
+  EngineOptions baker = Options();
+  baker.cache_dir_waits = true;
+  {
+    const auto engine = Engine::Open(baker).value();
+    Request documents = Question(ComposeMode::kExact);
+    documents.documents_only = true;
+    const Answer made = Answered(*engine, documents);
+    EXPECT_EQ(made.usage.completion_tokens, 0);
+    EXPECT_LT(made.usage.cached_tokens, 10);  // documents share their first tokens
+    EXPECT_EQ(made.text, "");
+    const Answer again = Answered(*engine, documents);
+    EXPECT_EQ(again.usage.cached_tokens, again.usage.prompt_tokens);
+    documents.documents.clear();
+    EXPECT_EQ(engine->Run(documents).status().code(), StatusCode::kInvalidArgument);
+  }
+  const uint64_t n_spans = CheckSpanFolder(baker.cache_dir, true)->spans;
+  for (const bool with_cache : {false, true}) {
+    EngineOptions options = Options();
+    options.baked_dirs = {baker.cache_dir};
+    options.cache_dir = with_cache ? folder_ + "/second" : "";
+    for (const ComposeMode mode : {ComposeMode::kSet, ComposeMode::kApe, ComposeMode::kRepair}) {
+      const auto engine = Engine::Open(options).value();
+      Request question = Question(mode);
+      std::swap(question.documents[0], question.documents[3]);
+      const Answer answer = Answered(*engine, question);
+      ExpectSame(answer.tokens, Fresh(question).tokens);
+      const size_t n_documents = question.documents.size();
+      for (size_t i = 0; i < n_documents && mode != ComposeMode::kRepair; ++i)
+        EXPECT_EQ(answer.compose.spans[1 + i].source, KvSource::kDisk) << i;
+      EXPECT_GT(answer.usage.cached_tokens, 200);
+    }
+  }
+  const auto report = CheckSpanFolder(baker.cache_dir, true);
+  EXPECT_TRUE(report->sound());
+  EXPECT_EQ(report->spans, n_spans);
+}
+
+TEST_F(Persistence, ADamagedFolderIsSetAsideWithOneWarning) {
+  std::filesystem::create_directories(folder_ + "/cache");
+  std::ofstream(folder_ + "/cache/data.mdb") << Text(1, 10'000);
+  EngineOptions options = Options();
+  std::vector<std::string> warnings;
+  options.on_warning = [&](const std::string& message) { warnings.push_back(message); };
+  {
+    const auto engine = Engine::Open(options).value();
+    ExpectSame(engine->Run(Question(ComposeMode::kSet))->tokens, Fresh(Question(ComposeMode::kSet)).tokens);
+  }
+  EXPECT_THAT(warnings, testing::ElementsAre(testing::HasSubstr("set aside")));
+  EXPECT_TRUE(CheckSpanFolder(options.cache_dir, true)->sound());
+}
+
+TEST_F(Persistence, AFolderThatCannotBeMadeIsSaid) {
+  std::ofstream(folder_ + "/file") << "x";
+  EngineOptions options = Options();
+  options.cache_dir = folder_ + "/file/cache";
+  EXPECT_FALSE(Engine::Open(options).ok());
+  options.cache_dir.clear();
+  options.baked_dirs = {folder_ + "/none"};
+  EXPECT_EQ(Engine::Open(options).status().code(), StatusCode::kNotFound);
+}
+
+}  // namespace
+}  // namespace spanwise

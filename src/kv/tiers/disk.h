@@ -1,0 +1,94 @@
+// Spans in a folder on disk: they outlive the process, and several processes may share them.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <unordered_set>
+#include <vector>
+
+#include "kv/tiers/lmdb.h"
+#include "kv/tiers/span_tables.h"
+#include "kv/tiers/tier.h"
+#include "spanwise/status.h"
+
+namespace spanwise {
+
+struct DiskTierOptions {
+  std::string folder = {};    // made where there is none
+  bool read_only = false;     // a folder made elsewhere, that others may share; nothing is offered to it
+  uint64_t budget_bytes = 0;  // 0: a quarter of what the file system has free, with what the folder holds already
+  uint64_t queue_bytes = uint64_t{64} << 20;  // that wait to be written
+  bool wait_when_full = false;                // Offer waits for the disk rather than lose a span
+  // Called at most once for each kind of trouble, from any thread.
+  std::function<void(const std::string& message)> warn = {};
+};
+
+// Reads on the engine's thread, from the page cache where it can; writes on a thread of its own, many spans in a
+// transaction, after each of which they are on disk as a whole or not at all, whatever becomes of process or machine.
+// Past the budget spans used longest ago go. A folder that is damaged as a whole is set aside, and begun anew. Format:
+// docs/formats/span-store.md.
+class DiskTier final : public Tier {
+ public:
+  // InvalidArgument: the folder is a file, or of another format; NotFound: read_only and there is none; Unavailable or
+  // ResourceExhausted: it cannot be made, opened or written.
+  static Result<std::unique_ptr<DiskTier>> Open(const SpanFormat& format, const DiskTierOptions& options);
+  // Waits until what was offered is written.
+  ~DiskTier() override;
+
+  std::optional<Found> Find(const SpanKey& parent, std::span<const int32_t> tokens, int more_than) override;
+  bool Offer(const Span& span) override;
+  void Touch(const SpanKey& parent, std::span<const int32_t> tokens) override;
+  void Flush() override;
+  TierStats stats() const override;
+
+ private:
+  struct Work {
+    enum class Kind { kPut, kTouch, kRemove };
+    Kind kind;
+    std::string key;
+    std::vector<std::byte> record;  // of kPut
+  };
+
+  DiskTier(const SpanFormat& format, const DiskTierOptions& options, std::shared_ptr<lmdb::Env> env);
+  void Warn(const Status& status, std::string_view consequence, bool* said);
+  void Add(Work work);
+  void Loop();
+  std::vector<Work> NextBatch();  // REQUIRES: mutex_ is held
+  Status Write(const std::vector<Work>& batch, TierStats* done);
+
+  const SpanFormat format_;
+  const DiskTierOptions options_;
+  const std::shared_ptr<lmdb::Env> env_;
+  uint64_t budget_bytes_ = 0;
+
+  // Of the engine's thread.
+  bool read_failed_ = false;
+  std::unordered_set<uint64_t> touched_;  // hashes of keys whose use was noted since ...
+  uint64_t touched_since_ = 0;            // ... so much had been written
+  std::atomic<uint64_t> hits_ = 0, misses_ = 0, damaged_ = 0;
+
+  std::atomic<uint64_t> n_written_bytes_ = 0;
+
+  mutable std::mutex mutex_;
+  std::condition_variable work_, room_;
+  std::deque<Work> queue_;                              // guarded by mutex_
+  uint64_t queued_bytes_ = 0;                           // guarded by mutex_
+  size_t n_queued_puts_ = 0;                            // guarded by mutex_
+  size_t n_flushing_ = 0;                               // guarded by mutex_; callers that wait for all of it
+  bool writing_ = false;                                // guarded by mutex_
+  bool stopping_ = false;                               // guarded by mutex_
+  bool write_failed_ = false;                           // guarded by mutex_; it was said
+  TierStats counts_;                                    // guarded by mutex_; of what was written, evicted and lost
+  std::chrono::steady_clock::time_point paused_until_;  // guarded by mutex_; after a failure
+  std::thread writer_;
+};
+
+}  // namespace spanwise

@@ -1,0 +1,338 @@
+#include "kv/tiers/disk.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include <csignal>
+#include <fstream>
+
+#include "kv/run.h"
+#include "kv/span_store.h"
+#include "kv/tiers/span_fixture.h"
+
+namespace spanwise {
+namespace {
+
+const SpanKey kRoot = RootKey(kFormat.model, "causal", {}, "");
+
+std::unique_ptr<DiskTier> Open(const std::string& folder, DiskTierOptions options = {}) {
+  options.folder = folder;
+  if (options.budget_bytes == 0) options.budget_bytes = uint64_t{1} << 30;
+  auto tier = DiskTier::Open(kFormat, options);
+  if (!tier.ok()) ADD_FAILURE() << tier.status().message();
+  return tier.ok() ? std::move(*tier) : nullptr;
+}
+
+void Keep(DiskTier& tier, const std::vector<Span>& spans) {
+  for (const Span& span : spans) EXPECT_TRUE(tier.Offer(span));
+  tier.Flush();
+}
+
+// Tokens of a chain that are found, each span as it must be.
+int FoundTokens(DiskTier& tier, Spans& spans, const SpanKey& root, std::span<const int32_t> tokens) {
+  SpanKey parent = root;
+  int n = 0;
+  while (!tokens.empty()) {
+    const auto block = tokens.first(std::min<size_t>(tokens.size(), kKvBlockTokens));
+    const auto found = tier.Find(parent, block, 0);
+    if (!found) return n;
+    EXPECT_TRUE(spans.Holds(parent, *found));
+    const auto common = std::ranges::mismatch(found->tokens, block).in1 - found->tokens.begin();
+    n += static_cast<int>(common);
+    if (common < kKvBlockTokens) return n;
+    parent = ChildKey(parent, block);
+    tokens = tokens.subspan(kKvBlockTokens);
+  }
+  return n;
+}
+
+// Changes the record of a span behind the store's back.
+void Damage(const std::string& folder, const Span& span, const std::function<void(std::string*)>& change) {
+  const auto env = lmdb::Env::Open(folder, false, 0).value();
+  const auto txn = lmdb::Txn::Begin(env, false).value();
+  const std::string key = EncodeKey(span.parent, span.tokens);
+  MDB_val k = lmdb::Val(key), v;
+  ASSERT_EQ(mdb_get(txn->get(), env->spans, &k, &v), 0);
+  std::string record(lmdb::Bytes(v));
+  change(&record);
+  v = lmdb::Val(record);
+  ASSERT_EQ(mdb_put(txn->get(), env->spans, &k, &v, 0), 0);
+  ASSERT_TRUE(txn->Commit().ok());
+}
+
+TEST(DiskTier, KeepsWhatWasOffered) {
+  const Folder folder;
+  Spans spans;
+  {
+    const auto tier = Open(folder.path());
+    for (const Span& span : spans.Chain(kRoot, Iota(200))) tier->Offer(span);
+  }  // waits for the disk
+  const auto tier = Open(folder.path());
+  EXPECT_EQ(FoundTokens(*tier, spans, kRoot, Iota(200)), 200);
+  EXPECT_EQ(FoundTokens(*tier, spans, kRoot, Iota(300)), 200);
+  EXPECT_EQ(FoundTokens(*tier, spans, RootKey(kFormat.model, "causal", {}, "tenant"), Iota(200)), 0);
+  EXPECT_EQ(tier->stats().spans, 4u);
+  EXPECT_GT(tier->stats().bytes, 4 * 4096u);
+  EXPECT_EQ(tier->stats().written_spans, 0u);
+}
+
+TEST(DiskTier, FindsTheLongestCommonBeginning) {
+  const Folder folder;
+  Spans spans;
+  const auto tier = Open(folder.path());
+  std::mt19937 random(1);
+  std::vector<std::vector<int32_t>> kept;
+  for (int i = 0; i < 200; ++i) {
+    std::vector<int32_t> tokens(1 + random() % 8);
+    for (int32_t& token : tokens) token = static_cast<int32_t>(random() % 3);
+    Keep(*tier, {spans.Make(kRoot, tokens)});
+    kept.push_back(tokens);
+    std::vector<int32_t> asked(1 + random() % 8);
+    for (int32_t& token : asked) token = static_cast<int32_t>(random() % 3);
+    size_t longest = 0;
+    for (const auto& k : kept)
+      longest = std::max(longest, static_cast<size_t>(std::ranges::mismatch(k, asked).in1 - k.begin()));
+    EXPECT_EQ(FoundTokens(*tier, spans, kRoot, asked), static_cast<int>(longest));
+    EXPECT_FALSE(tier->Find(kRoot, asked, static_cast<int>(longest)));
+  }
+  EXPECT_FALSE(tier->Find(Sha256("another parent"), Iota(3), 0));
+}
+
+TEST(DiskTier, KeepsTheLongerOfTwoEnds) {
+  const Folder folder;
+  Spans spans;
+  const auto tier = Open(folder.path());
+  for (const int n : {3, 20, 9, 41, 64, 50}) Keep(*tier, {spans.Make(kRoot, Iota(n))});
+  EXPECT_EQ(tier->stats().spans, 1u);
+  EXPECT_EQ(FoundTokens(*tier, spans, kRoot, Iota(64)), 64);
+}
+
+TEST(DiskTier, EvictsChainsFromTheirEndsAndWhatWasUsedLongestAgo) {
+  const Folder folder;
+  Spans spans;
+  const uint64_t budget = 400 << 10;
+  const auto tier = Open(folder.path(), {.budget_bytes = budget});
+  const auto tokens = [](int i) { return Iota(256, 1000 * i); };
+  for (int i = 0; i < 30; ++i) {
+    Keep(*tier, spans.Chain(kRoot, tokens(i)));
+    for (const Span& span : spans.Chain(kRoot, tokens(0))) tier->Touch(span.parent, span.tokens);
+    tier->Flush();
+    EXPECT_LE(tier->stats().bytes, budget);
+  }
+  EXPECT_GT(tier->stats().evicted_spans, 50u);
+  EXPECT_EQ(FoundTokens(*tier, spans, kRoot, tokens(0)), 256);  // in use all the time
+  EXPECT_EQ(FoundTokens(*tier, spans, kRoot, tokens(1)), 0);
+  EXPECT_EQ(FoundTokens(*tier, spans, kRoot, tokens(29)), 256);
+  uint64_t reachable = 0;  // nothing stands behind a span that is gone
+  for (int i = 0; i < 30; ++i) reachable += static_cast<uint64_t>(FoundTokens(*tier, spans, kRoot, tokens(i))) / 64;
+  EXPECT_EQ(reachable, tier->stats().spans);
+  EXPECT_LT(std::filesystem::file_size(folder.path() + "/data.mdb"), 2 * budget);
+}
+
+TEST(DiskTier, LeavesOutWhatIsLargerThanItsBudget) {
+  const Folder folder;
+  Spans spans;
+  const auto tier = Open(folder.path(), {.budget_bytes = 4096});
+  tier->Offer(spans.Make(kRoot, Iota(64)));
+  tier->Flush();
+  EXPECT_EQ(tier->stats().spans, 0u);
+  EXPECT_EQ(tier->stats().lost_spans, 1u);
+}
+
+TEST(DiskTier, NeverServesADamagedRecord) {
+  Spans spans;
+  const Folder folder;
+  const Span span = spans.Make(kRoot, Iota(17)), other = spans.Make(kRoot, Iota(17, 100));
+  const auto tier = Open(folder.path());
+  std::mt19937 random(2);
+  std::vector<std::function<void(std::string*)>> changes;
+  const size_t bytes = spans.Record(span).size();
+  for (size_t i = 0; i < bytes; i += i < sizeof(RecordHeader) ? 3 : 61)
+    changes.push_back([i, bit = random() % 8](std::string* r) { (*r)[i] = static_cast<char>((*r)[i] ^ (1 << bit)); });
+  for (size_t n = 0; n < bytes; n += 1 + random() % 97) changes.push_back([n](std::string* r) { r->resize(n); });
+  changes.push_back([](std::string* r) { *r += 'x'; });
+  const auto theirs = spans.Record(other);
+  changes.push_back([&](std::string* r) { r->assign(reinterpret_cast<const char*>(theirs.data()), theirs.size()); });
+  Keep(*tier, {other});
+  for (size_t i = 0; i < changes.size(); ++i) {
+    Keep(*tier, {span});
+    ASSERT_TRUE(tier->Find(kRoot, span.tokens, 0));
+    ASSERT_NO_FATAL_FAILURE(Damage(folder.path(), span, changes[i]));
+    EXPECT_FALSE(tier->Find(kRoot, span.tokens, 0)) << i;
+    EXPECT_EQ(tier->stats().damaged_spans, i + 1);
+    tier->Flush();
+    EXPECT_EQ(tier->stats().spans, 1u);  // it is gone
+  }
+  EXPECT_TRUE(tier->Find(kRoot, other.tokens, 0));
+}
+
+TEST(DiskTier, BeginsAnewWhereTheFileIsCutOrNotItsOwn) {
+  Spans spans;
+  const Folder made;
+  { Keep(*Open(made.path()), spans.Chain(kRoot, Iota(1000))); }
+  const std::string whole = made.path() + "/data.mdb";
+  const auto size = std::filesystem::file_size(whole);
+  std::mt19937 random(3);
+  for (int i = 0; i < 40; ++i) {
+    const Folder folder;
+    const std::string file = folder.path() + "/data.mdb";
+    if (i % 4 == 0) {
+      std::ofstream out(file);
+      for (int j = 0; j < 9000; ++j) out.put(static_cast<char>(random()));
+    } else {
+      std::filesystem::copy_file(whole, file);
+      std::filesystem::resize_file(file, i == 1 ? 0 : random() % size);
+    }
+    int n_warnings = 0;
+    const auto tier = Open(folder.path(), {.warn = [&](const std::string&) { ++n_warnings; }});
+    ASSERT_TRUE(tier);
+    EXPECT_EQ(n_warnings, i == 1 ? 0 : 1);
+    EXPECT_EQ(FoundTokens(*tier, spans, kRoot, Iota(1000)), 0);
+    Keep(*tier, spans.Chain(kRoot, Iota(100)));
+    EXPECT_EQ(FoundTokens(*tier, spans, kRoot, Iota(1000)), 100);
+  }
+}
+
+TEST(DiskTier, RefusesWhatIsNoFolderOfSpans) {
+  const Folder folder;
+  const std::string file = folder.path() + "/file";
+  std::ofstream(file) << "x";
+  EXPECT_FALSE(DiskTier::Open(kFormat, {.folder = file}).ok());
+  EXPECT_EQ(DiskTier::Open(kFormat, {.folder = folder.path() + "/none", .read_only = true}).status().code(),
+            StatusCode::kNotFound);
+  {  // another program's tables
+    MDB_env* env;
+    mdb_env_create(&env);
+    ASSERT_EQ(mdb_env_open(env, folder.path().c_str(), 0, 0644), 0);
+    MDB_txn* txn;
+    mdb_txn_begin(env, nullptr, 0, &txn);
+    MDB_dbi dbi;
+    mdb_dbi_open(txn, nullptr, 0, &dbi);
+    MDB_val k = lmdb::Val("key"), v = lmdb::Val("value");
+    mdb_put(txn, dbi, &k, &v, 0);
+    mdb_txn_commit(txn);
+    mdb_env_close(env);
+  }
+  for (const bool read_only : {true, false})
+    EXPECT_EQ(DiskTier::Open(kFormat, {.folder = folder.path(), .read_only = read_only}).status().code(),
+              StatusCode::kInvalidArgument);
+}
+
+TEST(DiskTier, IsReadByManyAndWrittenByNoneWhereItIsReadOnly) {
+  const Folder folder;
+  Spans spans;
+  { Keep(*Open(folder.path()), spans.Chain(kRoot, Iota(200))); }
+  const Span span = spans.Make(kRoot, Iota(64));
+  Damage(folder.path(), span, [](std::string* r) { r->back() ^= 1; });
+  const auto before = std::filesystem::last_write_time(folder.path() + "/data.mdb");
+  const auto a = Open(folder.path(), {.read_only = true}), b = Open(folder.path(), {.read_only = true});
+  EXPECT_EQ(FoundTokens(*a, spans, kRoot, Iota(64)), 0);
+  EXPECT_EQ(FoundTokens(*b, spans, span.key, Iota(136, 64)), 136);
+  EXPECT_TRUE(a->Offer(spans.Make(kRoot, Iota(9, 500))));
+  a->Touch(kRoot, Iota(64));
+  a->Flush();
+  EXPECT_EQ(a->stats().spans, 4u);
+  EXPECT_EQ(a->stats().damaged_spans, 1u);
+  EXPECT_EQ(std::filesystem::last_write_time(folder.path() + "/data.mdb"), before);
+}
+
+TEST(DiskTier, IsSharedByTwoProcesses) {
+  const Folder folder;
+  Spans spans;
+  const pid_t child = fork();
+  if (child == 0) {
+    Spans own;
+    DiskTierOptions options{.folder = folder.path(), .budget_bytes = uint64_t{1} << 30};
+    {
+      const auto tier = DiskTier::Open(kFormat, options);
+      for (int i = 0; i < 50; ++i)
+        for (const Span& span : own.Chain(kRoot, Iota(150, 1000 * i))) (*tier)->Offer(span);
+    }
+    _exit(0);
+  }
+  {
+    const auto tier = Open(folder.path());
+    for (int i = 25; i < 75; ++i) Keep(*tier, spans.Chain(kRoot, Iota(150, 1000 * i)));
+    int status;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    ASSERT_EQ(status, 0);
+    for (int i = 0; i < 75; ++i) EXPECT_EQ(FoundTokens(*tier, spans, kRoot, Iota(150, 1000 * i)), 150);
+    EXPECT_EQ(tier->stats().spans, 75u * 3);
+  }
+}
+
+TEST(DiskTier, GoesOnWithoutADiskThatIsFull) {
+  const Folder folder;
+  const pid_t child = fork();
+  if (child == 0) {
+    signal(SIGXFSZ, SIG_IGN);
+    Spans spans;
+    int n_warnings = 0;
+    auto tier = DiskTier::Open(kFormat, {.folder = folder.path(),
+                                         .budget_bytes = uint64_t{1} << 30,
+                                         .warn = [&](const std::string&) { ++n_warnings; }});
+    for (const Span& span : spans.Chain(kRoot, Iota(128))) (*tier)->Offer(span);
+    (*tier)->Flush();
+    const rlimit limit{256 << 10, 256 << 10};
+    setrlimit(RLIMIT_FSIZE, &limit);
+    int kept = 0;
+    for (int i = 1; i < 100; ++i) {
+      for (const Span& span : spans.Chain(kRoot, Iota(128, 1000 * i))) kept += (*tier)->Offer(span);
+      (*tier)->Flush();
+    }
+    const bool right = n_warnings == 1 && kept < 100 && (*tier)->stats().lost_spans > 100 &&
+                       FoundTokens(**tier, spans, kRoot, Iota(128)) == 128;
+    _exit(right ? 0 : 1);
+  }
+  int status;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+}
+
+// Through the store, as the engine uses it.
+TEST(SpanStore, FindsWhatWasEvictedOnDisk) {
+  const Folder folder;
+  Spans spans;
+  const KvGeometry& kv = kFormat.geometry;
+  for (const bool second_process : {false, true}) {
+    SpanStore store(kv, 12 * kv.BlockBytes());
+    store.AddTier(Open(folder.path()));
+    for (int i = 0; i < 20; ++i) {
+      const std::vector<int32_t> tokens = Iota(200, 1000 * (i % 10));
+      spanwise::Run run(kRoot);
+      const int reused = run.Reuse(store, tokens, 200).value();
+      EXPECT_EQ(reused, i < 10 && !second_process ? 0 : 200);
+      if (reused > 0) {
+        EXPECT_EQ(run.loaded_begin(), 0);
+        EXPECT_EQ(run.loaded_end(), 200);
+      }
+      ASSERT_TRUE(run.Extend(store, std::span(tokens).subspan(static_cast<size_t>(reused))).ok());
+      const std::vector<Span> expected = spans.Chain(kRoot, tokens);
+      for (size_t b = 0; b < expected.size(); ++b) {
+        std::byte* block = run.writable_blocks()[b];
+        if (reused == 0) {
+          std::memcpy(block, expected[b].block->data(), kv.BlockBytes());
+          continue;
+        }
+        const size_t row = static_cast<size_t>(kv.head_dim) * 2;
+        const std::byte* got = run.View(0, 200).blocks[b];
+        for (int head = 0; head < kv.n_kv_heads; ++head)
+          EXPECT_EQ(std::memcmp(got + kv.ValueOffset(1, head), expected[b].block->data() + kv.ValueOffset(1, head),
+                                row * expected[b].tokens.size()),
+                    0);
+      }
+      run.MarkReady(200 - reused);
+      run.Seal(store);
+      store.tiers()[0]->Flush();
+    }
+    EXPECT_EQ(store.tiers()[0]->stats().spans, 40u);
+    EXPECT_LE(store.stats().n_blocks, 12u);
+    store.Clear();
+    EXPECT_EQ(store.stats().n_blocks, 0u);
+  }
+}
+
+}  // namespace
+}  // namespace spanwise

@@ -1,0 +1,216 @@
+#include "kv/tiers/lmdb.h"
+
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <condition_variable>
+#include <filesystem>
+#include <map>
+#include <mutex>
+#include <system_error>
+
+#include "base/str.h"
+
+namespace spanwise::lmdb {
+namespace {
+
+// Of the tables and the keys in them; records have a version of their own.
+constexpr std::string_view kFormat = "spanwise spans 1";
+constexpr unsigned kMaxReaders = 1024;
+
+// LMDB's locks belong to the process: a second environment over the same file would release those of the first.
+struct OpenEnvs {
+  std::mutex mutex;
+  std::condition_variable closed;
+  std::map<std::pair<dev_t, ino_t>, std::weak_ptr<Env>> by_folder;  // guarded by mutex; expired: being closed
+};
+
+OpenEnvs& Opened() {
+  static OpenEnvs* const opened = new OpenEnvs();
+  return *opened;
+}
+
+std::string DataFile(const std::string& folder) { return folder + "/data.mdb"; }
+
+// Pages past the end of the file would be signals, not errors.
+Status CheckLength(MDB_env* env, const std::string& folder) {
+  MDB_envinfo info;
+  MDB_stat stat_of_env;
+  struct stat file {};
+  mdb_env_info(env, &info);
+  mdb_env_stat(env, &stat_of_env);
+  if (stat(DataFile(folder).c_str(), &file) != 0)
+    return Unavailable(StrFormat("{}: {}", DataFile(folder), std::generic_category().message(errno)));
+  const uint64_t least = (static_cast<uint64_t>(info.me_last_pgno) + 1) * stat_of_env.ms_psize;
+  if (static_cast<uint64_t>(file.st_size) >= least) return Status::Ok();
+  return Corruption(StrFormat("{}: {} bytes, expected at least {}: it was cut", DataFile(folder), file.st_size, least));
+}
+
+}  // namespace
+
+Status ToStatus(int code, const std::string& path) {
+  if (code == MDB_SUCCESS) return Status::Ok();
+  const std::string message = StrFormat("{}: {}", path, mdb_strerror(code));
+  switch (code) {
+    case MDB_MAP_FULL:
+    case MDB_READERS_FULL:
+    case MDB_TXN_FULL:
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+    case ENOMEM:
+      return ResourceExhausted(message);
+    case MDB_CORRUPTED:
+    case MDB_PAGE_NOTFOUND:
+    case MDB_INVALID:
+    case MDB_VERSION_MISMATCH:
+      return Corruption(message);
+    case MDB_NOTFOUND:
+    case ENOENT:
+      return NotFound(message);
+    default:
+      return Unavailable(message);
+  }
+}
+
+Result<std::shared_ptr<Env>> Env::Open(const std::string& folder, bool read_only, uint64_t map_bytes) {
+  if (!read_only) {
+    std::error_code error;
+    std::filesystem::create_directories(folder, error);
+    if (error) return Unavailable(StrFormat("{}: {}", folder, error.message()));
+  }
+  struct stat found {};
+  if (stat(folder.c_str(), &found) != 0) return ToStatus(errno, folder);
+  if (!S_ISDIR(found.st_mode)) return InvalidArgument(folder + ": is no folder");
+  OpenEnvs& opened = Opened();
+  const std::pair id(found.st_dev, found.st_ino);
+  std::unique_lock lock(opened.mutex);
+  for (auto at = opened.by_folder.find(id); at != opened.by_folder.end(); at = opened.by_folder.find(id)) {
+    if (auto env = at->second.lock()) {
+      if (env->read_only_ == read_only) return env;
+      return InvalidArgument(
+          StrFormat("{}: is open in this process for {} already", folder, env->read_only_ ? "reading" : "writing"));
+    }
+    opened.closed.wait(lock);
+  }
+  if (read_only && !std::filesystem::exists(DataFile(folder))) return NotFound(folder + ": holds no spans");
+  auto env = std::shared_ptr<Env>(new Env(folder, read_only));
+  SW_RETURN_IF_ERROR(env->Init(map_bytes));
+  opened.by_folder.emplace(id, env);
+  env->id_ = id;
+  return env;
+}
+
+Status Env::Init(uint64_t map_bytes) {
+  // Threads come and go and a reader may be passed on: readers belong to their transactions.
+  unsigned flags = MDB_NOTLS | (read_only_ ? MDB_RDONLY : MDB_NOMETASYNC);
+  while (true) {
+    mdb_env_create(&env_);
+    mdb_env_set_maxdbs(env_, 4);
+    mdb_env_set_maxreaders(env_, kMaxReaders);
+    if (map_bytes > 0) mdb_env_set_mapsize(env_, map_bytes);
+    const int code = mdb_env_open(env_, folder_.c_str(), flags, 0644);
+    if (code == MDB_SUCCESS) break;
+    mdb_env_close(env_);
+    env_ = nullptr;
+    // What may only be read has no place for locks, and nobody who writes.
+    if (read_only_ && (code == EACCES || code == EROFS || code == EPERM) && (flags & MDB_NOLOCK) == 0) {
+      flags |= MDB_NOLOCK;
+      continue;
+    }
+    return ToStatus(code, folder_);
+  }
+  SW_RETURN_IF_ERROR(CheckLength(env_, folder_));
+  int dead = 0;
+  mdb_reader_check(env_, &dead);
+  return OpenTables();
+}
+
+Status Env::OpenTables() {
+  MDB_txn* txn = nullptr;
+  if (const int code = mdb_txn_begin(env_, nullptr, read_only_ ? MDB_RDONLY : 0, &txn); code != MDB_SUCCESS)
+    return ToStatus(code, folder_);
+  const auto fail = [&](Status status) {
+    mdb_txn_abort(txn);
+    return status;
+  };
+  MDB_dbi root = 0, about = 0;
+  MDB_stat tables{};
+  mdb_dbi_open(txn, nullptr, 0, &root);
+  mdb_stat(txn, root, &tables);
+  const unsigned create = !read_only_ && tables.ms_entries == 0 ? MDB_CREATE : 0;  // not beside others' tables
+  for (const auto& [name, table] : {std::pair("about", &about), {"spans", &spans}, {"uses", &uses}, {"ages", &ages}}) {
+    const int code = mdb_dbi_open(txn, name, create, table);
+    if (code == MDB_NOTFOUND) return fail(InvalidArgument(folder_ + ": is no store of spans"));
+    if (code != MDB_SUCCESS) return fail(ToStatus(code, folder_));
+  }
+  MDB_val key = Val("format"), value;
+  int code = mdb_get(txn, about, &key, &value);
+  if (code == MDB_NOTFOUND && create != 0) {
+    value = Val(kFormat);
+    code = mdb_put(txn, about, &key, &value, 0);
+  }
+  if (code != MDB_SUCCESS) return fail(ToStatus(code, folder_));
+  if (Bytes(value) != kFormat)
+    return fail(InvalidArgument(StrFormat("{}: holds {}, this program reads {}: name another folder", folder_,
+                                          Quoted(Bytes(value)), Quoted(kFormat))));
+  return ToStatus(mdb_txn_commit(txn), folder_);
+}
+
+Env::~Env() {
+  if (env_) mdb_env_close(env_);
+  if (!id_) return;
+  OpenEnvs& opened = Opened();
+  {
+    const std::lock_guard lock(opened.mutex);
+    opened.by_folder.erase(*id_);
+  }
+  opened.closed.notify_all();
+}
+
+Result<std::shared_ptr<Txn>> Txn::Begin(std::shared_ptr<Env> env, bool read_only) {
+  auto txn = std::shared_ptr<Txn>(new Txn(std::move(env)));
+  const int code = mdb_txn_begin(txn->env_->get(), nullptr, read_only ? MDB_RDONLY : 0, &txn->txn_);
+  if (code == MDB_SUCCESS) return txn;
+  txn->txn_ = nullptr;
+  return txn->Check(code);
+}
+
+Txn::~Txn() {
+  if (txn_) mdb_txn_abort(txn_);
+}
+
+Status Txn::Commit() { return Check(mdb_txn_commit(std::exchange(txn_, nullptr))); }
+
+uint64_t Txn::BytesInUse() const {
+  uint64_t bytes = 0;
+  for (const MDB_dbi table : {env_->spans, env_->uses, env_->ages}) {
+    MDB_stat stat;
+    if (mdb_stat(txn_, table, &stat) == MDB_SUCCESS)
+      bytes += uint64_t{stat.ms_psize} * (stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages);
+  }
+  return bytes;
+}
+
+uint64_t Txn::Entries(MDB_dbi table) const {
+  MDB_stat stat;
+  return mdb_stat(txn_, table, &stat) == MDB_SUCCESS ? stat.ms_entries : 0;
+}
+
+Cursor::Cursor(const Txn& txn, MDB_dbi table) : txn_(txn) {
+  status_ = txn.Check(mdb_cursor_open(txn.get(), table, &cursor_));
+}
+
+Cursor::~Cursor() {
+  if (cursor_) mdb_cursor_close(cursor_);
+}
+
+bool Cursor::Go(MDB_cursor_op op, std::string_view at) {
+  if (!status_.ok()) return false;
+  key_ = Val(at);
+  const int code = mdb_cursor_get(cursor_, &key_, &value_, op);
+  if (code != MDB_SUCCESS && code != MDB_NOTFOUND) status_ = txn_.Check(code);
+  return code == MDB_SUCCESS;
+}
+
+}  // namespace spanwise::lmdb

@@ -1,0 +1,62 @@
+// Where spans are kept below the engine's memory: what outlives their eviction, the process, or the machine.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "kernels/kv_view.h"
+#include "kv/span.h"
+
+namespace spanwise {
+
+// Whose KV a tier holds: what every record must agree with.
+struct SpanFormat {
+  Hash256 model;  // digest of weights, tokenizer and KV format, as in RootKey
+  KvGeometry geometry;
+};
+
+struct TierStats {
+  uint64_t spans = 0, bytes = 0, budget_bytes = 0;  // held now; bytes as they are taken from the budget
+  uint64_t hits = 0, misses = 0;                    // look-ups
+  uint64_t written_spans = 0, written_bytes = 0;
+  uint64_t evicted_spans = 0;  // for the budget
+  uint64_t damaged_spans = 0;  // met, never served
+  uint64_t lost_spans = 0;     // not kept because the tier was too slow, too small or failing
+};
+
+// One place for spans. It never fails a caller: what it cannot do counts as a miss or as lost, and is said once.
+// Find, Offer and Touch belong to the engine's thread and wait for no write, unless the tier was told to; the others
+// are thread-safe.
+class Tier {
+ public:
+  virtual ~Tier() = default;
+
+  // A span that was checked as a whole: its rows are as they were offered, to the bit.
+  struct Found {
+    std::vector<int32_t> tokens;
+    std::span<const std::byte> rows;   // see RowsBytes in record.h; where there are kKvBlockTokens, a block as it is
+    std::shared_ptr<const void> hold;  // the rows stay as long as it lives; holding it for long may keep the tier big
+  };
+
+  // Of the spans that follow `parent`, the one whose tokens have the longest beginning in common with these, if that is
+  // longer than `more_than`. REQUIRES: 1 to kKvBlockTokens tokens.
+  virtual std::optional<Found> Find(const SpanKey& parent, std::span<const int32_t> tokens, int more_than) = 0;
+
+  // Takes a copy of a span, to be kept soon. False when there is no room for it now.
+  virtual bool Offer(const Span& span) = 0;
+
+  // Says that a span was used.
+  virtual void Touch(const SpanKey& parent, std::span<const int32_t> tokens) = 0;
+
+  // Returns when all that was offered is kept, or lost.
+  virtual void Flush() = 0;
+
+  virtual TierStats stats() const = 0;
+};
+
+}  // namespace spanwise
