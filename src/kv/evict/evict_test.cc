@@ -11,6 +11,7 @@
 #include "kv/evict/oracle.h"
 #include "kv/evict/policies.h"
 #include "kv/evict/policy.h"
+#include "kv/evict/predictor.h"
 
 namespace spanwise {
 namespace {
@@ -123,6 +124,7 @@ TEST(Eviction, DropsWhatItsRuleSays) {
   EXPECT_EQ(victim("lfu"), 3u);
   EXPECT_EQ(victim("arc"), 3u);
   EXPECT_EQ(victim("gdsf"), 1u);
+  EXPECT_EQ(victim("gdsf-decay"), 1u);
   EXPECT_EQ(victim("s3fifo"), 3u);
   EXPECT_EQ(victim("discard"), 2u);
   EXPECT_EQ(victim("mark0"), 2u);
@@ -131,8 +133,11 @@ TEST(Eviction, DropsWhatItsRuleSays) {
 }
 
 class EveryPolicy : public ::testing::TestWithParam<std::string_view> {};
-INSTANTIATE_TEST_SUITE_P(Eviction, EveryPolicy, ::testing::ValuesIn(EvictionPolicyNames()),
-                         [](const auto& policy) { return std::string(policy.param); });
+INSTANTIATE_TEST_SUITE_P(Eviction, EveryPolicy, ::testing::ValuesIn(EvictionPolicyNames()), [](const auto& policy) {
+  std::string name(policy.param);
+  std::ranges::replace(name, '-', '_');
+  return name;
+});
 
 // Against a plain set, with entries of many sizes that may not leave, leave by themselves, and come back.
 TEST_P(EveryPolicy, NamesOnlyWhatIsThereAndMayLeave) {
@@ -321,6 +326,41 @@ TEST(Eviction, BitsPayWhileTheyAreMostlyRight) {
   for (const uint32_t id : trace.ids) scans.push_back(id >= 256);
   EXPECT_THAT(Misses("mark0", trace, k, scans), near(15'443));
   EXPECT_THAT(Misses("markpredict", trace, k, evict::PhaseBits(trace.ids, trace.n_ids, k)), near(16'664));
+}
+
+// The counts of what is used often, in a cache of 100, stand out among thousands that are used once; once it is no
+// longer used, they fade.
+TEST(Eviction, PredictsDiscardsByWhatWasUsedOften) {
+  evict::DiscardPredictor predictor(100);
+  uint32_t next = 10;
+  const auto pass = [&](bool popular, int n) {
+    int n_kept = 0;
+    for (int i = 0; i < n; ++i) {
+      if (popular && !predictor.Use(Key(static_cast<uint64_t>(i) % 5))) ++n_kept;
+      for (int j = 0; j < 4; ++j) EXPECT_TRUE(predictor.Use(Key(next++)));
+      predictor.Dropped(predictor.now() - std::min<uint64_t>(predictor.now(), 100));
+    }
+    return n_kept;
+  };
+  pass(true, 100);
+  EXPECT_EQ(pass(true, 100), 100);
+  EXPECT_NEAR(predictor.age_of_victims(), 100, 5);
+  pass(false, 3000);
+  EXPECT_TRUE(predictor.Use(Key(0)));
+}
+
+TEST(Eviction, ExpectedEntriesStay) {
+  for (const std::string_view name : {"gdsf-decay", "discard", "mark0", "combine"}) {
+    const auto policy = Make(name, 3);
+    for (const uint32_t id : {1, 2, 3}) policy->Use({.key = Key(id), .discard = true});
+    policy->Expect(Key(1));
+    for (int i = 0; i < 2; ++i) {
+      const Hash256 victim = policy->Victim(kAnyone).value();
+      EXPECT_NE(Id(victim), 1u) << name;
+      policy->Remove(victim);
+    }
+    EXPECT_EQ(Id(policy->Victim(kAnyone).value()), 1u) << name;
+  }
 }
 
 TEST(Eviction, AnUnknownPolicyIsRefusedWithTheNamesThereAre) {

@@ -19,6 +19,10 @@ PolicyPtr Lfu(const EvictionOptions& options);
 // victim, so that what was once popular grows old.
 PolicyPtr Gdsf(const EvictionOptions& options);
 
+// The same with uses counted in a sketch whose counts decay, so that an entry that comes back is known, and with
+// entries that waiting requests will use kept.
+PolicyPtr GdsfDecay(const EvictionOptions& options);
+
 // The oracle: used again last first (Belady 1966). Optimal for entries of one size and cost.
 PolicyPtr Belady(const EvictionOptions& options);
 

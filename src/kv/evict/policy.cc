@@ -2,6 +2,7 @@
 
 #include "base/str.h"
 #include "kv/evict/policies.h"
+#include "kv/evict/predictor.h"
 
 namespace spanwise {
 namespace {
@@ -16,11 +17,17 @@ struct Row {
   bool uses_bits;
 };
 constexpr Row kPolicies[] = {
-    {"lru", evict::Lru, false},         {"lfu", evict::Lfu, false},
-    {"arc", evict::Arc, false},         {"gdsf", evict::Gdsf, false},
-    {"s3fifo", evict::S3Fifo, false},   {"discard", evict::Discard, true},
-    {"mark0", evict::Mark0, true},      {"markpredict", evict::MarkPredict, true},
-    {"combine", CombineMark0Arc, true}, {"belady", evict::Belady, false},
+    {"lru", evict::Lru, false},
+    {"lfu", evict::Lfu, false},
+    {"arc", evict::Arc, false},
+    {"gdsf", evict::Gdsf, false},
+    {"gdsf-decay", evict::GdsfDecay, false},
+    {"s3fifo", evict::S3Fifo, false},
+    {"discard", evict::Discard, true},
+    {"mark0", evict::Mark0, true},
+    {"markpredict", evict::MarkPredict, true},
+    {"combine", CombineMark0Arc, true},
+    {"belady", evict::Belady, false},
 };
 
 }  // namespace
@@ -28,7 +35,11 @@ constexpr Row kPolicies[] = {
 Result<std::unique_ptr<EvictionPolicy>> MakeEvictionPolicy(std::string_view name, const EvictionOptions& options) {
   std::string known;
   for (const Row& row : kPolicies) {
-    if (row.name == name) return row.make(options);
+    if (row.name == name) {
+      evict::PolicyPtr policy = row.make(options);
+      if (row.uses_bits && options.predict_bits) policy = evict::WithPredictedBits(options, std::move(policy));
+      return policy;
+    }
     known += known.empty() ? "" : ", ";
     known += row.name;
   }

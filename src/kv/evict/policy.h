@@ -2,6 +2,7 @@
 // whoever owns the entries removes them. One row of the table in policy.cc a policy.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <limits>
@@ -49,8 +50,15 @@ class EvictionPolicy {
 
 struct EvictionOptions {
   uint64_t capacity_bytes = 0;  // of the cache; some policies remember as many bytes of entries that have left
+  uint64_t entry_bytes = 1;     // of a usual entry; above 0
   uint64_t seed = 1;            // of the randomised policies
+  bool predict_bits = false;    // sets EntryUse::discard by DiscardPredictor too, for policies that look at it
+
+  uint64_t n_entries() const { return std::max<uint64_t>(1, capacity_bytes / entry_bytes); }
 };
+
+// What computed the fewest tokens again on traces of questions about documents (docs/replacement.md).
+inline constexpr std::string_view kDefaultEvictionPolicy = "gdsf-decay";
 
 // The policy of that name. InvalidArgument lists the names there are.
 Result<std::unique_ptr<EvictionPolicy>> MakeEvictionPolicy(std::string_view name, const EvictionOptions& options);

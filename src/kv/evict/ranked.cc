@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "kv/evict/policies.h"
+#include "kv/evict/sketch.h"
 
 namespace spanwise::evict {
 namespace {
@@ -22,7 +23,16 @@ class RankedPolicy : public EvictionPolicy {
     Entry& entry = it->second;
     if (!fresh) order_.erase(entry.rank);
     ++entry.n_uses;
-    entry.rank = {Value(use, entry.n_uses), ++now_, use.key};
+    entry.worth = Worth(use, entry.n_uses);
+    entry.rank = {age_ + entry.worth, ++now_, use.key};
+    order_.insert(entry.rank);
+  }
+  void Expect(const Hash256& key) final {
+    const auto it = entries_.find(key);
+    if (it == entries_.end() || expected_uses_ == 0) return;
+    Entry& entry = it->second;
+    order_.erase(entry.rank);
+    entry.rank.value = std::max(entry.rank.value, age_ + expected_uses_ * entry.worth);
     order_.insert(entry.rank);
   }
   void Remove(const Hash256& key) final {
@@ -34,46 +44,68 @@ class RankedPolicy : public EvictionPolicy {
   std::optional<Hash256> Victim(const MayLeave& may_leave) final {
     for (const Rank& rank : order_) {
       if (!may_leave(rank.key)) continue;
-      Chosen(rank.value);
+      if (ages_) age_ = std::max(age_, rank.value);
       return rank.key;
     }
     return std::nullopt;
   }
 
+ protected:
+  // With `ages`, worth counts from the rank of the last victim, so that what was once worth much grows old; an entry
+  // that is expected then counts for at least expected_uses times its worth.
+  explicit RankedPolicy(bool ages = false, double expected_uses = 0) : ages_(ages), expected_uses_(expected_uses) {}
+
  private:
-  // The entry with the lowest value leaves first. `n_uses` counts from its arrival, this use included.
-  virtual double Value(const EntryUse& use, uint64_t n_uses) const = 0;
-  virtual void Chosen(double value) { static_cast<void>(value); }
+  // The entry worth least leaves first. `n_uses` counts from its arrival, this use included.
+  virtual double Worth(const EntryUse& use, uint64_t n_uses) = 0;
 
   struct Entry {
     Rank rank;
+    double worth = 0;
     uint64_t n_uses = 0;
   };
+  const bool ages_;
+  const double expected_uses_;
+  double age_ = 0;
+  uint64_t now_ = 0;
   std::unordered_map<Hash256, Entry> entries_;
   std::set<Rank> order_;
-  uint64_t now_ = 0;
 };
 
+double CostPerByte(const EntryUse& use) { return use.cost / static_cast<double>(use.bytes); }
+
 class LfuPolicy final : public RankedPolicy {
-  double Value(const EntryUse&, uint64_t n_uses) const override { return static_cast<double>(n_uses); }
+  double Worth(const EntryUse&, uint64_t n_uses) override { return static_cast<double>(n_uses); }
 };
 
 class GdsfPolicy final : public RankedPolicy {
-  double Value(const EntryUse& use, uint64_t n_uses) const override {
-    return age_ + static_cast<double>(n_uses) * use.cost / static_cast<double>(use.bytes);
-  }
-  void Chosen(double value) override { age_ = std::max(age_, value); }
-  double age_ = 0;
+ public:
+  GdsfPolicy() : RankedPolicy(true) {}
+
+ private:
+  double Worth(const EntryUse& use, uint64_t n_uses) override { return static_cast<double>(n_uses) * CostPerByte(use); }
+};
+
+class GdsfDecayPolicy final : public RankedPolicy {
+ public:
+  explicit GdsfDecayPolicy(const EvictionOptions& options)
+      : RankedPolicy(true, kExpectedUses), uses_(options.n_entries(), kHalfLife) {}
+
+ private:
+  static constexpr double kHalfLife = 8, kExpectedUses = 16;
+  double Worth(const EntryUse& use, uint64_t) override { return uses_.Add(use.key) * CostPerByte(use); }
+  DecayingSketch uses_;
 };
 
 class BeladyPolicy final : public RankedPolicy {
-  double Value(const EntryUse& use, uint64_t) const override { return -static_cast<double>(use.next_use); }
+  double Worth(const EntryUse& use, uint64_t) override { return -static_cast<double>(use.next_use); }
 };
 
 }  // namespace
 
 PolicyPtr Lfu(const EvictionOptions&) { return std::make_unique<LfuPolicy>(); }
 PolicyPtr Gdsf(const EvictionOptions&) { return std::make_unique<GdsfPolicy>(); }
+PolicyPtr GdsfDecay(const EvictionOptions& options) { return std::make_unique<GdsfDecayPolicy>(options); }
 PolicyPtr Belady(const EvictionOptions&) { return std::make_unique<BeladyPolicy>(); }
 
 }  // namespace spanwise::evict
