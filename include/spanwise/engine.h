@@ -32,9 +32,11 @@ struct EngineOptions {
   bool calibration = true;                   // false: what `spanwise calibrate` wrote beside the model is not read
   int threads = 0;                           // 0: one per CPU
   size_t kv_memory_bytes = 0;                // budget of kept KV; 0: a quarter of the machine's memory
-  int max_queued = 256;                      // requests that may wait to begin; one more is ResourceExhausted
-  int max_running = 64;                      // requests that share each step; never changes results
-  int step_tokens = 512;                     // prompt tokens encoded in one step at most; never changes results
+  std::optional<std::string> cache_policy =
+      {};                 // what leaves when it is used up (docs/replacement.md); absent: the best
+  int max_queued = 256;   // requests that may wait to begin; one more is ResourceExhausted
+  int max_running = 64;   // requests that share each step; never changes results
+  int step_tokens = 512;  // prompt tokens encoded in one step at most; never changes results
 };
 
 // Text that is given, and what is generated behind it.

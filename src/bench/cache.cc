@@ -13,10 +13,6 @@
 namespace spanwise::bench {
 namespace {
 
-double RecomputeCost(const TraceBlock& block) {
-  return block.tokens * (1 + (block.position + 0.5 * block.tokens) / 32768);
-}
-
 struct Timeline {
   std::vector<uint64_t> first;     // place of each request's first use
   std::vector<uint64_t> next_use;  // place of the next use of the same block
@@ -102,7 +98,7 @@ class Cache {
     state_[block].place = place;
     policy_.Use({.key = keys_[block],
                  .bytes = 1,
-                 .cost = RecomputeCost(trace_.blocks[block]),
+                 .cost = RecomputeCost(trace_.blocks[block].tokens, trace_.blocks[block].position),
                  .discard = bits_ ? (*bits_)[place] : o_.ingest && request.ingest,
                  .next_use = next});
     if (bits_) return;
@@ -186,6 +182,7 @@ Result<CacheResult> SimulateCache(const Trace& trace, const CacheOptions& option
   if (options.capacity_blocks < 1) return InvalidArgument("the cache needs room for at least one block");
   const EvictionOptions make{.capacity_bytes = options.capacity_blocks,
                              .seed = options.seed,
+                             .knows_future = true,
                              .predict_bits = options.sketch && !options.oracle_error};
   SW_ASSIGN_OR_RETURN(const std::unique_ptr<EvictionPolicy> policy, MakeEvictionPolicy(options.policy, make));
   const Timeline timeline = TimelineOf(trace);

@@ -22,6 +22,8 @@ void AddModelOptions(CLI::App* app, CommonOptions* o) {
   app->add_option("--threads", o->threads, "Threads (0: one per CPU)")->capture_default_str();
   app->add_option("--cache-memory", o->cache_memory_mb,
                   "Memory for kept keys and values, in MB (0: a quarter of the machine's)");
+  app->add_option("--cache-policy", o->cache_policy,
+                  "What leaves it first: gdsf-decay (default), lru, lfu, arc, gdsf, s3fifo, discard, mark0, ...");
 }
 
 void AddComposeOptions(CLI::App* app, CommonOptions* o) {
@@ -90,6 +92,7 @@ Result<EngineOptions> ToEngineOptions(const CommonOptions& o) {
   if (!o.kv_dtype.empty()) engine.kv_dtype = o.kv_dtype;
   engine.threads = o.threads;
   engine.kv_memory_bytes = o.cache_memory_mb << 20;
+  if (!o.cache_policy.empty()) engine.cache_policy = o.cache_policy;
   return engine;
 }
 

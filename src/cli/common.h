@@ -26,6 +26,7 @@ struct CommonOptions {
   int threads = 0;
   std::string compose = "exact", order = "given";
   size_t cache_memory_mb = 0;
+  std::string cache_policy;
   double repair_fraction = ComposeOptions().repair_fraction;
   std::string repair_policy = "focused";
   double documents_temperature = ComposeOptions().documents_temperature;

@@ -7,8 +7,13 @@
 
 namespace spanwise {
 
-SpanStore::SpanStore(const KvGeometry& geometry, size_t budget_bytes)
-    : pool_(std::make_shared<BlockPool>(geometry, budget_bytes)) {}
+SpanStore::SpanStore(const KvGeometry& geometry, size_t budget_bytes, std::string_view policy)
+    : pool_(std::make_shared<BlockPool>(geometry, budget_bytes)) {
+  auto made = MakeEvictionPolicy(
+      policy, {.capacity_bytes = budget_bytes, .entry_bytes = geometry.BlockBytes(), .predict_bits = true});
+  SW_CHECK(made.ok());
+  policy_ = std::move(*made);
+}
 
 SpanStore::Match SpanStore::Find(const SpanKey& root, std::span<const int32_t> tokens) {
   Match match;
@@ -58,7 +63,9 @@ std::shared_ptr<const Span> SpanStore::Publish(const SpanKey& parent, std::span<
   ++stats_.published_spans;
   children_[parent].push_back(key);
   const auto above = spans_.find(parent);
-  spans_.emplace(key, Entry{span, ages_.insert(above == spans_.end() ? ages_.end() : above->second.age, key)});
+  const uint32_t position = above == spans_.end() ? 0 : above->second.position + kKvBlockTokens;
+  spans_.emplace(key, Entry{span, position});
+  Touch(key);
   return span;
 }
 
@@ -72,9 +79,9 @@ Result<std::shared_ptr<KvBlock>> SpanStore::Allocate() {
 }
 
 void SpanStore::Clear() {
+  for (const auto& [key, entry] : spans_) policy_->Remove(key);
   spans_.clear();
   children_.clear();
-  ages_.clear();
 }
 
 SpanStoreStats SpanStore::stats() const {
@@ -86,8 +93,9 @@ SpanStoreStats SpanStore::stats() const {
 }
 
 void SpanStore::Touch(const SpanKey& key) {
-  Entry& entry = spans_.at(key);
-  ages_.splice(ages_.end(), ages_, entry.age);
+  const Entry& entry = spans_.at(key);
+  policy_->Use(
+      {.key = key, .bytes = geometry().BlockBytes(), .cost = RecomputeCost(entry.span->n_tokens(), entry.position)});
 }
 
 void SpanStore::Erase(const SpanKey& key) {
@@ -96,7 +104,7 @@ void SpanStore::Erase(const SpanKey& key) {
   const auto siblings = children_.find(it->second.span->parent);
   std::erase(siblings->second, key);
   if (siblings->second.empty()) children_.erase(siblings);
-  ages_.erase(it->second.age);
+  policy_->Remove(key);
   spans_.erase(it);
 }
 
@@ -105,13 +113,21 @@ bool SpanStore::EvictOne() {
   // repaired run shares what it left as it was). Those of the last kind go when there is no other: their blocks are
   // free once nobody holds them.
   for (const bool shared : {false, true}) {
-    for (const SpanKey& key : ages_) {
-      const Entry& entry = spans_.at(key);
-      if (entry.span.use_count() > 1 || (!shared && entry.span->block.use_count() > 1)) continue;
-      Erase(SpanKey(key));
-      ++stats_.evicted_spans;
-      return true;
-    }
+    const auto is_held = [&](const SpanKey& key) {
+      const std::shared_ptr<const Span>& span = spans_.at(key).span;
+      return span.use_count() > 1 || (!shared && span->block.use_count() > 1);
+    };
+    SpanKey end;
+    const auto may_leave = [&](const SpanKey& key) {
+      if (is_held(key)) return false;
+      end = key;
+      for (auto it = children_.find(end); it != children_.end(); it = children_.find(end)) end = it->second.back();
+      return end == key || !is_held(end);
+    };
+    if (!policy_->Victim(may_leave)) continue;
+    Erase(end);
+    ++stats_.evicted_spans;
+    return true;
   }
   return false;
 }

@@ -1,12 +1,13 @@
 // Finds sealed spans by address, and makes room for new ones.
 #pragma once
 
-#include <list>
 #include <memory>
 #include <span>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
+#include "kv/evict/policy.h"
 #include "kv/span.h"
 #include "spanwise/status.h"
 
@@ -22,12 +23,14 @@ struct SpanStoreStats {
   uint64_t evicted_spans = 0;
 };
 
-// Spans in memory under a byte budget, evicted least recently used first and never while somebody holds them. A span
-// always counts as used after its descendants, so chains lose their ends before their beginnings.
+// Spans in memory under a byte budget. When room is needed, a replacement policy (evict/policy.h) names a span, and the
+// end of a chain that continues it leaves: chains lose their ends before their beginnings. A span never leaves
+// while somebody holds it.
 // Thread-compatible (the engine thread).
 class SpanStore {
  public:
-  SpanStore(const KvGeometry& geometry, size_t budget_bytes);
+  // REQUIRES: the name of a policy that needs to know no future (MakeEvictionPolicy).
+  SpanStore(const KvGeometry& geometry, size_t budget_bytes, std::string_view policy = kDefaultEvictionPolicy);
 
   // The longest known beginning of a run: `full` spans of kKvBlockTokens each, then possibly the first `partial_tokens`
   // tokens of `partial`. Every token has been compared. Marks what it returns as used.
@@ -55,7 +58,7 @@ class SpanStore {
  private:
   struct Entry {
     std::shared_ptr<const Span> span;
-    std::list<SpanKey>::iterator age;
+    uint32_t position = 0;  // tokens of its run before it
   };
   void Touch(const SpanKey& key);
   void Erase(const SpanKey& key);
@@ -64,7 +67,7 @@ class SpanStore {
   std::shared_ptr<BlockPool> pool_;
   std::unordered_map<SpanKey, Entry> spans_;
   std::unordered_map<SpanKey, std::vector<SpanKey>> children_;  // by parent, in order of publication
-  std::list<SpanKey> ages_;                                     // least recently used first
+  std::unique_ptr<EvictionPolicy> policy_;
   SpanStoreStats stats_;
 };
 

@@ -35,6 +35,7 @@ constexpr Row kPolicies[] = {
 Result<std::unique_ptr<EvictionPolicy>> MakeEvictionPolicy(std::string_view name, const EvictionOptions& options) {
   std::string known;
   for (const Row& row : kPolicies) {
+    if (row.name == "belady" && !options.knows_future) continue;
     if (row.name == name) {
       evict::PolicyPtr policy = row.make(options);
       if (row.uses_bits && options.predict_bits) policy = evict::WithPredictedBits(options, std::move(policy));

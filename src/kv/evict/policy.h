@@ -52,10 +52,15 @@ struct EvictionOptions {
   uint64_t capacity_bytes = 0;  // of the cache; some policies remember as many bytes of entries that have left
   uint64_t entry_bytes = 1;     // of a usual entry; above 0
   uint64_t seed = 1;            // of the randomised policies
+  bool knows_future = false;    // EntryUse::next_use is set: allows the oracle
   bool predict_bits = false;    // sets EntryUse::discard by DiscardPredictor too, for policies that look at it
 
   uint64_t n_entries() const { return std::max<uint64_t>(1, capacity_bytes / entry_bytes); }
 };
+
+// What it costs to compute `tokens` tokens of a run again after the first `position` of it, in tokens at its beginning:
+// a token's attention costs as much as all its products with weights after some 32768 tokens (of an 8B Llama).
+inline double RecomputeCost(double tokens, double position) { return tokens * (1 + (position + tokens / 2) / 32768); }
 
 // What computed the fewest tokens again on traces of questions about documents (docs/replacement.md).
 inline constexpr std::string_view kDefaultEvictionPolicy = "gdsf-decay";
