@@ -32,7 +32,9 @@ struct EngineOptions {
   bool calibration = true;                   // false: what `spanwise calibrate` wrote beside the model is not read
   int threads = 0;                           // 0: one per CPU
   size_t kv_memory_bytes = 0;                // budget of kept KV; 0: a quarter of the machine's memory
-  std::string cache_dir = {};                // folder where KV is kept that outlives memory and process; empty: none
+  // What leaves when that is used up (docs/replacement.md); absent: the best.
+  std::optional<std::string> cache_policy = {};
+  std::string cache_dir = {};    // folder where KV is kept that outlives memory and process; empty: none
   uint64_t cache_dir_bytes = 0;  // its budget; 0: a quarter of what the disk has free, with what it holds already
   bool cache_dir_waits = false;  // the engine waits for the disk rather than leave out what it is too slow for
   std::vector<std::string> baked_dirs = {};  // folders that an engine has filled before, and that this one only reads

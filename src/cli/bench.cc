@@ -4,6 +4,7 @@
 
 #include "bench/serve.h"
 #include "bench/speed.h"
+#include "cli/bench_cache.h"
 #include "cli/common.h"
 #include "model/weights.h"
 
@@ -16,9 +17,11 @@ struct Options {
   int repeats = 3, prompt_tokens = 512, decode_tokens = 64;
   int documents = 10, document_tokens = 512, question_tokens = 32;
   bench::ServeOptions serve;
+  CacheBenchOptions cache;
 };
 
 Status Bench(const Options& o) {
+  if (o.what == "cache") return CacheBench(o.cache, o.common.json);
   std::optional<WeightType> type;
   if (!o.common.dtype.empty()) {
     SW_ASSIGN_OR_RETURN(type, ParseWeights(o.common.dtype));
@@ -62,7 +65,7 @@ Status Bench(const Options& o) {
   if (o.what == "reuse") return bench::BenchReuse(options, report);
   if (o.what == "serve") return bench::BenchServe(options, o.serve, report);
   return Unimplemented(
-      fmt::format("bench {} is not available; use limits, kernels, prefill, decode, reuse or serve", o.what));
+      fmt::format("bench {} is not available; use limits, kernels, prefill, decode, reuse, serve or cache", o.what));
 }
 
 }  // namespace
@@ -70,7 +73,7 @@ Status Bench(const Options& o) {
 Verb BenchVerb(CLI::App& app) {
   auto o = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("bench", "Measure speed");
-  verb->add_option("what", o->what, "limits, kernels, prefill, decode, reuse or serve")->required();
+  verb->add_option("what", o->what, "limits, kernels, prefill, decode, reuse, serve or cache")->required();
   verb->add_option("--shape", o->shape,
                    "Random weights: 1b, 8b or LAYERSxHIDDENxFFNxHEADSxKVHEADS (default: the model)");
   verb->add_option("--repeats", o->repeats, "Measured runs of each case")
@@ -97,6 +100,7 @@ Verb BenchVerb(CLI::App& app) {
   verb->add_option("--model", o->common.model, "Model folder (default: the bundled model)");
   verb->add_option("--dtype", o->common.dtype, kDTypeHelp);
   verb->add_option("--threads", o->common.threads, "Threads (0: one per CPU)")->capture_default_str();
+  AddCacheBenchOptions(verb, &o->cache);
   verb->add_flag("--json", o->common.json, "One JSON object a line");
   return {verb, [o] {
             const Status status = Bench(*o);

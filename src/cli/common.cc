@@ -29,6 +29,8 @@ void AddModelOptions(CLI::App* app, CommonOptions* o) {
       ->check(CLI::Range(uint64_t{0}, uint64_t{1} << 40))
       ->needs("--cache-dir");
   app->add_option("--baked", o->baked, "Folder of keys and values that index --bake made (repeatable)");
+  app->add_option("--cache-policy", o->cache_policy,
+                  "What leaves it first: gdsf-decay (default), lru, lfu, arc, gdsf, s3fifo, discard, mark0, ...");
 }
 
 void AddComposeOptions(CLI::App* app, CommonOptions* o) {
@@ -122,6 +124,7 @@ Result<EngineOptions> ToEngineOptions(const CommonOptions& o) {
   engine.on_warning = [](const std::string& message) {
     if (spdlog::should_log(spdlog::level::warn)) fmt::print(stderr, "spanwise: {}\n", message);
   };
+  if (!o.cache_policy.empty()) engine.cache_policy = o.cache_policy;
   return engine;
 }
 

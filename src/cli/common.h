@@ -31,6 +31,7 @@ struct CommonOptions {
   std::string cache_dir;
   uint64_t cache_disk_mb = 0;
   std::vector<std::string> baked;  // folders of KV that are only read
+  std::string cache_policy;
   double repair_fraction = ComposeOptions().repair_fraction;
   std::string repair_policy = "focused";
   std::optional<double> documents_temperature, documents_scale;

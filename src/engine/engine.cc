@@ -98,6 +98,8 @@ class EngineImpl final : public Engine {
     if (options.kv_dtype) {
       SW_ASSIGN_OR_RETURN(kv_dtype, ParseKvDType(*options.kv_dtype));
     }
+    const std::string policy = options.cache_policy.value_or(std::string(kDefaultEvictionPolicy));
+    SW_RETURN_IF_ERROR(MakeEvictionPolicy(policy, {}).status());
     if (!std::filesystem::exists(options.model)) return NotFound(options.model + ": no such model folder or GGUF file");
     if (!std::filesystem::is_directory(options.model) && !options.model.ends_with(".gguf"))
       return InvalidArgument(options.model + ": is neither a model folder nor a file that ends in .gguf");
@@ -108,7 +110,7 @@ class EngineImpl final : public Engine {
       return InvalidArgument(StrFormat("{}: the tokenizer has ids up to {}, the model's vocabulary holds {}",
                                        options.model, text_.tokenizer->vocab_size() - 1, weights->config().vocab_size));
     const size_t budget = options.kv_memory_bytes ? options.kv_memory_bytes : QuarterOfMemory();
-    auto executor = std::make_unique<Executor>(weights, kv_dtype, budget, options.threads);
+    auto executor = std::make_unique<Executor>(weights, kv_dtype, budget, options.threads, policy);
     n_blocks_ = executor->store().stats().n_blocks_budget;
     eos_ids_ = weights->config().eos_ids;
     keys_ = Hasher()

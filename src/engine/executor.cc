@@ -64,10 +64,11 @@ struct Executor::Part {
   int mass_layer = 0;
 };
 
-Executor::Executor(std::shared_ptr<const ModelWeights> weights, DType kv_dtype, size_t kv_budget_bytes, int n_threads)
+Executor::Executor(std::shared_ptr<const ModelWeights> weights, DType kv_dtype, size_t kv_budget_bytes, int n_threads,
+                   std::string_view cache_policy)
     : pool_(n_threads),
       transformer_(std::move(weights), kv_dtype, pool_),
-      store_(transformer_.kv_geometry(), kv_budget_bytes) {}
+      store_(transformer_.kv_geometry(), kv_budget_bytes, cache_policy) {}
 
 Result<Sequence> Executor::Begin(Plan plan, bool use_cache, std::span<const std::shared_ptr<Run>> held,
                                  int most_reused) {

@@ -56,7 +56,8 @@ struct Sequence {
 // Thread-compatible.
 class Executor {
  public:
-  Executor(std::shared_ptr<const ModelWeights> weights, DType kv_dtype, size_t kv_budget_bytes, int n_threads);
+  Executor(std::shared_ptr<const ModelWeights> weights, DType kv_dtype, size_t kv_budget_bytes, int n_threads,
+           std::string_view cache_policy = kDefaultEvictionPolicy);
 
   // Takes from the store what it knows of every run; at least the last token of the tail is left to be computed, and
   // all behind the first most_reused (their logits are wanted). Runs in `held`, which nobody continues meanwhile, are

@@ -76,6 +76,7 @@ TEST(Load, TwoHundredClientsAtOnce) {
   auto engine = Engine::Open({.model = TinyModel(),
                               .threads = 2,
                               .kv_memory_bytes = kBlocks * block_bytes,
+                              .cache_policy = "lru",  // under which what comes last stays, see the end
                               .max_running = 12,
                               .step_tokens = 64})
                     .value();

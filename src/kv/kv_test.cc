@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <numeric>
 #include <random>
@@ -141,8 +142,18 @@ TEST(Run, TruncatesWithoutTouchingSpans) {
   }
 }
 
-TEST(SpanStore, EvictsEndsFirstAndNeverWhatIsHeld) {
-  SpanStore store(kTiny, size_t{4} * kTiny.BlockBytes());
+class SpanStoreOf : public ::testing::TestWithParam<std::string_view> {};
+INSTANTIATE_TEST_SUITE_P(Policies, SpanStoreOf,
+                         ::testing::Values("lru", "lfu", "arc", "gdsf", "gdsf-decay", "s3fifo", "discard", "mark0",
+                                           "markpredict", "combine"),
+                         [](const auto& policy) {
+                           std::string name(policy.param);
+                           std::ranges::replace(name, '-', '_');
+                           return name;
+                         });
+
+TEST_P(SpanStoreOf, EvictsEndsFirstAndNeverWhatIsHeld) {
+  SpanStore store(kTiny, size_t{4} * kTiny.BlockBytes(), GetParam());
   { Encoded(store, kRoot, Iota(256)).Seal(store); }
   EXPECT_EQ(store.stats().n_spans, 4u);
   auto block = store.Allocate();
@@ -155,8 +166,8 @@ TEST(SpanStore, EvictsEndsFirstAndNeverWhatIsHeld) {
   EXPECT_EQ(store.stats().n_blocks_budget, 4u);
 }
 
-TEST(SpanStore, ReturnsEveryBlock) {
-  SpanStore store(kTiny, size_t{16} * kTiny.BlockBytes());
+TEST_P(SpanStoreOf, ReturnsEveryBlock) {
+  SpanStore store(kTiny, size_t{16} * kTiny.BlockBytes(), GetParam());
   std::mt19937 random(3);
   for (int i = 0; i < 500; ++i) {
     const int n = 1 + static_cast<int>(random() % 300), first = static_cast<int>(random() % 3);

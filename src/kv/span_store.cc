@@ -8,8 +8,13 @@
 
 namespace spanwise {
 
-SpanStore::SpanStore(const KvGeometry& geometry, size_t budget_bytes)
-    : pool_(std::make_shared<BlockPool>(geometry, budget_bytes)) {}
+SpanStore::SpanStore(const KvGeometry& geometry, size_t budget_bytes, std::string_view policy)
+    : pool_(std::make_shared<BlockPool>(geometry, budget_bytes)) {
+  auto made = MakeEvictionPolicy(
+      policy, {.capacity_bytes = budget_bytes, .entry_bytes = geometry.BlockBytes(), .predict_bits = true});
+  SW_CHECK(made.ok());
+  policy_ = std::move(*made);
+}
 
 namespace {
 
@@ -119,8 +124,10 @@ SpanStore::Entry& SpanStore::Insert(std::shared_ptr<const Span> span) {
   const SpanKey key = span->key;
   children_[span->parent].push_back(key);
   const auto above = spans_.find(span->parent);
-  const auto age = ages_.insert(above == spans_.end() ? ages_.end() : above->second.age, key);
-  return spans_.emplace(key, Entry{.span = std::move(span), .age = age}).first->second;
+  const uint32_t position = above == spans_.end() ? 0 : above->second.position + kKvBlockTokens;
+  Entry& entry = spans_.emplace(key, Entry{.span = std::move(span), .position = position}).first->second;
+  Use(entry);
+  return entry;
 }
 
 bool SpanStore::OfferToTiers(const Span& span) {
@@ -139,9 +146,9 @@ Result<std::shared_ptr<KvBlock>> SpanStore::Allocate() {
 }
 
 void SpanStore::Clear() {
+  for (const auto& [key, entry] : spans_) policy_->Remove(key);
   spans_.clear();
   children_.clear();
-  ages_.clear();
 }
 
 SpanStoreStats SpanStore::stats() const {
@@ -152,9 +159,15 @@ SpanStoreStats SpanStore::stats() const {
   return stats;
 }
 
+void SpanStore::Use(const Entry& entry) {
+  policy_->Use({.key = entry.span->key,
+                .bytes = geometry().BlockBytes(),
+                .cost = RecomputeCost(entry.span->n_tokens(), entry.position)});
+}
+
 void SpanStore::Touch(const SpanKey& key, bool whole) {
-  Entry& entry = spans_.at(key);
-  ages_.splice(ages_.end(), ages_, entry.age);
+  const Entry& entry = spans_.at(key);
+  Use(entry);
   if (!whole) return;
   for (const auto& tier : tiers_) tier->Touch(entry.span->parent, entry.span->tokens);
 }
@@ -165,7 +178,7 @@ void SpanStore::Erase(const SpanKey& key) {
   const auto siblings = children_.find(it->second.span->parent);
   std::erase(siblings->second, key);
   if (siblings->second.empty()) children_.erase(siblings);
-  ages_.erase(it->second.age);
+  policy_->Remove(key);
   spans_.erase(it);
 }
 
@@ -174,14 +187,23 @@ bool SpanStore::EvictOne() {
   // repaired run shares what it left as it was). Those of the last kind go when there is no other: their blocks are
   // free once nobody holds them.
   for (const bool shared : {false, true}) {
-    for (const SpanKey& key : ages_) {
-      const Entry& entry = spans_.at(key);
-      if (entry.span.use_count() > 1 || (!shared && entry.span->block.use_count() > 1)) continue;
-      if (!entry.in_tiers) OfferToTiers(*entry.span);  // there was no room for it when it was new
-      Erase(SpanKey(key));
-      ++stats_.evicted_spans;
-      return true;
-    }
+    const auto is_held = [&](const SpanKey& key) {
+      const std::shared_ptr<const Span>& span = spans_.at(key).span;
+      return span.use_count() > 1 || (!shared && span->block.use_count() > 1);
+    };
+    SpanKey end;
+    const auto may_leave = [&](const SpanKey& key) {
+      if (is_held(key)) return false;
+      end = key;
+      for (auto it = children_.find(end); it != children_.end(); it = children_.find(end)) end = it->second.back();
+      return end == key || !is_held(end);
+    };
+    if (!policy_->Victim(may_leave)) continue;
+    const Entry& entry = spans_.at(end);
+    if (!entry.in_tiers) OfferToTiers(*entry.span);  // there was no room for it when it was new
+    Erase(end);
+    ++stats_.evicted_spans;
+    return true;
   }
   return false;
 }

@@ -1,12 +1,13 @@
 // Finds sealed spans by address, in memory and in the tiers below it, and makes room for new ones.
 #pragma once
 
-#include <list>
 #include <memory>
 #include <span>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
+#include "kv/evict/policy.h"
 #include "kv/span.h"
 #include "kv/tiers/tier.h"
 #include "spanwise/status.h"
@@ -24,13 +25,14 @@ struct SpanStoreStats {
   uint64_t evicted_spans = 0;
 };
 
-// Spans in memory under a byte budget, evicted least recently used first and never while somebody holds them. A span
-// always counts as used after its descendants, so chains lose their ends before their beginnings. What is new is
-// offered to the tiers; what they have is copied into memory when it is asked for. Thread-compatible (the engine
-// thread).
+// Spans in memory under a byte budget. When room is needed, a replacement policy (evict/policy.h) names a span, and the
+// end of a chain that continues it leaves: chains lose their ends before their beginnings. A span never leaves while
+// somebody holds it. What is new is offered to the tiers; what they have is copied into memory when it is asked for.
+// Thread-compatible (the engine thread).
 class SpanStore {
  public:
-  SpanStore(const KvGeometry& geometry, size_t budget_bytes);
+  // REQUIRES: the name of a policy that needs to know no future (MakeEvictionPolicy).
+  SpanStore(const KvGeometry& geometry, size_t budget_bytes, std::string_view policy = kDefaultEvictionPolicy);
 
   // Looks there too from now on, in the order in which tiers were added.
   void AddTier(std::unique_ptr<Tier> tier) { tiers_.push_back(std::move(tier)); }
@@ -67,7 +69,7 @@ class SpanStore {
  private:
   struct Entry {
     std::shared_ptr<const Span> span;
-    std::list<SpanKey>::iterator age;
+    uint32_t position = 0;  // tokens of its run before it
     bool in_tiers = false;  // every tier has it or was given it
   };
   std::shared_ptr<const Span> FindHere(const SpanKey& key, std::span<const int32_t> tokens) const;
@@ -75,6 +77,7 @@ class SpanStore {
   // has, or memory is all in use.
   std::shared_ptr<const Span> Load(const SpanKey& parent, std::span<const int32_t> tokens, int more_than);
   Entry& Insert(std::shared_ptr<const Span> span);
+  void Use(const Entry& entry);  // tells the policy
   bool OfferToTiers(const Span& span);
   // Tiers note only spans that were used from end to end: what others have a beginning of may be of no use otherwise.
   void Touch(const SpanKey& key, bool whole = true);
@@ -84,7 +87,7 @@ class SpanStore {
   std::shared_ptr<BlockPool> pool_;
   std::unordered_map<SpanKey, Entry> spans_;
   std::unordered_map<SpanKey, std::vector<SpanKey>> children_;  // by parent, in order of publication
-  std::list<SpanKey> ages_;                                     // least recently used first
+  std::unique_ptr<EvictionPolicy> policy_;
   SpanStoreStats stats_;
   std::vector<std::unique_ptr<Tier>> tiers_;
 };
