@@ -312,6 +312,7 @@ Result<bool> Executor::Repair(Turn& turn, int* room, std::vector<Part>* parts) {
   for (size_t d = 0; d < runs.size(); ++d) {
     const size_t i = runs[d];
     s.runs[i] = std::move(repaired[d]);
+    if (s.use_cache && chosen[d].empty()) s.runs[i]->Seal(store_);  // no step is needed for it
     s.reused[i] = std::max(0, s.reused[i] - static_cast<int>(chosen[d].size()));
     s.at_source[i] = false;
     s.n_repaired += static_cast<int>(chosen[d].size());

@@ -192,6 +192,21 @@ TEST_P(Composition, RepairOfASetReadTwice) {
   }
 }
 
+// Also documents of which nothing was recomputed.
+TEST_P(Composition, ARepairedPromptIsFoundAgain) {
+  Steps executor(LoadModel(GetParam()), DType::kF32, size_t{1} << 28, 70, 2);
+  for (const char* policy : kRepairPolicies) {
+    for (const double fraction : {0.0, 0.02, 0.3}) {
+      const Plan plan = SetPlan({RandomTokens(90, 1), RandomTokens(30, 2), RandomTokens(64, 3), RandomTokens(5, 4)},
+                                {.mode = ComposeMode::kRepair, .repair_fraction = fraction, .repair_policy = policy});
+      Logits(executor, plan, true);
+      int reused = 0;
+      Logits(executor, plan, true, &reused);
+      EXPECT_EQ(reused, plan.n_tokens() - 1) << policy << " " << fraction;
+    }
+  }
+}
+
 // Whatever is kept, however the work is cut and in however little memory.
 TEST_P(Composition, RepairIsTheSameToTheBitWarmOrCold) {
   const auto weights = LoadModel(GetParam());
