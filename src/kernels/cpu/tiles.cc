@@ -16,11 +16,7 @@
 #if defined(__x86_64__) && defined(__linux__)
 
 #include <cpuid.h>
-// What GCC 12's intrinsics leave undefined on purpose, its own warning takes for a mistake.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
-#pragma GCC diagnostic pop
 #include <sys/syscall.h>
 #include <unistd.h>
 
