@@ -23,7 +23,7 @@
 #include <algorithm>
 #include <cstring>
 
-#define SW_TILE_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,amx-tile,amx-bf16")))
+#define SW_TILE_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512bf16,amx-tile,amx-bf16")))
 
 namespace spanwise::cpu {
 namespace {
@@ -65,7 +65,7 @@ constexpr size_t kSumBytes = kMostPanels * kPanelRows * sizeof(float);  // of a 
 constexpr size_t kAhead = 4096;                                         // bytes by which few rows ask for weights
 
 // n floats to bf16, to nearest, to row r of tiles, and zeros behind them.
-SW_TILE_TARGET __attribute__((target("avx512bf16"))) void RoundRow(const float* x, int n, std::byte* tiles, int r) {
+SW_TILE_TARGET void RoundRow(const float* x, int n, std::byte* tiles, int r) {
   std::byte* to = tiles + r * kLine;
   int i = 0;
   for (; i + 32 <= n; i += 32, to += kTileBytes)
