@@ -40,7 +40,7 @@ void Copier::FindNext() {
     if (i < tokens.size() && tokens[i].id != CopySource::kNone) next_.push_back(tokens[i].id);
   }
   std::ranges::sort(next_);
-  next_.erase(std::ranges::unique(next_).begin(), next_.end());
+  next_.erase(std::unique(next_.begin(), next_.end()), next_.end());
 }
 
 Copier::Place Copier::place() const {
