@@ -4,24 +4,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <numeric>
 
-#include "engine/tiny_model.h"
+#include "engine/test_engines.h"
 
 namespace spanwise {
 namespace {
 
 using ::testing::HasSubstr;
-
-std::unique_ptr<Engine> OpenPocket(int step_tokens = 512) {
-  const char* root = std::getenv("SPANWISE_SOURCE_DIR");
-  return Engine::Open({.model = std::string(root ? root : ".") + "/models/pocket",
-                       .threads = 2,
-                       .kv_memory_bytes = size_t{128} << 20,
-                       .step_tokens = step_tokens})
-      .value();
-}
 
 // One that asks for what the last document says, so that order decides.
 Request Question() {

@@ -11,7 +11,7 @@
 
 #include "decode/sampler.h"
 #include "engine/executor.h"
-#include "engine/tiny_model.h"
+#include "engine/test_engines.h"
 
 namespace spanwise {
 namespace {

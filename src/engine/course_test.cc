@@ -6,7 +6,7 @@
 #include <future>
 
 #include "decode/subtask_pruner.h"
-#include "engine/tiny_model.h"
+#include "engine/test_engines.h"
 #include "spanwise/engine.h"
 
 namespace spanwise {

@@ -101,7 +101,7 @@ Status Executor::Find(Sequence& s, std::span<const std::shared_ptr<Run>> held) {
     SW_RETURN_IF_ERROR(find(s.plan.runs[i].root, i));
     if (s.plan.runs[i].source && s.reused[i] < static_cast<int>(s.plan.runs[i].tokens.size())) all_repaired = false;
   }
-  // What is recomputed is settled for all together.
+  // Where one repaired run is missing, what is recomputed is settled anew for all of them.
   for (size_t i = 0; i < n && !all_repaired; ++i) {
     if (!s.plan.runs[i].source) continue;
     SW_RETURN_IF_ERROR(find(s.plan.runs[i].source->root, i));

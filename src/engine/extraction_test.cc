@@ -4,23 +4,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <set>
 
-#include "engine/tiny_model.h"
+#include "engine/test_engines.h"
 
 namespace spanwise {
 namespace {
 
 using ::testing::HasSubstr;
-
-std::unique_ptr<Engine> OpenPocket() {
-  const char* root = std::getenv("SPANWISE_SOURCE_DIR");
-  return Engine::Open({.model = std::string(root ? root : ".") + "/models/pocket",
-                       .threads = 2,
-                       .kv_memory_bytes = size_t{128} << 20})
-      .value();
-}
 
 Request Question() {
   Request request;

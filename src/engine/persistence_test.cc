@@ -9,7 +9,7 @@
 #include <random>
 #include <thread>
 
-#include "engine/tiny_model.h"
+#include "engine/test_engines.h"
 #include "kv/tiers/span_folder.h"
 
 namespace spanwise {
