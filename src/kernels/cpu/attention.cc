@@ -7,8 +7,10 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "base/check.h"
+#include "kernels/cpu/attention_tiles.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/tile-inl.h"
 #include "kernels/cpu/work.h"
@@ -30,6 +32,7 @@ struct AttentionTask {
   const AttentionSequence* sequence;
   int row_begin, n_rows;
   int kv_head;
+  AttentionTiles* tiles;  // nullptr: by vectors
 };
 
 // Attention of one query over the keys seen so far: o / sum is the output, max + log(sum) its log-sum-exp.
@@ -261,8 +264,8 @@ struct RunStates {
   SoftmaxState* range_sums;  // of the first query; n_ranges further on of the next
 };
 
-// One block of a run for all rows of the task.
-template <class KeyRight, class ValueRight, int kTileRows>
+// One block of a run for all rows of the task. kTiles: by matrix tiles.
+template <class KeyRight, class ValueRight, int kTileRows, bool kTiles = false>
 void AttendBlock(const AttentionTask& task, const RunStates& to, int block, const AttentionScratch& s) {
   const KvRun& run = to.run;
   const AttentionShape& shape = *task.shape;
@@ -289,20 +292,34 @@ void AttendBlock(const AttentionTask& task, const RunStates& to, int block, cons
   const std::byte* next =
       first_token + kKvBlockTokens < run.n_tokens ? run.blocks[static_cast<size_t>(block) + 1] : here;
   BlockRight right = KeptBlock(shape, task.kv_head, here, next);
-  if constexpr (!KeyRight::kAsks) {
-    right = (shape.kv.dtype == DType::kBf16 ? WidenBlock<Bf16Right> : WidenBlock<KeyRight>)(shape, right, n_tokens, s);
-  }
   const int first_query = first_row * group;
-  MultiplyPanels<KeyRight, Start::kZero, kTileRows>({.a = s.q + first_query * dim,
-                                                     .a_stride = dim,
-                                                     .b = right.keys,
-                                                     .b_stride = right.key_row,
-                                                     .panel_stride = right.key_panel,
-                                                     .ahead = right.ahead,
-                                                     .n_k = dim,
-                                                     .c = s.scores + first_query * kKvBlockTokens,
-                                                     .c_stride = kKvBlockTokens},
-                                                    (end_row - first_row) * group, (n_tokens + kPanel - 1) / kPanel);
+  if constexpr (kTiles) {
+    task.tiles->Scores(s.q + first_query * dim, (end_row - first_row) * group, right.keys, right.keys + right.ahead,
+                       n_tokens, s.scores + first_query * kKvBlockTokens);
+    task.tiles->SetValues(right.values, right.values + right.ahead, n_tokens, reinterpret_cast<std::byte*>(s.values));
+  } else {
+    if constexpr (!KeyRight::kAsks) {
+      right =
+          (shape.kv.dtype == DType::kBf16 ? WidenBlock<Bf16Right> : WidenBlock<KeyRight>)(shape, right, n_tokens, s);
+    }
+    MultiplyPanels<KeyRight, Start::kZero, kTileRows>({.a = s.q + first_query * dim,
+                                                       .a_stride = dim,
+                                                       .b = right.keys,
+                                                       .b_stride = right.key_row,
+                                                       .panel_stride = right.key_panel,
+                                                       .ahead = right.ahead,
+                                                       .n_k = dim,
+                                                       .c = s.scores + first_query * kKvBlockTokens,
+                                                       .c_stride = kKvBlockTokens},
+                                                      (end_row - first_row) * group, (n_tokens + kPanel - 1) / kPanel);
+  }
+  // Rows from here on wait for their values.
+  [[maybe_unused]] int first_weighted = first_row;
+  [[maybe_unused]] const auto add_values = [&](int end) {
+    if (first_weighted < end)
+      task.tiles->AddValues(s.scores + first_weighted * group * kKvBlockTokens, (end - first_weighted) * group,
+                            to.states.o + first_weighted * group * padded_dim);
+  };
 
   // Neighbouring rows that see the same keys go through the tiles together; a key that a row does not see is left out
   // of its chains, not multiplied by zero, for its value may be anything.
@@ -319,20 +336,27 @@ void AttendBlock(const AttentionTask& task, const RunStates& to, int block, cons
         if (!to.ranges.empty())
           AddMass(s.scores + i * kKvBlockTokens, to.states.state[i].max, first_token, n_tokens, to.ranges,
                   to.range_sums + static_cast<size_t>(i) * task.sequence->mass.ranges.size());
+        if constexpr (kTiles) RoundToBf16InPlace(s.scores + i * kKvBlockTokens, kKvBlockTokens);
       }
-      MultiplyPanels<ValueRight, Start::kContinue, kTileRows>({.a = s.scores + r * group * kKvBlockTokens + keys.begin,
-                                                               .a_stride = kKvBlockTokens,
-                                                               .b = right.values + keys.begin * right.value_row,
-                                                               .b_stride = right.value_row,
-                                                               .panel_stride = right.value_panel,
-                                                               .ahead = right.ahead,
-                                                               .n_k = keys.end - keys.begin,
-                                                               .c = to.states.o + r * group * padded_dim,
-                                                               .c_stride = padded_dim},
-                                                              (end - r) * group, padded_dim / kPanel);
+      if constexpr (!kTiles)
+        MultiplyPanels<ValueRight, Start::kContinue, kTileRows>(
+            {.a = s.scores + r * group * kKvBlockTokens + keys.begin,
+             .a_stride = kKvBlockTokens,
+             .b = right.values + keys.begin * right.value_row,
+             .b_stride = right.value_row,
+             .panel_stride = right.value_panel,
+             .ahead = right.ahead,
+             .n_k = keys.end - keys.begin,
+             .c = to.states.o + r * group * padded_dim,
+             .c_stride = padded_dim},
+            (end - r) * group, padded_dim / kPanel);
+    } else if constexpr (kTiles) {
+      add_values(r);
+      first_weighted = end;
     }
     r = end;
   }
+  if constexpr (kTiles) add_values(end_row);
 }
 
 // Reduces a run to `to`, with queries rotated and scaled as they stand in s.q.
@@ -343,7 +367,9 @@ void AttendRun(const AttentionTask& task, const RunStates& to, int begin, int en
   // Few queries take keys and values as they come from memory; for many they are widened once. (Whole panels of values
   // alone can be taken so.)
   auto* attend_block = AttendBlock<FloatRight<false>, FloatRight<false>, kQueryTile>;
-  if (n_queries <= kStreamQueries && dim == padded_dim) {
+  if (task.tiles) {
+    attend_block = AttendBlock<Bf16Right, Bf16RowsRight, kQueryTile, true>;
+  } else if (n_queries <= kStreamQueries && dim == padded_dim) {
     attend_block = shape.kv.dtype == DType::kBf16 ? AttendBlock<Bf16Right, Bf16RowsRight, kStreamTile>
                                                   : AttendBlock<FloatRight<true>, FloatRight<true>, kStreamTile>;
   }
@@ -360,6 +386,7 @@ void RotateQueries(const AttentionTask& task, const RotationTable& table, float 
     const int64_t row = task.row_begin + i / group;
     const float* q = sequence.q + row * sequence.q_stride + (task.kv_head * group + i % group) * dim;
     RotateRow(q, table.cos.data() + row * half, table.sin.data() + row * half, half, scale, s.q + i * dim);
+    if (task.tiles) RoundToBf16InPlace(s.q + i * dim, dim);
   }
 }
 
@@ -469,6 +496,7 @@ void SpanAttention(ThreadPool& pool, const AttentionShape& shape, std::span<cons
     n_tiles += static_cast<size_t>(tiles(sequence));
   }
   const auto attend = HWY_DYNAMIC_DISPATCH(AttendTask);
+  const bool by_tiles = AttendsByTiles(shape);
   const auto n_kv_heads = static_cast<size_t>(shape.kv.n_kv_heads);
   pool.ParallelFor(n_tiles * n_kv_heads, [&](size_t index) {
     // A sequence's last rows see most keys: they are handed out first, so that no thread is left with a long task.
@@ -479,7 +507,10 @@ void SpanAttention(ThreadPool& pool, const AttentionShape& shape, std::span<cons
     const int n_rows = std::min(tile_rows, sequence->n_rows - row);
     const AttentionSizes sizes(shape, *sequence, n_rows);
     const AttentionScratch scratch(Scratch::Floats(AttentionScratch::Floats(sizes)), sizes);
-    attend({&shape, sequence, row, n_rows, static_cast<int>(index % n_kv_heads)}, scratch);
+    std::optional<AttentionTiles> registers;
+    if (by_tiles) registers.emplace(shape.kv.head_dim);
+    attend({&shape, sequence, row, n_rows, static_cast<int>(index % n_kv_heads), registers ? &*registers : nullptr},
+           scratch);
   });
 }
 

@@ -27,12 +27,12 @@ bool HasBf16Dots();
 bool Bf16DotsAreFast();
 bool UsesBf16Dots();
 
-// Whether this processor has matrix tiles of bf16 and the system lets this process use them, and whether the target in
+// Whether this processor has matrix tiles of bf16 and of bytes and the system lets this process use them, and whether the target in
 // use takes them.
 bool HasTiles();
 bool UsesTiles();
 
-// The targets that were compiled, widest first: "amx" (avx512 and matrix tiles of bf16), "avx512bf16" (avx512 and dot
+// The targets that were compiled, widest first: "amx" (avx512 and matrix tiles), "avx512bf16" (avx512 and dot
 // products of bf16), "avx512", "avx2", "portable".
 std::span<const std::string_view> TargetNames();
 

@@ -3,6 +3,8 @@
 // A panel's integers are unpacked, 256 inputs at a time, to bytes in the first-level cache and multiplied by tiles of
 // rows. A line of 64 bytes holds four neighbouring inputs of 16 outputs, and the same four inputs of a row are
 // broadcast against it.
+#include "kernels/cpu/quantised.h"
+
 #include <cstring>
 
 #include "base/check.h"
@@ -26,25 +28,15 @@
 #define SPANWISE_KERNELS_CPU_QUANTISED_CC_
 namespace spanwise::cpu {
 
-inline constexpr int kQuantisedRows = 256;  // rows of one task's block
-inline constexpr int kChunkGroups = 8;      // groups of 32 inputs unpacked at once
-inline constexpr size_t kLine = 64, kLinesOfGroup = 8;
 inline constexpr int kBlockPanels = 2;  // panels of one task's block
+// So many rows at least are multiplied by matrix tiles, where they are used.
+inline constexpr int kTiledRows = 3;
 // So many rows take weights as they come from memory, and ask it ahead by so many bytes.
 inline constexpr int kStreamRows = 8;
 inline constexpr size_t kStreamAhead = 4096;
-// One row takes so many panels at once where it can, and asks for each so many bytes ahead.
-inline constexpr int kRowPanels = 4;
+// One row takes so many panels at once where it can, and asks for each so many bytes ahead; so do matrix tiles.
+inline constexpr int kMostPanels = 4;
 inline constexpr size_t kRowAhead = 1024;
-
-// Rows rounded to int8 in groups of 32.
-struct RoundedRows {
-  int8_t* q;      // [n_rows, n_in]
-  float* scale;   // [n_rows, n_in / 32]
-  int32_t* sums;  // [n_rows, n_in / sum_group] of the integers
-  int n_in;
-  int sum_group;  // inputs that share a scale of the weights, 32 at most
-};
 
 // The rows of a tile from input k0 on, where a scale of the weights spans 32 / kScales inputs.
 template <int kScales>
@@ -77,22 +69,14 @@ class TileRows {
 struct QuantisedArgs {
   WeightType type;
   const std::byte* panels;
-  int n_panels;  // at most kRowPanels for one row, else kBlockPanels
+  int n_panels;  // at most kMostPanels for one row and for tiles, else kBlockPanels
   RoundedRows x;
   int n_rows;
+  bool tiles;         // multiply by matrix tiles
   const float* bias;  // of the panel's outputs, or null
   float* y;           // of the first row and output
   int64_t y_stride;
   int width;  // outputs that exist
-};
-
-// What a thread needs for a panel.
-struct PanelScratch {
-  alignas(64) float sums[kQuantisedRows * kPanelRows];
-  alignas(64) uint8_t bytes[kChunkGroups * kLinesOfGroup * kLine];
-  alignas(64) float scale[kChunkGroups * 2 * kPanelRows];
-  alignas(64) float min[kChunkGroups * kPanelRows];
-  const uint8_t* groups[kChunkGroups];  // each group: its lines in `bytes`, or as the panel has it
 };
 
 }  // namespace spanwise::cpu
@@ -102,9 +86,10 @@ HWY_BEFORE_NAMESPACE();
 namespace spanwise::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-void RoundRow(const float* x, int n_in, int sum_group, int8_t* q, float* scale, int32_t* sums) {
+void RoundRow(const float* x, int n_in, int sum_group, const RoundedRow& to) {
 #if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
-  for (int g = 0; g < n_in / kRoundedGroup; ++g) scale[g] = RoundGroup(x + g * kRoundedGroup, q + g * kRoundedGroup);
+  for (int g = 0; g < n_in / kRoundedGroup; ++g)
+    to.scale[g * to.step] = RoundGroup(x + g * kRoundedGroup, to.q + g * to.q_step);
 #else
   const HWY_CAPPED(float, 8) d;
   const hn::RebindToSigned<decltype(d)> di;
@@ -119,16 +104,21 @@ void RoundRow(const float* x, int n_in, int sum_group, int8_t* q, float* scale, 
     for (int i = 0; i < kRoundedGroup; i += kLanes) {
       const auto r = hn::NearestInt(hn::Mul(hn::LoadU(d, from + i), hn::Set(d, up)));
       hn::StoreU(hn::DemoteTo(d8, hn::Min(hn::Max(r, hn::Set(di, -127)), hn::Set(di, 127))), d8,
-                 q + g * kRoundedGroup + i);
+                 to.q + g * to.q_step + i);
     }
-    scale[g] = up == 0 ? 0 : a / 127;
+    to.scale[g * to.step] = up == 0 ? 0 : a / 127;
   }
 #endif
-  for (int j = 0; j < n_in / 16; ++j) {
-    int32_t sum = 0;
-    for (int i = 0; i < 16; ++i) sum += q[16 * j + i];
-    int32_t& of_group = sums[16 * j / sum_group];
-    of_group = 16 * j % sum_group == 0 ? sum : of_group + sum;
+  for (int g = 0; g < n_in / kRoundedGroup; ++g) {
+    const int8_t* q = to.q + g * to.q_step;
+    int32_t sums[2] = {};
+    for (int i = 0; i < kRoundedGroup; ++i) sums[i / 16] += q[i];
+    if (sum_group == kRoundedGroup) {
+      to.sums[g * to.step] = sums[0] + sums[1];
+    } else {
+      to.sums[2 * g * to.step] = sums[0];
+      to.sums[(2 * g + 1) * to.step] = sums[1];
+    }
   }
 }
 
@@ -654,6 +644,15 @@ void MultiplyTiles(const QuantisedArgs& a, int panel, PanelScratch* s) {
 
 template <WeightType kType, class T>
 void MultiplyBlocks(const QuantisedArgs& a, PanelScratch* s) {
+#if HWY_TARGET == HWY_AVX3_DL
+  if (a.tiles) {
+    ByteTiles tiles;
+    ForChunks<kType, false, T::kOffset>(a, 0, a.n_panels, s, [&](int k0, int n_groups) {
+      tiles.Continue({s, static_cast<size_t>(a.n_panels)}, {T::kScales, T::kMinima}, n_groups, a.x, a.n_rows, k0);
+    });
+    return;
+  }
+#endif
 #ifdef SW_BYTE_DOTS
   if constexpr (kType == WeightType::kQ8_0 || kType == WeightType::kQ4_0) {
     if (a.n_rows == 1) return MultiplyRow<T>(a, s);
@@ -717,24 +716,33 @@ HWY_EXPORT(MultiplyPanels);
 void MatMulsQuantised(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows,
                       std::span<const Product> products) {
   const auto rows = static_cast<size_t>(n_rows), n_in = static_cast<size_t>(products[0].w.n_in);
+  const bool tiles = UsesTiles() && n_rows >= kTiledRows;
   // The rounded rows: 8 bits and a share of a scale and of two sums for each input.
-  float* memory = Scratch::Floats<1>(rows * (n_in / 32 + n_in / 16 + n_in / 4));
-  const RoundedRows rounded = {.q = reinterpret_cast<int8_t*>(memory + rows * (n_in / 32 + n_in / 16)),
+  const size_t rows_kept = (rows + kRowsOfTile - 1) / kRowsOfTile * kRowsOfTile;
+  float* memory = Scratch::Floats<1>(rows_kept * (n_in / 32 + n_in / 16 + n_in / 4));
+  const RoundedRows rounded = {.q = reinterpret_cast<int8_t*>(memory + rows_kept * (n_in / 32 + n_in / 16)),
                                .scale = memory,
-                               .sums = reinterpret_cast<int32_t*>(memory + rows * (n_in / 32)),
+                               .sums = reinterpret_cast<int32_t*>(memory + rows_kept * (n_in / 32)),
                                .n_in = products[0].w.n_in,
                                .sum_group = SumGroup(products[0].w.type)};
   const size_t n_sums = n_in / static_cast<size_t>(rounded.sum_group);
   const auto round_row = HWY_DYNAMIC_DISPATCH(RoundRow);
+  const size_t together = tiles ? kRowsOfTile : 1;  // rows that are kept beside one another
   ForRanges(pool, rows, n_in * 4, [&](size_t begin, size_t end) {
-    for (size_t r = begin; r < end; ++r)
-      round_row(x + static_cast<int64_t>(r) * x_stride, rounded.n_in, rounded.sum_group, rounded.q + r * n_in,
-                rounded.scale + r * (n_in / 32), rounded.sums + r * n_sums);
+    for (size_t r = begin; r < end; ++r) {
+      const size_t first = r / together * together, in = r % together;
+      round_row(x + static_cast<int64_t>(r) * x_stride, rounded.n_in, rounded.sum_group,
+                {.q = rounded.q + first * n_in + in * kRoundedGroup,
+                 .scale = rounded.scale + first * (n_in / 32) + in,
+                 .sums = rounded.sums + first * n_sums + in,
+                 .q_step = static_cast<int64_t>(together) * kRoundedGroup,
+                 .step = static_cast<int64_t>(together)});
+    }
   });
 
   const auto multiply_panels = HWY_DYNAMIC_DISPATCH(MultiplyPanels);
   const size_t n_row_blocks = (rows + kQuantisedRows - 1) / kQuantisedRows;
-  const size_t at_once = rows == 1 ? kRowPanels : kBlockPanels;
+  const size_t at_once = rows == 1 || tiles ? kMostPanels : kBlockPanels;
   const size_t work = std::min<size_t>(rows, kQuantisedRows) * at_once * kPanelRows * n_in / 2;
   const auto n_panels = [&](size_t of) {
     return (static_cast<size_t>(products[of].w.n_out) + kPanelRows - 1) / kPanelRows;
@@ -744,7 +752,8 @@ void MatMulsQuantised(ThreadPool& pool, const float* x, int64_t x_stride, int n_
     const Product& p = products[of];
     const size_t panel_bytes = PanelBytes(p.w.type, kPanelRows, n_in);
     static_assert(alignof(PanelScratch) <= 64 && sizeof(PanelScratch) % sizeof(float) == 0);
-    auto* scratch = reinterpret_cast<PanelScratch*>(Scratch::Floats(kRowPanels * sizeof(PanelScratch) / sizeof(float)));
+    auto* scratch =
+        reinterpret_cast<PanelScratch*>(Scratch::Floats(kMostPanels * sizeof(PanelScratch) / sizeof(float)));
     for (size_t i = begin; i < end; ++i) {
       const size_t panel = i / n_row_blocks * at_once, first = i % n_row_blocks * kQuantisedRows;
       const int out = static_cast<int>(panel) * kPanelRows;
@@ -757,6 +766,7 @@ void MatMulsQuantised(ThreadPool& pool, const float* x, int64_t x_stride, int n_
                              .n_in = rounded.n_in,
                              .sum_group = rounded.sum_group},
                        .n_rows = static_cast<int>(std::min<size_t>(rows - first, kQuantisedRows)),
+                       .tiles = tiles,
                        .bias = p.bias.empty() ? nullptr : p.bias.data() + out,
                        .y = p.y + static_cast<int64_t>(first) * p.y_stride + out,
                        .y_stride = p.y_stride,

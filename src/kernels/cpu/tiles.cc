@@ -6,9 +6,6 @@
 // and their sum to the output. (The Intel 64 and IA-32 Architectures Software Developer's Manual, TDPBF16PS; numbers
 // below the normal ones are zero.) The bias is added last. So a row's result is the same in every batch, but not that
 // of processors without tiles.
-//
-// Products with block types take dot products of bytes all the same: by tiles they were no faster (Sapphire Rapids),
-// since a group of 32 inputs fills half of one, and each group's sums have to be stored and scaled.
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/work.h"
 #include "tensor/panels.h"
@@ -16,43 +13,18 @@
 #if defined(__x86_64__) && defined(__linux__)
 
 #include <cpuid.h>
-#include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
 
-#define SW_TILE_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512bf16,amx-tile,amx-bf16")))
+#include "kernels/cpu/tile_config.h"
 
 namespace spanwise::cpu {
 namespace {
 
-constexpr int kTile = 16;     // rows of a tile, and 32-bit columns
 constexpr size_t kLine = 64;  // bytes of a row of a tile
-
-// What LDTILECFG reads.
-struct alignas(64) TileConfig {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {};
-  uint8_t rows[16] = {};
-
-  void Set(int tile, int n_rows, int bytes) {
-    rows[tile] = static_cast<uint8_t>(n_rows);
-    row_bytes[tile] = static_cast<uint16_t>(bytes);
-  }
-};
-
-// GCC's intrinsics do not say what memory they read: all that was written is to be there.
-inline void FinishWrites() { asm volatile("" ::: "memory"); }
-
-SW_TILE_TARGET void Load(const TileConfig& config) {
-  FinishWrites();
-  _tile_loadconfig(&config);
-}
-SW_TILE_TARGET void Release() { _tile_release(); }
 
 // Tiles 0 to 3 hold the sums of two tiles of rows (4, 5) by two panels (6, 7), those of the first rows in 0 and 1; or
 // those of one tile of rows (4) by four panels (6 and 7 in turn), whose streams keep the memory busier.
@@ -150,7 +122,7 @@ SW_TILE_TARGET void MultiplyFour(const TileProduct& t) {
 // The tiles of the calling thread, set for some rows.
 class Bf16Tiles {
  public:
-  ~Bf16Tiles() { Release(); }
+  ~Bf16Tiles() { ReleaseTiles(); }
 
   // n_rows of at most 32 rows by n_panels of at most four panels, two where there are more than 16 rows.
   void Multiply(int n_rows, int n_panels, TileProduct t) {
@@ -171,7 +143,7 @@ class Bf16Tiles {
     for (const int tile : {0, 1, 4}) config.Set(tile, first, 64);
     for (const int tile : {2, 3, 5}) config.Set(tile, second, 64);
     for (const int tile : {6, 7}) config.Set(tile, kTile, 64);
-    Load(config);
+    LoadTileConfig(config);
   }
 
   int n_rows_ = 0;
@@ -218,7 +190,7 @@ bool FindTiles() {
   if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bf16") ||
       __get_cpuid_count(7, 0, &a, &b, &c, &d) == 0)
     return false;
-  constexpr unsigned kAmx = 1U << 22 | 1U << 24;  // bf16, tiles
+  constexpr unsigned kAmx = 1U << 22 | 1U << 24 | 1U << 25;  // bf16, tiles, int8
   if ((d & kAmx) != kAmx) return false;
   constexpr long kAskPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
   return syscall(SYS_arch_prctl, kAskPermission, kTileData) == 0;
