@@ -60,6 +60,7 @@ SW_TILE_TARGET void ContinueRows(PanelScratch& s, int n_groups, const RoundedRow
   for (int i = 0; i < n + kLag; ++i) {
     if (i < n) {
       const int g = i / kScales, j = i % kScales;
+      if (row == 0 && j == 0) s.AskForNext(g);
       const ByteProduct product = {q + g * kTile * kRoundedGroup + j * kInputs, s.groups[g] + j * kInputs / 4 * kLine};
       i % 2 == 0 ? Multiply<0>(product, sums[i % kRing]) : Multiply<1>(product, sums[i % kRing]);
     }

@@ -30,7 +30,7 @@ namespace spanwise::cpu {
 
 inline constexpr int kBlockPanels = 2;  // panels of one task's block
 // So many rows at least are multiplied by matrix tiles, where they are used.
-inline constexpr int kTiledRows = 3;
+inline constexpr int kTiledRows = 24;
 // So many rows take weights as they come from memory, and ask it ahead by so many bytes.
 inline constexpr int kStreamRows = 8;
 inline constexpr size_t kStreamAhead = 4096;
@@ -252,8 +252,6 @@ HWY_INLINE void UnpackBlocks(const std::byte* block, size_t n_blocks, PanelScrat
     for (size_t g = 0; g < kGroups; ++g) {
       const auto* from = reinterpret_cast<const uint8_t*>(block + kHead + g * kGroupBytes);
       const size_t at = b * kGroups + g;
-      if (!kStream)
-        for (size_t i = 0; i < kGroupBytes; i += kLine) __builtin_prefetch(from + kStreamAhead + i);
       if constexpr ((kBits == 8 && kTake == 0) || (kStream && kBits == 4)) {
         s.groups[at] = from;
       } else {
@@ -304,7 +302,10 @@ SW_BYTE_DOTS void ContinueTile(PanelScratch* s, int n_groups, const RoundedRows&
   const __m512i flip = _mm512_set1_epi8(static_cast<char>(0x80)), low = _mm512_set1_epi8(15);
   for (int g = 0; g < n_groups; ++g) {
     const uint8_t* line[kPanels];
-    for (int p = 0; p < kPanels; ++p) line[p] = s[p].groups[g];
+    for (int p = 0; p < kPanels; ++p) {
+      line[p] = s[p].groups[g];
+      if (!kStream && row == 0) s[p].AskForNext(g);
+    }
     for (int j = 0; j < T::kScales; ++j) {
       constexpr int kLines = 8 / T::kScales;
       const int k = g * kRoundedGroup + j * 4 * kLines;
@@ -429,6 +430,7 @@ void ContinueTile(PanelScratch* panel, int n_groups, const RoundedRows& x, int r
   constexpr int kRun = T::kBits == 4 ? 8 : T::kBits == 5 ? 4 : T::kBits == 6 ? 2 : 1;
   for (int g = 0; g < n_groups; ++g) {
     const uint8_t* line = s.groups[g];
+    if (!kStream && row == 0) s.AskForNext(g);
     for (int j = 0; j < T::kScales; ++j) {
       constexpr int kLines = 8 / T::kScales;
       const int k = g * kRoundedGroup + j * 4 * kLines;
@@ -617,7 +619,8 @@ template <class T>
 constexpr int kTakenOff = 0;
 #endif
 
-// Calls body(k0, n_groups) for one chunk of inputs after the other, unpacked in all panels.
+// Calls body(k0, n_groups) for one chunk of inputs after the other, unpacked in all panels, which are followed by those
+// that are multiplied next.
 template <WeightType kType, bool kStream, int kTake, class Body>
 HWY_INLINE void ForChunks(const QuantisedArgs& a, int panel, int n_panels, PanelScratch* s, const Body& body) {
   const auto elements = static_cast<int>(BlockOf(kType).elements);
@@ -628,8 +631,13 @@ HWY_INLINE void ForChunks(const QuantisedArgs& a, int panel, int n_panels, Panel
   for (int k0 = 0; k0 < a.x.n_in; k0 += kChunk) {
     const int n = HWY_MIN(kChunk, a.x.n_in - k0);
     const auto n_blocks = static_cast<size_t>(n / elements);
-    for (int p = 0; p < n_panels; ++p)
-      UnpackBlocks<kType, kStream, kTake>(block + static_cast<size_t>(p) * panel_bytes, n_blocks, s[p]);
+    const bool last = k0 + n == a.x.n_in;
+    for (int p = 0; p < n_panels; ++p) {
+      const std::byte* from = block + static_cast<size_t>(p) * panel_bytes;
+      UnpackBlocks<kType, kStream, kTake>(from, n_blocks, s[p]);
+      s[p].next = from + n_blocks * block_bytes + (last ? static_cast<size_t>(n_panels - 1) * panel_bytes : 0);
+      s[p].next_group_bytes = n_blocks * block_bytes * kRoundedGroup / static_cast<size_t>(n);
+    }
     block += n_blocks * block_bytes;
     body(k0, n / kRoundedGroup);
   }

@@ -41,6 +41,14 @@ struct PanelScratch {
   alignas(64) float scale[kChunkGroups * 2 * kPanelRows];
   alignas(64) float min[kChunkGroups * kPanelRows];
   const uint8_t* groups[kChunkGroups];  // each group: its lines in `bytes`, or as the panel has it
+  const std::byte* next;                // where what is unpacked next stands
+  size_t next_group_bytes;              // of it, for each group
+
+  // Asks memory for a share of it: spread over the products, so that they and memory work at the same time.
+  void AskForNext(int group) const {
+    const std::byte* from = next + static_cast<size_t>(group) * next_group_bytes;
+    for (size_t i = 0; i < next_group_bytes; i += kLine) __builtin_prefetch(from + i);
+  }
 };
 
 // How a panel's unpacked bytes, signed and without their offset, become terms of its chains.
