@@ -294,9 +294,10 @@ void AttendBlock(const AttentionTask& task, const RunStates& to, int block, cons
   BlockRight right = KeptBlock(shape, task.kv_head, here, next);
   const int first_query = first_row * group;
   if constexpr (kTiles) {
-    task.tiles->Scores(s.q + first_query * dim, (end_row - first_row) * group, right.keys, right.keys + right.ahead,
-                       n_tokens, s.scores + first_query * kKvBlockTokens);
-    task.tiles->SetValues(right.values, right.values + right.ahead, n_tokens, reinterpret_cast<std::byte*>(s.values));
+    const TileBlock kept = {right.keys, right.values, right.ahead, n_tokens};
+    task.tiles->Scores(kept, s.q + first_query * dim, (end_row - first_row) * group,
+                       s.scores + first_query * kKvBlockTokens);
+    task.tiles->SetValues(kept, reinterpret_cast<std::byte*>(s.values));
   } else {
     if constexpr (!KeyRight::kAsks) {
       right =

@@ -17,13 +17,24 @@ namespace {
 constexpr int64_t kLine = 64, kTileBytes = 1024;
 constexpr int64_t kScoreBytes = kKvBlockTokens * sizeof(float);  // of a query
 
-void Ask(const std::byte* from, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += kLine) __builtin_prefetch(from + i);
-}
+// What memory is asked for, a few lines at a time, so that it never has more to bring than it can: half of the next
+// block's keys beside the products with this one's, the rest and its values beside the pairing of these.
+class Lines {
+ public:
+  Lines(const std::byte* from, int64_t bytes) : at_(from), end_(from + bytes) {}
+  void Ask(int n) {
+    for (; n > 0 && at_ < end_; --n, at_ += kLine) __builtin_prefetch(at_);
+  }
+
+ private:
+  const std::byte* at_;
+  const std::byte* end_;
+};
+constexpr int kAskedByKeys = 8;  // beside 1024 bytes of them
 
 // Scores of up to 16 queries, q_bytes apart, and of 64 keys, whose panels are panel_bytes apart.
 SW_TILE_TARGET void MultiplyKeys(const float* q, int64_t q_bytes, const std::byte* keys, int64_t panel_bytes,
-                                 float* scores) {
+                                 Lines& next, float* scores) {
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
@@ -32,12 +43,16 @@ SW_TILE_TARGET void MultiplyKeys(const float* q, int64_t q_bytes, const std::byt
     _tile_loadd(4, reinterpret_cast<const std::byte*>(q) + at / kTile, q_bytes);
     _tile_loadd(6, keys + at, kLine);
     _tile_dpbf16ps(0, 4, 6);
+    next.Ask(kAskedByKeys);
     _tile_loadd(7, keys + panel_bytes + at, kLine);
     _tile_dpbf16ps(1, 4, 7);
+    next.Ask(kAskedByKeys);
     _tile_loadd(6, keys + 2 * panel_bytes + at, kLine);
     _tile_dpbf16ps(2, 4, 6);
+    next.Ask(kAskedByKeys);
     _tile_loadd(7, keys + 3 * panel_bytes + at, kLine);
     _tile_dpbf16ps(3, 4, 7);
+    next.Ask(kAskedByKeys);
   }
   _tile_stored(0, scores, kScoreBytes);
   _tile_stored(1, scores + kTile, kScoreBytes);
@@ -91,15 +106,19 @@ SW_TILE_TARGET void Round(float* x, int n) {
     _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(x + i + 16), _mm512_loadu_ps(x + i)));
 }
 
-SW_TILE_TARGET bool PairAll(const std::byte* values, int head_dim, int n_tokens, std::byte* room) {
-  const int64_t row = int64_t{head_dim} * 2, half = kTileBytes * head_dim / 16;
+SW_TILE_TARGET bool PairAll(const TileBlock& block, int head_dim, std::byte* room) {
+  const int64_t row = int64_t{head_dim} * 2, half = kTileBytes * head_dim / 16, bytes = kKvBlockTokens * row;
+  Lines keys(block.keys + block.ahead + bytes / 2, block.ahead == 0 ? 0 : bytes / 2);
+  Lines values(block.values + block.ahead, block.ahead == 0 ? 0 : bytes);
   bool unusual = false;
   for (int pair = 0; pair < kKvBlockTokens / 2; ++pair) {
     std::byte* to = room + pair / 16 * half + pair % 16 * kLine;
-    const std::byte* token = values + 2 * pair * row;
+    const std::byte* token = block.values + 2 * pair * row;
     for (int64_t at = 0; at < row; at += kLine, to += 2 * kTileBytes) {
-      if (2 * pair < n_tokens) {
-        unusual |= Pair(token + at, 2 * pair + 1 < n_tokens ? token + row + at : nullptr, to);
+      keys.Ask(1);
+      values.Ask(2);
+      if (2 * pair < block.n_tokens) {
+        unusual |= Pair(token + at, 2 * pair + 1 < block.n_tokens ? token + row + at : nullptr, to);
       } else {
         std::memset(to, 0, kLine);
         std::memset(to + kTileBytes, 0, kLine);
@@ -131,22 +150,20 @@ void AttentionTiles::Set(int n_rows) {
   LoadTileConfig(config);
 }
 
-void AttentionTiles::Scores(const float* q, int n_queries, const std::byte* keys, const std::byte* next, int n_tokens,
-                            float* scores) {
+void AttentionTiles::Scores(const TileBlock& block, const float* q, int n_queries, float* scores) {
   const int64_t panel_bytes = int64_t{kTile} * head_dim_ * 2;
-  Ask(next, panel_bytes * ((n_tokens + kTile - 1) / kTile));
+  Lines next(block.keys + block.ahead, block.ahead == 0 ? 0 : 2 * panel_bytes);
   for (int i = 0; i < n_queries; i += kTile) {
     Set(std::min(kTile, n_queries - i));
-    MultiplyKeys(q + int64_t{i} * head_dim_, int64_t{head_dim_} * 4, keys, panel_bytes, scores + i * kKvBlockTokens);
+    MultiplyKeys(q + int64_t{i} * head_dim_, int64_t{head_dim_} * 4, block.keys, panel_bytes, next,
+                 scores + i * kKvBlockTokens);
   }
 }
 
-void AttentionTiles::SetValues(const std::byte* values, const std::byte* next, int n_tokens, std::byte* room) {
-  Ask(next, int64_t{n_tokens} * head_dim_ * 2);
-  kept_ = values;
+void AttentionTiles::SetValues(const TileBlock& block, std::byte* room) {
+  block_ = block;
   values_ = room;
-  n_tokens_ = n_tokens;
-  unusual_ = PairAll(values, head_dim_, n_tokens, room);
+  unusual_ = PairAll(block, head_dim_, room);
 }
 
 void AttentionTiles::AddValues(const float* weights, int n_queries, float* o) {
@@ -164,11 +181,11 @@ void AttentionTiles::AddValues(const float* weights, int n_queries, float* o) {
 void AttentionTiles::AddUnusual(const float* weights, int n_queries, float* o) const {
   for (int i = 0; i < n_queries; ++i) {
     const auto* of_query = reinterpret_cast<const std::byte*>(weights + i * kKvBlockTokens);
-    for (int t = 0; t < n_tokens_; ++t) {
+    for (int t = 0; t < block_.n_tokens; ++t) {
       const float weight = LoadElement(of_query, DType::kBf16, static_cast<size_t>(t));
       if (weight == 0) continue;
       for (int e = 0; e < head_dim_; ++e) {
-        const float value = LoadElement(kept_, DType::kBf16, static_cast<size_t>(t * head_dim_ + e));
+        const float value = LoadElement(block_.values, DType::kBf16, static_cast<size_t>(t * head_dim_ + e));
         if (!std::isfinite(value)) o[i * head_dim_ + e] += weight * value;
       }
     }
@@ -184,8 +201,8 @@ namespace spanwise::cpu {
 bool AttendsByTiles(const AttentionShape&) { return false; }
 void RoundToBf16InPlace(float*, int) {}
 AttentionTiles::~AttentionTiles() = default;
-void AttentionTiles::Scores(const float*, int, const std::byte*, const std::byte*, int, float*) {}
-void AttentionTiles::SetValues(const std::byte*, const std::byte*, int, std::byte*) {}
+void AttentionTiles::Scores(const TileBlock&, const float*, int, float*) {}
+void AttentionTiles::SetValues(const TileBlock&, std::byte*) {}
 void AttentionTiles::AddValues(const float*, int, float*) {}
 
 }  // namespace spanwise::cpu

@@ -20,6 +20,13 @@ bool AttendsByTiles(const AttentionShape& shape);
 // Rounds n floats to bf16 in place: into the first half of their memory. REQUIRES: HasTiles(), n a multiple of 32.
 void RoundToBf16InPlace(float* x, int n);
 
+// The keys and values of a KV head in a block as kept; the first n_tokens may be seen.
+struct TileBlock {
+  const std::byte *keys, *values;
+  int64_t ahead;  // bytes from here to where the next block's are; 0: there is none
+  int n_tokens;
+};
+
 // REQUIRES, of all its calls: HasTiles(), head_dim a multiple of 32. Belongs to one thread, which has no other tiles
 // while it lives.
 class AttentionTiles {
@@ -29,13 +36,12 @@ class AttentionTiles {
   AttentionTiles(const AttentionTiles&) = delete;
   AttentionTiles& operator=(const AttentionTiles&) = delete;
 
-  // scores [n_queries, kKvBlockTokens] of the queries q [n_queries, head_dim], rounded in place each, and of the first
-  // n_tokens keys of a block as kept; `next` are those of the block that follows.
-  void Scores(const float* q, int n_queries, const std::byte* keys, const std::byte* next, int n_tokens, float* scores);
+  // scores [n_queries, kKvBlockTokens] of the queries q [n_queries, head_dim], rounded in place each. Those of keys
+  // that do not exist may be anything.
+  void Scores(const TileBlock& block, const float* q, int n_queries, float* scores);
 
-  // Takes the first n_tokens values of a block as kept to `room`, kKvBlockTokens * head_dim bf16 elements, for the next
-  // calls of AddValues.
-  void SetValues(const std::byte* values, const std::byte* next, int n_tokens, std::byte* room);
+  // Takes a block's values to `room`, kKvBlockTokens * head_dim bf16 elements, for the next calls of AddValues.
+  void SetValues(const TileBlock& block, std::byte* room);
 
   // o [n_queries, head_dim] += the values by weights [n_queries, kKvBlockTokens], rounded in place each, which are zero
   // where a token is not seen.
@@ -47,10 +53,9 @@ class AttentionTiles {
 
   const int head_dim_;
   int n_rows_ = 0;  // that the registers are set for
-  const std::byte* kept_ = nullptr;
+  TileBlock block_ = {};
   const std::byte* values_ = nullptr;  // pairs of tokens side by side: [2 halves of a block][head_dim / 16][16][32]
-  int n_tokens_ = 0;
-  bool unusual_ = false;  // some are not finite
+  bool unusual_ = false;               // some are not finite
 };
 
 }  // namespace spanwise::cpu
