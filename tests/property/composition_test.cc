@@ -21,9 +21,10 @@ std::string ModelFolder(const std::string& name) {
   return std::string(root ? root : ".") + "/tests/golden/models/" + name;
 }
 
-std::shared_ptr<const ModelWeights> LoadModel(const std::string& name) {
+// With weights as stored, or of a type.
+std::shared_ptr<const ModelWeights> LoadModel(const std::string& name, std::optional<WeightType> type = std::nullopt) {
   ThreadPool pool(1);
-  auto weights = ModelWeights::Load(ModelFolder(name), std::nullopt, pool);
+  auto weights = ModelWeights::Load(ModelFolder(name), type, pool);
   EXPECT_TRUE(weights.ok()) << weights.status().message();
   return *weights;
 }
@@ -161,7 +162,8 @@ TEST_P(Composition, ApeIsOrderFreeAndWithoutWeightsASet) {
 constexpr const char* kRepairPolicies[] = {"focused", "first", "question", "deviation", "cachecraft", "random"};
 
 TEST_P(Composition, RepairOfAllIsTheFlatPromptAndOfNoneIsNot) {
-  const auto weights = LoadModel(GetParam());
+  // In float32: with bf16 weights some processors round what is multiplied, and one bit before becomes many behind.
+  const auto weights = LoadModel(GetParam(), WeightType::kF32);
   Steps executor(weights, DType::kF32, size_t{1} << 28, 70, 2);
   // The last is short enough for windows to reach beyond it.
   const std::vector<std::vector<int32_t>> documents = {RandomTokens(90, 1), RandomTokens(130, 2), RandomTokens(5, 3)};
@@ -177,7 +179,8 @@ TEST_P(Composition, RepairOfAllIsTheFlatPromptAndOfNoneIsNot) {
 
 // The second copies are read behind the repaired first ones.
 TEST_P(Composition, RepairOfASetReadTwice) {
-  const auto weights = LoadModel(GetParam());
+  // In float32: with bf16 weights some processors round what is multiplied, and one bit before becomes many behind.
+  const auto weights = LoadModel(GetParam(), WeightType::kF32);
   Steps executor(weights, DType::kF32, size_t{1} << 28, 70, 2);
   const std::vector<std::vector<int32_t>> documents = {RandomTokens(90, 1), RandomTokens(30, 2), RandomTokens(5, 3)};
   const auto exact =
