@@ -456,12 +456,19 @@ int Executor::Step(std::span<Turn> turns, int room) {
     if (part.keep && (part.last || block)) part.run->Seal(store_);
     part.turn->n_encoded += part.n;
     n_encoded += part.n;
+    n_written_ += static_cast<uint64_t>(part.n);
+    for (const KvRun& run : part.view) n_read_ += static_cast<uint64_t>(run.n_tokens);
     if (part.logit_rows.empty()) continue;
     part.turn->first = part.first + part.logit_rows.front();
     part.turn->logits = logits.first(part.logit_rows.size() * vocab);
     logits = logits.subspan(part.logit_rows.size() * vocab);
   }
   return n_encoded;
+}
+
+KvTraffic Executor::traffic() const {
+  const uint64_t block = transformer_.kv_geometry().BlockBytes(), token = block / kKvBlockTokens;
+  return {n_read_ * token, n_written_ * token, store_.stats().copied_blocks * block};
 }
 
 void Executor::Seal(Sequence& sequence) {

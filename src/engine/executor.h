@@ -53,6 +53,17 @@ struct Sequence {
   int n_cached(size_t run) const;
 };
 
+// KV that an executor moved, in bytes.
+struct KvTraffic {
+  uint64_t read_bytes = 0;     // that rows see, once a step and run they belong to
+  uint64_t written_bytes = 0;  // of the rows encoded
+  uint64_t copied_bytes = 0;   // of blocks that others hold too and that were to be continued or repaired
+
+  KvTraffic operator-(const KvTraffic& other) const {
+    return {read_bytes - other.read_bytes, written_bytes - other.written_bytes, copied_bytes - other.copied_bytes};
+  }
+};
+
 // Thread-compatible.
 class Executor {
  public:
@@ -107,6 +118,7 @@ class Executor {
 
   const Transformer& transformer() const { return transformer_; }
   SpanStore& store() { return store_; }
+  KvTraffic traffic() const;
 
  private:
   struct Part;
@@ -139,6 +151,7 @@ class Executor {
   Transformer transformer_;
   SpanStore store_;
   std::vector<Encoding> encodings_;
+  uint64_t n_read_ = 0, n_written_ = 0;  // tokens: see KvTraffic
 };
 
 }  // namespace spanwise

@@ -1,7 +1,6 @@
 #include "kv/run.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "base/check.h"
 
@@ -13,8 +12,7 @@ Result<int> Run::Reuse(SpanStore& store, std::span<const int32_t> tokens, int ma
   SpanStore::Match match = store.Find(root_, wanted);
   std::shared_ptr<KvBlock> copy;
   if (match.partial) {
-    SW_ASSIGN_OR_RETURN(copy, store.Allocate());
-    std::memcpy(copy->data(), match.partial->block->data(), store.geometry().BlockBytes());
+    SW_ASSIGN_OR_RETURN(copy, store.AllocateCopy(match.partial->block->data()));
   }
   loaded_begin_ = match.loaded_begin;
   loaded_end_ = match.loaded_end;
@@ -64,8 +62,7 @@ Result<Run> Run::Repaired(const SpanKey& root, const Run& source, std::span<cons
   for (const int32_t row : stale) {
     const auto i = static_cast<size_t>(row / kKvBlockTokens);
     if (run.writable_[i] != nullptr) continue;
-    SW_ASSIGN_OR_RETURN(auto copy, store.Allocate());
-    std::memcpy(copy->data(), run.blocks_[i], store.geometry().BlockBytes());
+    SW_ASSIGN_OR_RETURN(auto copy, store.AllocateCopy(run.blocks_[i]));
     run.blocks_[i] = run.writable_[i] = copy->data();
     run.own_[i] = std::move(copy);
   }
@@ -79,8 +76,7 @@ Status Run::Truncate(SpanStore& store, int n) {
   const auto whole = static_cast<size_t>(n / kKvBlockTokens);  // blocks
   const bool partial = n % kKvBlockTokens > 0;
   if (partial && (whole < spans_.size() || own_[whole - spans_.size()].use_count() > 1)) {
-    SW_ASSIGN_OR_RETURN(auto copy, store.Allocate());
-    std::memcpy(copy->data(), blocks_[whole], store.geometry().BlockBytes());
+    SW_ASSIGN_OR_RETURN(auto copy, store.AllocateCopy(blocks_[whole]));
     blocks_[whole] = writable_[whole] = copy->data();
     if (whole < spans_.size()) {
       own_.assign(1, std::move(copy));
