@@ -31,8 +31,8 @@ class Prompts {
  public:
   explicit Prompts(const Options& o) : options_(o), executor_(o.weights, o.kv_dtype, kKvBudget, o.threads) {
     for (int i = 0; i < o.documents; ++i)
-      documents_.push_back(
-          PromptNode::Text(RandomTokens(o.document_tokens, 1000 + static_cast<uint32_t>(i), vocab()), std::to_string(i)));
+      documents_.push_back(PromptNode::Text(RandomTokens(o.document_tokens, 1000 + static_cast<uint32_t>(i), vocab()),
+                                            std::to_string(i)));
   }
 
   struct Measured {
@@ -49,9 +49,9 @@ class Prompts {
     Measured measured;
     const KvTraffic before = executor_.traffic();
     const double seconds = Seconds([&] {
-      auto sequence = executor_.Begin(std::move(plan), c.cached);
-      status = sequence.ok() ? Prefill(executor_, *sequence) : sequence.status();
-      if (status.ok()) measured.repaired_tokens = sequence->n_repaired;
+      Sequence sequence = executor_.Begin(std::move(plan), c.cached);
+      status = Prefill(executor_, sequence);
+      measured.repaired_tokens = sequence.n_repaired;
     });
     SW_RETURN_IF_ERROR(status);
     measured.ms = 1000 * seconds;

@@ -102,10 +102,8 @@ Status BenchPrefill(const Options& o, const Report& report) {
   Executor executor(o.weights, o.kv_dtype, kKvBudget, o.threads);
   std::vector<double> rates;
   for (int i = 0; i < o.repeats + 1; ++i) {
-    SW_ASSIGN_OR_RETURN(
-        Sequence sequence,
-        executor.Begin(
-            FlatPlan(RandomTokens(o.prompt_tokens, static_cast<uint32_t>(i), o.weights->config().vocab_size)), false));
+    Sequence sequence = executor.Begin(
+        FlatPlan(RandomTokens(o.prompt_tokens, static_cast<uint32_t>(i), o.weights->config().vocab_size)), false);
     Status status = Status::Ok();
     const double s = Seconds([&] { status = Prefill(executor, sequence); });
     SW_RETURN_IF_ERROR(status);
@@ -130,10 +128,8 @@ Status BenchDecode(const Options& o, const Report& report) {
   std::vector<double> rates, floors;
   ThreadPool pool(o.threads);
   for (int i = 0; i < o.repeats; ++i) {
-    SW_ASSIGN_OR_RETURN(
-        Sequence sequence,
-        executor.Begin(
-            FlatPlan(RandomTokens(o.prompt_tokens, static_cast<uint32_t>(i), o.weights->config().vocab_size)), false));
+    Sequence sequence = executor.Begin(
+        FlatPlan(RandomTokens(o.prompt_tokens, static_cast<uint32_t>(i), o.weights->config().vocab_size)), false);
     SW_RETURN_IF_ERROR(Prefill(executor, sequence));
     double seconds = 0, least = 0;
     for (int t = 0; t < o.decode_tokens;) {

@@ -54,7 +54,7 @@ Status BenchLimits(const Options& options, const Report& report);   // what the 
 Status BenchKernels(const Options& options, const Report& report);  // ms of a product or attention; floor: the least ms
 Status BenchPrefill(const Options& options, const Report& report);  // tokens/s
 Status BenchDecode(const Options& options,
-                   const Report& report);                         // tokens/s; floor: bytes read over measured bandwidth
+                   const Report& report);  // tokens/s; floor: bytes read over measured bandwidth
 // ms to the first logits of a new question, by composition mode: "exact" with nothing kept, the others with all that
 // they keep of the documents. Beside it exact_ratio, the median over the rounds of exact's time to the mode's, and the
 // bytes of KV that a request read, wrote and copied.

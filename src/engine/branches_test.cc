@@ -169,7 +169,7 @@ TEST(BranchedRequest, JoinsAsASetModePlanDoes) {
        node(request.join)});
   ThreadPool pool(1);
   Executor executor(ModelWeights::Load(TinyModel(), std::nullopt, pool).value(), DType::kBf16, size_t{16} << 20, 1);
-  Sequence sequence = executor.Begin(MakePlan(tree, {ComposeMode::kSet}, {Sha256("test"), ""}).value(), false).value();
+  Sequence sequence = executor.Begin(MakePlan(tree, {ComposeMode::kSet}, {Sha256("test"), ""}).value(), false);
   Executor::Turn turn;
   while (!sequence.prompt_is_ready()) {
     turn = {.sequence = &sequence};
@@ -193,7 +193,7 @@ TEST(BranchedRequest, WithOneBranchIsSequentialDecoding) {
   ThreadPool pool(1);
   Executor executor(ModelWeights::Load(TinyModel(), std::nullopt, pool).value(), DType::kBf16, size_t{16} << 20, 1);
   const auto decode = [&](Plan plan, const std::vector<TokenReport>& expected) {
-    Sequence sequence = executor.Begin(std::move(plan), false).value();
+    Sequence sequence = executor.Begin(std::move(plan), false);
     std::optional<int32_t> token;
     for (const TokenReport& report : expected) {
       Executor::Turn turn;

@@ -85,8 +85,11 @@ Status Task::TakeUp(Executor& executor, const Tokenizer& tokenizer) {
     if (!settled) return Status::Ok();
   }
   if (!begun_) return BeginFirst(executor, tokenizer);
-  if (!forks() || answer_lane_.begun()) return answer_lane_.Resume(executor);
-  SW_RETURN_IF_ERROR(context_.Resume(executor));
+  if (!forks() || answer_lane_.begun()) {
+    answer_lane_.Resume(executor);
+    return Status::Ok();
+  }
+  context_.Resume(executor);
   return context_.ended() && context_.complete() ? TakeUpBranches(executor, tokenizer) : Status::Ok();
 }
 
@@ -104,7 +107,7 @@ Result<bool> Task::Arrange(Executor& executor, const Tokenizer& tokenizer) {
       };
     }
     if (search_->trial.begun() && !search_->trial.ended()) {
-      SW_RETURN_IF_ERROR(search_->trial.Resume(executor));
+      search_->trial.Resume(executor);
       return false;
     }
     if (search_->trial.begun()) search_->orders.Record(std::exchange(search_->value, 0));
@@ -162,7 +165,7 @@ Status Task::TakeUpBranches(Executor& executor, const Tokenizer& tokenizer) {
       for (Lane& held : branches_) held.Rest(executor);  // only those that have ended hold anything
     }
     if (lane.begun()) {
-      SW_RETURN_IF_ERROR(lane.Resume(executor, context_.runs()));
+      lane.Resume(executor, context_.runs());
       continue;
     }
     Lane::Setup setup{.plan = ForkPlan(context_plan_, branches[i].seed, job.fork->keys),
