@@ -214,7 +214,7 @@ void Executor::Retake(Sequence& sequence, size_t i, int limit) {
 bool Executor::MeasureForRepair(Turn& turn, std::span<const size_t> runs, int* room) {
   Sequence& s = *turn.sequence;
   Sequence::Probe& probe = *s.probe;
-  const RepairSignals& wanted = s.plan.repair->signals;
+  const RepairSignals& wanted = s.plan.repair->policy->signals;
   const int n_layers = transformer_.config().n_layers;
   const int n_neighbour_layers = wanted.neighbours ? std::min(n_layers, kNeighbourLayers) : 0;
   const bool deviation = wanted.deviation && n_layers > 1;  // nothing deviates at layer 0
@@ -275,12 +275,14 @@ Result<bool> Executor::Repair(Turn& turn, int* room, std::vector<Part>* parts) {
   for (size_t i = 0; i <= runs.back(); ++i)
     if (s.runs[i]->n_ready() < n_planned(i)) return true;  // later
 
-  const RepairSignals& wanted = s.plan.repair->signals;
+  const PlannedRepair& repair = *s.plan.repair;
+  const PlannedRun& question = s.plan.runs[static_cast<size_t>(repair.question_run)];
+  const RepairSignals& wanted = repair.policy->signals;
   if (!s.probe) {
     s.probe.emplace();
     if (wanted.question) {
-      s.probe->run = std::make_shared<Run>(s.tail_plan().root);
-      for (const int seen : s.tail_plan().visible)
+      s.probe->run = std::make_shared<Run>(question.root);
+      for (const int seen : question.visible)
         if (static_cast<size_t>(seen) <= runs.back()) s.probe->visible.push_back(seen);
       for (size_t k = 0; k < s.probe->visible.size(); ++k) {
         const auto j = static_cast<size_t>(s.probe->visible[k]);
@@ -291,20 +293,19 @@ Result<bool> Executor::Repair(Turn& turn, int* room, std::vector<Part>* parts) {
     }
   }
   if (wanted.question) {
-    const std::vector<int32_t>& tokens = s.tail_plan().tokens;
+    const auto tokens = std::span(question.tokens).first(static_cast<size_t>(repair.question_tokens));
     Run& run = *s.probe->run;
     const int first = run.n_ready(), n = std::min(*room, static_cast<int>(tokens.size()) - first);
     if (first < static_cast<int>(tokens.size())) {
       if (n == 0) return false;
-      SW_RETURN_IF_ERROR(
-          run.Extend(store_, std::span(tokens).subspan(static_cast<size_t>(first), static_cast<size_t>(n))));
+      SW_RETURN_IF_ERROR(run.Extend(store_, tokens.subspan(static_cast<size_t>(first), static_cast<size_t>(n))));
       parts->push_back({.turn = &turn,
                         .run = &run,
                         .first = first,
                         .n = n,
                         .at = {},
                         .tokens = {},
-                        .view = View(s, s.probe->visible, s.tail_plan().base, run),
+                        .view = View(s, s.probe->visible, question.base, run),
                         .groups = {},
                         .logit_rows = {},
                         .keep = false,
@@ -329,7 +330,7 @@ Result<bool> Executor::Repair(Turn& turn, int* room, std::vector<Part>* parts) {
   if (wanted.deviation && input.deviation.empty())  // of one layer
     for (const int length : input.lengths) input.deviation.emplace_back(static_cast<size_t>(length));
   input.budget = RepairBudget(input.lengths, s.plan.options.repair_fraction);
-  const std::vector<std::vector<int32_t>> chosen = s.plan.repair->choose(input);
+  const std::vector<std::vector<int32_t>> chosen = repair.policy->choose(input);
   std::vector<std::shared_ptr<Run>> repaired;
   for (size_t d = 0; d < runs.size(); ++d) {
     SW_ASSIGN_OR_RETURN(Run run, Run::Repaired(s.plan.runs[runs[d]].root, *s.runs[runs[d]], chosen[d], store_));

@@ -31,9 +31,9 @@ struct Sequence {
   int n_repaired = 0;           // tokens recomputed so far
   // What the plan's policy wants to know, as far as it is known; gone once that is settled.
   struct Probe {
-    // The prompt's end, read to learn which tokens it attends to.
+    // The question, read to learn which tokens it attends to.
     std::shared_ptr<Run> run;
-    std::vector<int> visible;      // what the tail sees up to the set's end
+    std::vector<int> visible;      // what the question sees up to the set's end
     std::vector<KeyRange> ranges;  // every token of the set's runs at their source, as `visible` counts runs
     std::vector<int64_t> mass;     // of each range; see ForwardSequence
     // Of the set's runs at their source, the first n_runs and of the next n_rows tokens.

@@ -14,9 +14,9 @@ size_t BlocksOf(size_t n_tokens) { return n_tokens / kKvBlockTokens + 2; }
 
 size_t BlocksOf(const Plan& plan) {
   size_t n = 0;
-  // A repaired run may be copied from its source, and the end of the prompt read twice.
+  // A repaired run may be copied from its source, and the question read twice.
   for (const PlannedRun& run : plan.runs) n += (run.source ? 2 : 1) * BlocksOf(run.tokens.size());
-  return n + (plan.repair != nullptr ? BlocksOf(plan.runs.back().tokens.size()) : 0);
+  return n + (plan.repair ? BlocksOf(static_cast<size_t>(plan.repair->question_tokens)) : 0);
 }
 
 size_t BlocksOf(const Fork::Branch& branch) {
@@ -315,7 +315,7 @@ void Task::ReportCourse() {
 }
 
 void Task::ReportFork() {
-  answer_.compose.exactness = "set-exact";
+  answer_.compose.exactness = branches_.front().sequence().plan.exactness;
   for (size_t i = 0; i < branches_.size(); ++i) {
     Answer made;
     branches_[i].generation().Finish(&made);
