@@ -6,6 +6,7 @@
 #include <random>
 #include <vector>
 
+#include "bench/prefill.h"
 #include "engine/executor.h"
 #include "engine/pacer.h"
 
@@ -14,8 +15,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr size_t kKvBudget = size_t{8} << 30;
-constexpr int kStepTokens = 512;
 constexpr int kWarmUpSteps = 8;
 
 double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }

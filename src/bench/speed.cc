@@ -6,17 +6,23 @@
 
 #include "base/str.h"
 #include "bench/limits.h"
-#include "engine/executor.h"
+#include "bench/prefill.h"
 
 namespace spanwise::bench {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+Plan FlatPlan(std::vector<int32_t> tokens) {
+  return MakePlan(PromptNode::Text(std::move(tokens)), {}, {Sha256("bench"), ""}).value();
+}
 
-constexpr size_t kKvBudget = size_t{8} << 30;
-constexpr int kStepTokens = 512;
+size_t KvBytesPerToken(const Executor& executor) {
+  return executor.transformer().kv_geometry().BlockBytes() / kKvBlockTokens;
+}
+
+}  // namespace
 
 double Seconds(const std::function<void()>& body) {
+  using Clock = std::chrono::steady_clock;
   const Clock::time_point start = Clock::now();
   body();
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -29,21 +35,11 @@ std::vector<int32_t> RandomTokens(int n, uint32_t seed, int vocab) {
   return tokens;
 }
 
-Plan FlatPlan(std::vector<int32_t> tokens) {
-  return MakePlan(PromptNode::Text(std::move(tokens)), {}, {Sha256("bench"), ""}).value();
-}
-
 Status Prefill(Executor& executor, Sequence& sequence) {
   Executor::Turn turn{.sequence = &sequence};
   while (turn.status.ok() && !sequence.prompt_is_ready()) executor.Step({&turn, 1}, kStepTokens);
   return turn.status;
 }
-
-size_t KvBytesPerToken(const Executor& executor) {
-  return executor.transformer().kv_geometry().BlockBytes() / kKvBlockTokens;
-}
-
-}  // namespace
 
 Row Summarise(std::string bench, json::object what, std::string unit, std::vector<double> values) {
   std::ranges::sort(values);
@@ -65,6 +61,7 @@ json::object RowJson(const Row& row) {
     out["floor"] = *row.floor;
     out["of_floor"] = row.unit == "ms" ? *row.floor / row.value : row.value / *row.floor;
   }
+  for (const auto& [name, value] : row.beside) out[name] = value;
   return out;
 }
 
@@ -105,10 +102,8 @@ Status BenchPrefill(const Options& o, const Report& report) {
   Executor executor(o.weights, o.kv_dtype, kKvBudget, o.threads);
   std::vector<double> rates;
   for (int i = 0; i < o.repeats + 1; ++i) {
-    SW_ASSIGN_OR_RETURN(
-        Sequence sequence,
-        executor.Begin(
-            FlatPlan(RandomTokens(o.prompt_tokens, static_cast<uint32_t>(i), o.weights->config().vocab_size)), false));
+    Sequence sequence = executor.Begin(
+        FlatPlan(RandomTokens(o.prompt_tokens, static_cast<uint32_t>(i), o.weights->config().vocab_size)), false);
     Status status = Status::Ok();
     const double s = Seconds([&] { status = Prefill(executor, sequence); });
     SW_RETURN_IF_ERROR(status);
@@ -133,10 +128,8 @@ Status BenchDecode(const Options& o, const Report& report) {
   std::vector<double> rates, floors;
   ThreadPool pool(o.threads);
   for (int i = 0; i < o.repeats; ++i) {
-    SW_ASSIGN_OR_RETURN(
-        Sequence sequence,
-        executor.Begin(
-            FlatPlan(RandomTokens(o.prompt_tokens, static_cast<uint32_t>(i), o.weights->config().vocab_size)), false));
+    Sequence sequence = executor.Begin(
+        FlatPlan(RandomTokens(o.prompt_tokens, static_cast<uint32_t>(i), o.weights->config().vocab_size)), false);
     SW_RETURN_IF_ERROR(Prefill(executor, sequence));
     double seconds = 0, least = 0;
     for (int t = 0; t < o.decode_tokens;) {
@@ -164,63 +157,6 @@ Status BenchDecode(const Options& o, const Report& report) {
   std::ranges::sort(floors);
   row.floor = floors[floors.size() / 2];
   report(row);
-  return Status::Ok();
-}
-
-Status BenchReuse(const Options& o, const Report& report) {
-  Executor executor(o.weights, o.kv_dtype, kKvBudget, o.threads);
-  const int vocab = o.weights->config().vocab_size;
-  std::vector<PromptNode> documents;
-  for (int i = 0; i < o.documents; ++i)
-    documents.push_back(
-        PromptNode::Text(RandomTokens(o.document_tokens, 1000 + static_cast<uint32_t>(i), vocab), std::to_string(i)));
-  uint32_t n_questions = 0;
-  const auto time = [&](const ComposeOptions& compose, bool use_cache) -> Result<double> {
-    const PromptNode tree =
-        PromptNode::Sequence({PromptNode::Text({1}), PromptNode::Set(documents),
-                              PromptNode::Text(RandomTokens(o.question_tokens, ++n_questions, vocab))});
-    SW_ASSIGN_OR_RETURN(Plan plan, MakePlan(tree, compose, {Sha256("bench"), ""}));
-    Status status = Status::Ok();
-    const double s = Seconds([&] {
-      auto sequence = executor.Begin(std::move(plan), use_cache);
-      status = sequence.ok() ? Prefill(executor, *sequence) : sequence.status();
-    });
-    SW_RETURN_IF_ERROR(status);
-    return 1000 * s;
-  };
-  struct Case {
-    const char* name;
-    ComposeOptions compose;
-    bool cached;
-  };
-  const double sixteen = std::min(1.0, 16.0 / o.document_tokens);
-  for (const Case& c :
-       {Case{"exact", {}, false},
-        {"exact-warm", {}, true},
-        {"set", {.mode = ComposeMode::kSet}, true},
-        {"ape", {.mode = ComposeMode::kApe}, true},
-        {"repair", {.mode = ComposeMode::kRepair}, true},
-        {"repair", {.mode = ComposeMode::kRepair, .repair_fraction = sixteen, .repair_policy = "first"}, true}}) {
-    if (c.cached) {
-      SW_ASSIGN_OR_RETURN(const double warm_up, time(c.compose, true));
-      (void)warm_up;
-    }
-    std::vector<double> times;
-    for (int i = 0; i < o.repeats; ++i) {
-      SW_ASSIGN_OR_RETURN(const double ms, time(c.compose, c.cached));
-      times.push_back(ms);
-    }
-    json::object of = {{"mode", c.name},
-                       {"shape", o.shape},
-                       {"documents", o.documents},
-                       {"document_tokens", o.document_tokens},
-                       {"question_tokens", o.question_tokens}};
-    if (c.compose.mode == ComposeMode::kRepair) {
-      of["repair_fraction"] = c.compose.repair_fraction;
-      of["repair_policy"] = c.compose.repair_policy;
-    }
-    report(Summarise("reuse", std::move(of), "ms", times));
-  }
   return Status::Ok();
 }
 

@@ -11,12 +11,14 @@ struct Options {
   SamplingOptions sampling;
   SourceOptions sources;
   AnswerOptions answer;
+  PartOptions parts;
   std::string question;
   std::string system;
 };
 
-void PrintAnswer(const rag::GroundedAnswer& grounded, bool quiet) {
-  fmt::print("{}\n", grounded.answer.text);
+void PrintAnswer(const rag::GroundedAnswer& grounded, const PartOptions& parts, bool quiet) {
+  PrintParts(parts, grounded.answer);
+  if (parts.branches.empty() || !parts.join.empty()) fmt::print("{}\n", grounded.answer.text);
   for (const rag::Citation& c : grounded.citations) {
     fmt::print("\n[{}] {}", c.label, c.document_id);
     if (!c.title.empty()) fmt::print(" ({})", c.title);
@@ -48,6 +50,7 @@ int Ask(const Options& o) {
   Request request = rag::MakeRequest(std::move(messages), *sources, *compose, *params);
   request.use_cache = !o.common.no_cache;
   Apply(o.answer, &request);
+  Apply(o.parts, &request);
   Progress progress("reading documents", o.common.quiet);
   auto answer = (*engine)->Run(std::move(request), Watch(progress, false));
   if (!answer.ok()) return Fail(answer.status());
@@ -55,7 +58,7 @@ int Ask(const Options& o) {
   if (o.common.json) {
     PrintJson(AnswerJson(grounded, (*engine)->model().name, o.sampling.logprobs.has_value()));
   } else {
-    PrintAnswer(grounded, o.common.quiet);
+    PrintAnswer(grounded, o.parts, o.common.quiet);
   }
   return kDone;
 }
@@ -69,6 +72,7 @@ Verb AskVerb(CLI::App& app) {
   verb->add_option("--system", o->system, "Instructions that stand before the documents");
   AddSourceOptions(verb, &o->sources);
   AddAnswerOptions(verb, &o->answer);
+  AddPartOptions(verb, &o->parts);
   AddComposeOptions(verb, &o->common);
   AddSamplingOptions(verb, &o->sampling);
   AddModelOptions(verb, &o->common);

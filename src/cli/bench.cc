@@ -6,6 +6,7 @@
 #include "bench/speed.h"
 #include "cli/bench_cache.h"
 #include "cli/common.h"
+#include "cli/records.h"
 #include "model/weights.h"
 
 namespace spanwise::cli {
@@ -18,6 +19,7 @@ struct Options {
   int documents = 10, document_tokens = 512, question_tokens = 32;
   bench::ServeOptions serve;
   CacheBenchOptions cache;
+  ModeOptions modes;
 };
 
 Status Bench(const Options& o) {
@@ -36,7 +38,8 @@ Status Bench(const Options& o) {
                          .decode_tokens = o.decode_tokens,
                          .documents = o.documents,
                          .document_tokens = o.document_tokens,
-                         .question_tokens = o.question_tokens};
+                         .question_tokens = o.question_tokens,
+                         .composed = std::nullopt};
   const auto report = [&](const bench::Row& row) {
     if (o.common.json) {
       PrintJson(bench::RowJson(row));
@@ -46,10 +49,13 @@ Status Bench(const Options& o) {
         row.floor ? fmt::format(", {:.0f} % of the limit {:.3g}",
                                 100 * (row.unit == "ms" ? *row.floor / row.value : row.value / *row.floor), *row.floor)
                   : "";
-    fmt::print("{:<8} {:<90} {:>10.4g} {} ({:.4g} to {:.4g}){}\n", row.bench, json::serialize(row.what), row.value,
-               row.unit, row.min, row.max, of_floor);
+    fmt::print("{:<8} {:<90} {:>10.4g} {} ({:.4g} to {:.4g}){}{}\n", row.bench, json::serialize(row.what), row.value,
+               row.unit, row.min, row.max, of_floor, row.beside.empty() ? "" : "  " + json::serialize(row.beside));
     std::fflush(stdout);
   };
+  if (!o.modes.modes.empty() || !o.modes.repair_policies.empty() || !o.modes.repair_fractions.empty()) {
+    SW_ASSIGN_OR_RETURN(options.composed, ToModes(o.modes));
+  }
   if (o.what == "limits") return bench::BenchLimits(options, report);
   if (!o.shape.empty()) {
     SW_ASSIGN_OR_RETURN(const ModelConfig config, bench::ParseShape(o.shape));
@@ -100,6 +106,7 @@ Verb BenchVerb(CLI::App& app) {
   verb->add_option("--model", o->common.model, "Model folder (default: the bundled model)");
   verb->add_option("--dtype", o->common.dtype, kDTypeHelp);
   verb->add_option("--threads", o->common.threads, "Threads (0: one per CPU)")->capture_default_str();
+  AddModeOptions(verb, &o->modes);
   AddCacheBenchOptions(verb, &o->cache);
   verb->add_flag("--json", o->common.json, "One JSON object a line");
   return {verb, [o] {

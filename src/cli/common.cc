@@ -74,6 +74,35 @@ void Apply(const AnswerOptions& o, Request* request) {
   request->extract = o.extract;
 }
 
+void AddPartOptions(CLI::App* app, PartOptions* o) {
+  auto* branch =
+      app->add_option(
+             "--branch", o->branches,
+             "Go on from this text, beside other branches and unseen by them, instead of answering (repeatable)")
+          ->take_all();
+  app->add_option("--join", o->join, "Text behind all branches; the answer is what follows it")->needs(branch);
+  app->add_option("--step", o->steps,
+                  "Give this text and go on from there, before the next one; the last one's is the answer "
+                  "(repeatable)")
+      ->take_all()
+      ->excludes(branch);
+  app->add_option("--keep-subtasks", o->keep_subtasks,
+                  "Finished lists of subtasks, in JSON, that stay in the context (default: all)")
+      ->check(CLI::NonNegativeNumber)
+      ->excludes(branch);
+  app->add_option("--part-tokens", o->part_tokens,
+                  "Longest text of a branch, or of a step but the last; 0: as given (default: --max-tokens)")
+      ->check(CLI::NonNegativeNumber);
+}
+
+void Apply(const PartOptions& o, Request* request) {
+  for (const std::string& text : o.branches) request->branches.push_back({text, o.part_tokens});
+  for (const std::string& text : o.steps) request->steps.push_back({text, o.part_tokens});
+  if (!o.steps.empty()) request->steps.back().max_tokens = std::nullopt;
+  request->join = o.join;
+  request->keep_subtasks = o.keep_subtasks;
+}
+
 void AddSamplingOptions(CLI::App* app, SamplingOptions* o) {
   SamplingParams& p = o->params;
   app->add_option("--max-tokens", p.max_tokens, "Longest answer")->capture_default_str();
@@ -222,15 +251,23 @@ RequestObserver Watch(Progress& progress, bool print_text) {
   return observer;
 }
 
+void PrintParts(const PartOptions& o, const Answer& answer) {
+  for (size_t i = 0; i < answer.branches.size(); ++i)
+    fmt::print("[branch {}] {}{}\n", i + 1, o.branches[i], answer.branches[i].text);
+  for (size_t i = 0; i + 1 < answer.steps.size(); ++i)
+    fmt::print("[step {}] {}{}\n", i + 1, o.steps[i], answer.steps[i].text);
+}
+
 json::object AnswerJson(const rag::GroundedAnswer& grounded, const std::string& model, bool logprobs) {
   const Answer& a = grounded.answer;
   json::object out{{"answer", a.text},
                    {"model", model},
-                   {"finish_reason", a.finish_reason == FinishReason::kStop ? "stop" : "length"},
+                   {"finish_reason", rag::FinishName(a.finish_reason)},
                    {"compose", rag::ComposeJson(a.compose)},
                    {"usage", rag::UsageJson(a.usage)},
                    {"timings", rag::TimingsJson(a.timings)},
                    {"citations", rag::CitationsJson(grounded.citations)}};
+  rag::AddPartsJson(a, &out);
   if (size_t offset = 0; logprobs) out["logprobs"] = rag::CompletionLogprobs(a.tokens, &offset);
   return out;
 }

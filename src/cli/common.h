@@ -47,6 +47,13 @@ struct AnswerOptions {
   bool extract = false;
 };
 
+// Of an answer in several parts: Request::branches or steps.
+struct PartOptions {
+  std::vector<std::string> branches, steps;
+  std::string join;
+  std::optional<int> part_tokens, keep_subtasks;
+};
+
 struct SamplingOptions {
   SamplingParams params;
   std::optional<uint64_t> seed;
@@ -60,7 +67,9 @@ void AddComposeOptions(CLI::App* app, CommonOptions* options);  // --compose --o
 void AddOutputOptions(CLI::App* app, CommonOptions* options);   // --json --quiet --log-level
 void AddSamplingOptions(CLI::App* app, SamplingOptions* options);
 void AddAnswerOptions(CLI::App* app, AnswerOptions* options);  // --cite --extract
+void AddPartOptions(CLI::App* app, PartOptions* options);      // --branch --join --step and so on
 void Apply(const AnswerOptions& options, Request* request);
+void Apply(const PartOptions& options, Request* request);
 
 // A folder that comes with the program, looked for beside it and above a build folder. NotFound says `what` is missing.
 Result<std::string> BundledFolder(const std::string& name, const std::string& what);
@@ -88,6 +97,9 @@ class Progress {
 
 // Moves the bar while the prompt is read and, with print_text, prints the answer as it comes.
 RequestObserver Watch(Progress& progress, bool print_text);
+
+// The parts of an answer before its text, each under a line of its own. Nothing where it has none.
+void PrintParts(const PartOptions& options, const Answer& answer);
 
 // The whole answer as CONTRACT-shaped JSON on one line of standard output.
 json::object AnswerJson(const rag::GroundedAnswer& answer, const std::string& model, bool logprobs);

@@ -16,7 +16,7 @@ struct Options {
   CommonOptions common;
   RecordOptions records;
   ModeOptions modes;
-  std::vector<std::string> orders = {"given", "canonical", "relevance", "sides", "repeat"};
+  std::vector<std::string> orders = {"given", "canonical", "relevance", "sides", "search", "repeat"};
   eval::OrderOptions order;
   std::string by = "mode";
 };

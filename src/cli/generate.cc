@@ -12,6 +12,7 @@ struct Options {
   CommonOptions common;
   SamplingOptions sampling;
   std::string prompt;
+  PartOptions parts;
   bool echo = false;
 };
 
@@ -26,14 +27,20 @@ int Generate(Options o) {
   request.sampling = *params;
   request.echo = o.echo;
   request.use_cache = !o.common.no_cache;
+  Apply(o.parts, &request);
+  const bool whole = !o.parts.branches.empty() || !o.parts.steps.empty();  // is printed when all of it is there
   Progress progress("reading the prompt", o.common.quiet);
-  auto answer = (*engine)->Run(std::move(request), Watch(progress, !o.common.json));
+  auto answer = (*engine)->Run(std::move(request), Watch(progress, !o.common.json && !whole));
   if (!answer.ok()) return Fail(answer.status());
   if (o.common.json) {
     const rag::GroundedAnswer grounded{.answer = std::move(*answer), .sources = {}, .citations = {}};
     PrintJson(AnswerJson(grounded, (*engine)->model().name, o.sampling.logprobs.has_value()));
   } else {
-    fmt::print("\n");
+    if (whole) {
+      PrintParts(o.parts, *answer);
+      fmt::print("{}", answer->text);
+    }
+    if (o.parts.branches.empty() || !o.parts.join.empty()) fmt::print("\n");
   }
   return kDone;
 }
@@ -46,6 +53,7 @@ Verb GenerateVerb(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("generate", "Continue a plain prompt; special tokens in it are parsed");
   verb->add_option("prompt", o->prompt, "The prompt, or - for standard input")->required();
   verb->add_flag("--echo", o->echo, "Begin the answer with the prompt");
+  AddPartOptions(verb, &o->parts);
   AddSamplingOptions(verb, &o->sampling);
   AddModelOptions(verb, &o->common);
   verb->add_flag("--no-cache", o->common.no_cache, "Recompute everything, keep nothing");

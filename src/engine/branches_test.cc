@@ -18,11 +18,13 @@ namespace {
 
 using ::testing::HasSubstr;
 
-Request Forked(bool documents, float temperature = 0) {
+// Without a mode a plain prompt.
+Request Forked(std::optional<ComposeMode> documents, float temperature = 0) {
   Request request;
   const std::string text = "Three ways to lift water, and which of them is the best one for a deep well in winter?";
   if (documents) {
-    request.compose.mode = ComposeMode::kSet;
+    request.compose.mode = *documents;
+    request.compose.repair_fraction = 0.3;
     request.messages = {{"user", text}};
     request.documents = {{"a", "Pumps", "A pump lifts water by suction or by force."}, {"b", "", "A bucket lifts it."}};
   } else {
@@ -51,7 +53,7 @@ void ExpectSame(const Answer& got, const Answer& expected) {
   }
 }
 
-class Branches : public ::testing::TestWithParam<std::tuple<bool, float>> {
+class Branches : public ::testing::TestWithParam<std::tuple<std::optional<ComposeMode>, float>> {
  protected:
   Request Given() const { return Forked(std::get<0>(GetParam()), std::get<1>(GetParam())); }
 };
@@ -102,7 +104,11 @@ TEST_P(Branches, AreJoinedWithoutRecomputing) {
       completion_tokens += answer.branches[i].usage.completion_tokens;
     }
     EXPECT_EQ(answer.usage.completion_tokens, completion_tokens);
-    EXPECT_EQ(answer.compose.exactness, "set-exact");
+    const ComposeMode mode = request.compose.mode;
+    EXPECT_EQ(answer.compose.exactness, mode == ComposeMode::kApe      ? "operator-exact"
+                                        : mode == ComposeMode::kRepair ? "convergent"
+                                                                       : "set-exact");
+    EXPECT_EQ(answer.compose.repaired_tokens > 0, mode == ComposeMode::kRepair);
     int n = 0;
     for (const PieceReport& piece : answer.compose.spans) n += piece.tokens;
     EXPECT_EQ(answer.usage.prompt_tokens, n);
@@ -149,15 +155,19 @@ TEST_P(Branches, GoOnAfterASuspension) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Branches, ::testing::Combine(::testing::Bool(), ::testing::Values(0.0f, 1.0f)),
+INSTANTIATE_TEST_SUITE_P(All, Branches,
+                         ::testing::Combine(::testing::Values(std::nullopt, ComposeMode::kSet, ComposeMode::kApe,
+                                                              ComposeMode::kRepair),
+                                            ::testing::Values(0.0f, 1.0f)),
                          [](const auto& p) {
-                           return std::string(std::get<0>(p.param) ? "documents" : "plain") +
+                           const auto mode = std::get<0>(p.param);
+                           return std::string(mode ? ComposeModeName(*mode) : "plain") +
                                   (std::get<1>(p.param) > 0 ? "_sampled" : "_greedy");
                          });
 
 TEST(BranchedRequest, JoinsAsASetModePlanDoes) {
   const auto engine = OpenTiny();
-  Request request = Forked(false);
+  Request request = Forked({});
   request.branches = {{"one branch", 0},
                       {"and a second, longer one of more than sixty-four tokens, so that it has blocks", 0}};
   request.sampling.max_tokens = 1;
@@ -169,7 +179,7 @@ TEST(BranchedRequest, JoinsAsASetModePlanDoes) {
        node(request.join)});
   ThreadPool pool(1);
   Executor executor(ModelWeights::Load(TinyModel(), std::nullopt, pool).value(), DType::kBf16, size_t{16} << 20, 1);
-  Sequence sequence = executor.Begin(MakePlan(tree, {ComposeMode::kSet}, {Sha256("test"), ""}).value(), false).value();
+  Sequence sequence = executor.Begin(MakePlan(tree, {ComposeMode::kSet}, {Sha256("test"), ""}).value(), false);
   Executor::Turn turn;
   while (!sequence.prompt_is_ready()) {
     turn = {.sequence = &sequence};
@@ -183,7 +193,7 @@ TEST(BranchedRequest, JoinsAsASetModePlanDoes) {
 
 TEST(BranchedRequest, WithOneBranchIsSequentialDecoding) {
   const auto engine = OpenTiny();
-  Request request = Forked(false);
+  Request request = Forked({});
   request.branches.resize(1);
   const Answer answer = engine->Run(request).value();
 
@@ -193,7 +203,7 @@ TEST(BranchedRequest, WithOneBranchIsSequentialDecoding) {
   ThreadPool pool(1);
   Executor executor(ModelWeights::Load(TinyModel(), std::nullopt, pool).value(), DType::kBf16, size_t{16} << 20, 1);
   const auto decode = [&](Plan plan, const std::vector<TokenReport>& expected) {
-    Sequence sequence = executor.Begin(std::move(plan), false).value();
+    Sequence sequence = executor.Begin(std::move(plan), false);
     std::optional<int32_t> token;
     for (const TokenReport& report : expected) {
       Executor::Turn turn;
@@ -220,13 +230,13 @@ TEST(BranchedRequest, StreamsWhatFollowsTheJoin) {
   std::string streamed;
   RequestObserver observer;
   observer.on_text = [&](const std::string& text, const std::vector<TokenReport>&) { streamed += text; };
-  const Answer answer = OpenTiny()->Run(Forked(false), observer).value();
+  const Answer answer = OpenTiny()->Run(Forked({}), observer).value();
   EXPECT_EQ(streamed, answer.text);
   EXPECT_EQ(answer.tokens.size(), 12u);
 }
 
 TEST(BranchedRequest, JoinsBranchesThatStopThemselves) {
-  Request request = Forked(false);
+  Request request = Forked({});
   const Answer whole = OpenTiny()->Run(request).value();
   const std::string& text = whole.branches[1].text;
   const auto ascii = std::ranges::find_if(text.begin() + 3, text.end(), [](char c) { return c > ' '; });
@@ -242,7 +252,7 @@ TEST(BranchedRequest, FreesEverythingWhenItIsCancelled) {
   for (const bool in_join : {false, true}) {
     const auto engine = OpenTiny();
     auto cancel = std::make_shared<CancelFlag>();
-    Request request = Forked(true);
+    Request request = Forked(ComposeMode::kSet);
     request.use_cache = false;
     for (Continuation& branch : request.branches) branch.max_tokens = in_join ? 5 : 300;
     RequestObserver observer;
@@ -268,7 +278,7 @@ TEST(BranchedRequest, FreesEverythingWhenItIsCancelled) {
 TEST(BranchedRequest, SaysWhatIsWrong) {
   const auto engine = OpenTiny(16);
   const auto status = [&](auto change) {
-    Request request = Forked(false);
+    Request request = Forked({});
     change(request);
     return engine->Run(request).status();
   };
@@ -288,7 +298,7 @@ TEST(BranchedRequest, SaysWhatIsWrong) {
            r.branches.resize(64, {"a", 60});
          }),
          StatusCode::kInvalidArgument, "16 blocks of 64 tokens");
-  Request alone = Forked(false);  // without a join they need not be there together
+  Request alone = Forked({});  // without a join they need not be there together
   alone.join.clear();
   alone.branches.resize(64, {"a", 60});
   EXPECT_EQ(engine->Run(alone).value().branches.size(), 64u);

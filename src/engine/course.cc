@@ -18,9 +18,6 @@ Status CheckRequest(const Request& request) {
         StrFormat("'steps' has {} entries, expected at most {}", request.steps.size(), Request::kMostSteps));
   if (request.echo) return InvalidArgument(StrFormat("'echo' does not go with '{}'", name));
   if (!request.branches.empty()) return InvalidArgument(StrFormat("'branches' do not go with '{}'", name));
-  if (request.compose.mode != ComposeMode::kExact && request.compose.mode != ComposeMode::kSet)
-    return Unimplemented(StrFormat("'{}' goes with compose modes exact and set, not with {}", name,
-                                   ComposeModeName(request.compose.mode)));
   return Status::Ok();
 }
 

@@ -126,6 +126,37 @@ TEST(Steps, OfWhichNoneIsCutEqualAPlainAnswer) {
   EXPECT_EQ(step.usage.completion_tokens, 40);
 }
 
+Request OverDocuments(ComposeMode mode) {
+  Request request;
+  request.messages = {{"user", "Which of these lifts water from a deep well in winter?"}};
+  request.documents = {{"a", "Pumps", "A pump lifts water by suction or by force, and freezes where nobody drains it."},
+                       {"b", "", "A bucket lifts it."},
+                       {"c", "Screws", "The screw of Archimedes lifts it up a slope, but not from a well."}};
+  request.compose = {.mode = mode, .repair_fraction = 0.2};
+  request.sampling.max_tokens = 20;
+  request.sampling.ignore_eos = true;
+  request.sampling.logprobs = 1;
+  return request;
+}
+
+TEST(Steps, GoWithEveryMode) {
+  for (const ComposeMode mode : {ComposeMode::kExact, ComposeMode::kSet, ComposeMode::kApe, ComposeMode::kRepair}) {
+    const auto engine = OpenTiny();
+    Request request = OverDocuments(mode);
+    const Answer plain = engine->Run(request).value();
+    request.steps = {{"", std::nullopt}};
+    const Answer step = engine->Run(request).value();
+    ExpectSame(step.tokens, plain.tokens);
+    EXPECT_EQ(step.compose.exactness, plain.compose.exactness);
+    request.keep_subtasks = 0;
+    request.steps = {{R"({"reasoning":[{"subtasks":[{"thought":"a"}]},)", 0}, {R"({"thought":")", std::nullopt}};
+    const Answer cut = engine->Run(request).value();
+    EXPECT_EQ(cut.pruning->lists, 1);
+    // What the first step says changes nothing of the documents, and so nothing that is kept of them.
+    ExpectSame(OpenTiny()->Run(request).value().tokens, cut.tokens);
+  }
+}
+
 TEST(Steps, DrawTheirOwnNoise) {
   const auto engine = OpenTiny();
   Request request = LongTask(*engine, 1, {});

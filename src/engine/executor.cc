@@ -70,27 +70,24 @@ Executor::Executor(std::shared_ptr<const ModelWeights> weights, DType kv_dtype, 
       transformer_(std::move(weights), kv_dtype, pool_),
       store_(transformer_.kv_geometry(), kv_budget_bytes, cache_policy) {}
 
-Result<Sequence> Executor::Begin(Plan plan, bool use_cache, std::span<const std::shared_ptr<Run>> held,
-                                 int most_reused) {
+Sequence Executor::Begin(Plan plan, bool use_cache, std::span<const std::shared_ptr<Run>> held, int most_reused) {
   Sequence sequence;
   sequence.plan = std::move(plan);
   sequence.use_cache = use_cache;
   sequence.most_reused = std::min(most_reused, static_cast<int>(sequence.tail_plan().tokens.size()) - 1);
-  SW_RETURN_IF_ERROR(Find(sequence, held));
+  Find(sequence, held);
   return sequence;
 }
 
-Status Executor::Find(Sequence& s, std::span<const std::shared_ptr<Run>> held) {
-  const auto find = [&](const SpanKey& root, size_t i) -> Status {
+void Executor::Find(Sequence& s, std::span<const std::shared_ptr<Run>> held) {
+  const auto find = [&](const SpanKey& root, size_t i) {
     const std::vector<int32_t>& tokens = s.plan.runs[i].tokens;
     const int limit = i + 1 == s.plan.runs.size() ? s.most_reused : static_cast<int>(tokens.size());
     s.runs[i] = BestHeld(root, tokens, limit, held, std::span(s.runs).first(i));
     s.reused[i] = s.runs[i] ? s.runs[i]->n_ready() : 0;
-    if (s.runs[i]) return Status::Ok();
+    if (s.runs[i]) return;
     s.runs[i] = std::make_shared<Run>(root);
-    if (!s.use_cache) return Status::Ok();
-    SW_ASSIGN_OR_RETURN(s.reused[i], s.runs[i]->Reuse(store_, tokens, limit));
-    return Status::Ok();
+    if (s.use_cache) s.reused[i] = s.runs[i]->Reuse(store_, tokens, limit);
   };
   const size_t n = s.plan.runs.size();
   s.runs.resize(n);
@@ -98,17 +95,16 @@ Status Executor::Find(Sequence& s, std::span<const std::shared_ptr<Run>> held) {
   s.at_source.assign(n, false);
   bool all_repaired = true;
   for (size_t i = 0; i < n; ++i) {
-    SW_RETURN_IF_ERROR(find(s.plan.runs[i].root, i));
+    find(s.plan.runs[i].root, i);
     if (s.plan.runs[i].source && s.reused[i] < static_cast<int>(s.plan.runs[i].tokens.size())) all_repaired = false;
   }
   // Where one repaired run is missing, what is recomputed is settled anew for all of them.
   for (size_t i = 0; i < n && !all_repaired; ++i) {
     if (!s.plan.runs[i].source) continue;
-    SW_RETURN_IF_ERROR(find(s.plan.runs[i].source->root, i));
+    find(s.plan.runs[i].source->root, i);
     s.at_source[i] = true;
   }
   s.looked.assign(n, store_.stats().published_spans);
-  return Status::Ok();
 }
 
 void Executor::Suspend(Sequence& s) {
@@ -136,9 +132,9 @@ void Executor::Suspend(Sequence& s) {
   s.probe.reset();
 }
 
-Status Executor::Resume(Sequence& sequence, std::span<const std::shared_ptr<Run>> held) {
+void Executor::Resume(Sequence& sequence, std::span<const std::shared_ptr<Run>> held) {
   SW_CHECK(sequence.runs.empty());
-  return Find(sequence, held);
+  Find(sequence, held);
 }
 
 Status Executor::Rewrite(Sequence& s, int n_kept, std::span<const int32_t> rest, bool want_logits) {
@@ -205,40 +201,48 @@ bool Executor::MustWait(const Sequence& sequence, size_t i, int limit) const {
   });
 }
 
-Status Executor::Retake(Sequence& sequence, size_t i, int limit) {
+void Executor::Retake(Sequence& sequence, size_t i, int limit) {
   auto fresh = std::make_shared<Run>(sequence.runs[i]->root());
-  SW_ASSIGN_OR_RETURN(const int reused, fresh->Reuse(store_, sequence.plan.runs[i].tokens, limit));
+  const int reused = fresh->Reuse(store_, sequence.plan.runs[i].tokens, limit);
   sequence.looked[i] = store_.stats().published_spans;
   if (reused > sequence.reused[i]) {
     sequence.runs[i] = std::move(fresh);
     sequence.reused[i] = reused;
   }
-  return Status::Ok();
 }
 
-RepairInput Executor::RepairSignalsOf(const Sequence& s, std::span<const size_t> runs) {
-  const RepairSignals& wanted = s.plan.repair->signals;
+bool Executor::MeasureForRepair(Turn& turn, std::span<const size_t> runs, int* room) {
+  Sequence& s = *turn.sequence;
+  Sequence::Probe& probe = *s.probe;
+  const RepairSignals& wanted = s.plan.repair->policy->signals;
   const int n_layers = transformer_.config().n_layers;
-  RepairInput input;
-  size_t at = 0;  // in the probe
-  for (const size_t i : runs) {
+  const int n_neighbour_layers = wanted.neighbours ? std::min(n_layers, kNeighbourLayers) : 0;
+  const bool deviation = wanted.deviation && n_layers > 1;  // nothing deviates at layer 0
+  const int n_read = n_neighbour_layers + deviation;        // layers that a token is read through
+  for (; n_read > 0 && probe.n_runs < runs.size(); ++probe.n_runs, probe.n_rows = 0) {
+    const size_t i = runs[probe.n_runs];
     const PlannedRun& planned = s.plan.runs[i];
-    const std::vector<int32_t>& tokens = planned.tokens;
-    input.lengths.push_back(static_cast<int>(tokens.size()));
-    if (wanted.question) {
-      std::vector<float>& of_run = input.question.emplace_back();
-      for (size_t t = 0; t < tokens.size(); ++t) of_run.push_back(static_cast<float>(s.probe->mass[at++]));
-    }
-    if (!wanted.deviation && !wanted.neighbours) continue;
+    const int left = static_cast<int>(planned.tokens.size()) - probe.n_rows;
+    const int n = static_cast<int>(std::min<int64_t>(left, int64_t{*room} * n_layers / n_read));
+    if (n == 0) return false;
     // Where the run will stand, behind the others as they were read.
     const std::vector<KvRun> view = View(s, planned.visible, planned.base, *s.runs[i]);
-    ForwardSequence rows{.tokens = tokens, .runs = view, .tail_blocks = {}, .logit_rows = {}};
-    if (wanted.deviation)  // nothing deviates at layer 0
-      input.deviation.push_back(n_layers == 1 ? std::vector<float>(tokens.size())
-                                              : transformer_.ValueDeviation({&rows, 1}));
+    std::vector<int32_t> at(static_cast<size_t>(n));
+    std::iota(at.begin(), at.end(), probe.n_rows);
+    ForwardSequence rows{
+        .tokens = std::span(planned.tokens).subspan(static_cast<size_t>(probe.n_rows), static_cast<size_t>(n)),
+        .runs = view,
+        .tail_blocks = {},
+        .logit_rows = {},
+        .at = at};
+    const auto append = [&](TokenScores* to, const std::vector<float>& scores) {
+      to->resize(probe.n_runs + 1);
+      to->back().insert(to->back().end(), scores.begin(), scores.end());
+    };
+    if (deviation) append(&probe.input.deviation, transformer_.ValueDeviation({&rows, 1}));
     if (wanted.neighbours) {
       std::vector<KeyRange> ranges;
-      std::vector<int>& neighbours = input.neighbours.emplace_back();
+      std::vector<int> neighbours;
       for (size_t k = 0; k + 1 < view.size(); ++k) {
         if (std::ranges::find(planned.source->visible, planned.visible[k]) != planned.source->visible.end()) continue;
         neighbours.push_back(view[k].n_tokens);
@@ -246,10 +250,18 @@ RepairInput Executor::RepairSignalsOf(const Sequence& s, std::span<const size_t>
       }
       ranges.push_back({static_cast<int>(view.size()) - 1, 0, view.back().n_tokens});
       rows.ranges = ranges;
-      input.attention.push_back(transformer_.RowAttention(rows, std::min(n_layers, kNeighbourLayers)));
+      append(&probe.input.attention, transformer_.RowAttention(rows, n_neighbour_layers));
+      probe.input.neighbours.resize(probe.n_runs + 1);
+      probe.input.neighbours.back() = std::move(neighbours);
     }
+    const int cost = static_cast<int>((int64_t{n} * n_read + n_layers - 1) / n_layers);
+    *room -= cost;
+    turn.n_encoded += cost;
+    for (const KvRun& run : view) n_read_ += static_cast<uint64_t>(int64_t{run.n_tokens} * n_read / n_layers);
+    probe.n_rows += n;
+    if (n < left) return false;
   }
-  return input;
+  return true;
 }
 
 Result<bool> Executor::Repair(Turn& turn, int* room, std::vector<Part>* parts) {
@@ -263,12 +275,14 @@ Result<bool> Executor::Repair(Turn& turn, int* room, std::vector<Part>* parts) {
   for (size_t i = 0; i <= runs.back(); ++i)
     if (s.runs[i]->n_ready() < n_planned(i)) return true;  // later
 
-  if (s.plan.repair->signals.question) {
-    const std::vector<int32_t>& tokens = s.tail_plan().tokens;
-    if (!s.probe) {
-      s.probe.emplace();
-      s.probe->run = std::make_shared<Run>(s.tail_plan().root);
-      for (const int seen : s.tail_plan().visible)
+  const PlannedRepair& repair = *s.plan.repair;
+  const PlannedRun& question = s.plan.runs[static_cast<size_t>(repair.question_run)];
+  const RepairSignals& wanted = repair.policy->signals;
+  if (!s.probe) {
+    s.probe.emplace();
+    if (wanted.question) {
+      s.probe->run = std::make_shared<Run>(question.root);
+      for (const int seen : question.visible)
         if (static_cast<size_t>(seen) <= runs.back()) s.probe->visible.push_back(seen);
       for (size_t k = 0; k < s.probe->visible.size(); ++k) {
         const auto j = static_cast<size_t>(s.probe->visible[k]);
@@ -277,19 +291,21 @@ Result<bool> Executor::Repair(Turn& turn, int* room, std::vector<Part>* parts) {
       }
       s.probe->mass.resize(s.probe->ranges.size());
     }
+  }
+  if (wanted.question) {
+    const auto tokens = std::span(question.tokens).first(static_cast<size_t>(repair.question_tokens));
     Run& run = *s.probe->run;
     const int first = run.n_ready(), n = std::min(*room, static_cast<int>(tokens.size()) - first);
     if (first < static_cast<int>(tokens.size())) {
       if (n == 0) return false;
-      SW_RETURN_IF_ERROR(
-          run.Extend(store_, std::span(tokens).subspan(static_cast<size_t>(first), static_cast<size_t>(n))));
+      SW_RETURN_IF_ERROR(run.Extend(store_, tokens.subspan(static_cast<size_t>(first), static_cast<size_t>(n))));
       parts->push_back({.turn = &turn,
                         .run = &run,
                         .first = first,
                         .n = n,
                         .at = {},
                         .tokens = {},
-                        .view = View(s, s.probe->visible, s.tail_plan().base, run),
+                        .view = View(s, s.probe->visible, question.base, run),
                         .groups = {},
                         .logit_rows = {},
                         .keep = false,
@@ -301,9 +317,20 @@ Result<bool> Executor::Repair(Turn& turn, int* room, std::vector<Part>* parts) {
     }
   }
 
-  RepairInput input = RepairSignalsOf(s, runs);
+  if (!MeasureForRepair(turn, runs, room)) return false;
+
+  RepairInput& input = s.probe->input;
+  auto mass = s.probe->mass.begin();
+  for (const size_t i : runs) {
+    input.lengths.push_back(n_planned(i));
+    if (!wanted.question) continue;
+    std::vector<float>& of_run = input.question.emplace_back();
+    for (int t = 0; t < n_planned(i); ++t) of_run.push_back(static_cast<float>(*mass++));
+  }
+  if (wanted.deviation && input.deviation.empty())  // of one layer
+    for (const int length : input.lengths) input.deviation.emplace_back(static_cast<size_t>(length));
   input.budget = RepairBudget(input.lengths, s.plan.options.repair_fraction);
-  const std::vector<std::vector<int32_t>> chosen = s.plan.repair->choose(input);
+  const std::vector<std::vector<int32_t>> chosen = repair.policy->choose(input);
   std::vector<std::shared_ptr<Run>> repaired;
   for (size_t d = 0; d < runs.size(); ++d) {
     SW_ASSIGN_OR_RETURN(Run run, Run::Repaired(s.plan.runs[runs[d]].root, *s.runs[runs[d]], chosen[d], store_));
@@ -343,7 +370,7 @@ Status Executor::AddMissing(Turn& turn, int* room, std::vector<Part>* parts) {
     const bool keep = s.use_cache && !(tail && s.provisional);
     if (stale.empty() && keep && s.runs[i]->n_ready() == s.reused[i] && !(tail && turn.logits_from)) {
       if (MustWait(s, i, limit)) continue;
-      if (s.looked[i] != store_.stats().published_spans) SW_RETURN_IF_ERROR(Retake(s, i, limit));
+      if (s.looked[i] != store_.stats().published_spans) Retake(s, i, limit);
       if (s.runs[i]->n_ready() == n_planned(i)) {
         whole[i] = !s.at_source[i];
         continue;
@@ -427,12 +454,15 @@ int Executor::Step(std::span<Turn> turns, int room) {
     return !run || run->n_ready() >= static_cast<int>(e.planned.size());
   });
   std::vector<Part> parts;
+  int n_encoded = 0;
   for (Turn& turn : turns) {
     const size_t before = parts.size();
+    const int n_before = turn.n_encoded;
     turn.status = turn.token ? AddToken(turn, &parts) : AddMissing(turn, &room, &parts);
     if (!turn.status.ok()) parts.erase(parts.begin() + static_cast<ptrdiff_t>(before), parts.end());
+    n_encoded += turn.n_encoded - n_before;
   }
-  if (parts.empty()) return 0;
+  if (parts.empty()) return n_encoded;
 
   std::vector<ForwardSequence> batch;
   for (const Part& part : parts)
@@ -449,19 +479,25 @@ int Executor::Step(std::span<Turn> turns, int room) {
                      .mass_layer = part.mass_layer});
   std::span<const float> logits = transformer_.Forward(batch);
   const auto vocab = static_cast<size_t>(transformer_.config().vocab_size);
-  int n_encoded = 0;
   for (const Part& part : parts) {
     part.run->MarkReady(part.n);
     const bool block = part.run->n_ready() / kKvBlockTokens > part.first / kKvBlockTokens;
     if (part.keep && (part.last || block)) part.run->Seal(store_);
     part.turn->n_encoded += part.n;
     n_encoded += part.n;
+    n_written_ += static_cast<uint64_t>(part.n);
+    for (const KvRun& run : part.view) n_read_ += static_cast<uint64_t>(run.n_tokens);
     if (part.logit_rows.empty()) continue;
     part.turn->first = part.first + part.logit_rows.front();
     part.turn->logits = logits.first(part.logit_rows.size() * vocab);
     logits = logits.subspan(part.logit_rows.size() * vocab);
   }
   return n_encoded;
+}
+
+KvTraffic Executor::traffic() const {
+  const uint64_t block = transformer_.kv_geometry().BlockBytes(), token = block / kKvBlockTokens;
+  return {n_read_ * token, n_written_ * token, store_.stats().copied_blocks * block};
 }
 
 void Executor::Seal(Sequence& sequence) {

@@ -29,12 +29,17 @@ struct Sequence {
   // Repair. A run with a planned source holds that first, until it is settled what of it is recomputed.
   std::vector<bool> at_source;  // of each run
   int n_repaired = 0;           // tokens recomputed so far
-  // The prompt's end, read to learn which tokens it attends to; gone once it is settled.
+  // What the plan's policy wants to know, as far as it is known; gone once that is settled.
   struct Probe {
+    // The question, read to learn which tokens it attends to.
     std::shared_ptr<Run> run;
-    std::vector<int> visible;      // what the tail sees up to the set's end
+    std::vector<int> visible;      // what the question sees up to the set's end
     std::vector<KeyRange> ranges;  // every token of the set's runs at their source, as `visible` counts runs
     std::vector<int64_t> mass;     // of each range; see ForwardSequence
+    // Of the set's runs at their source, the first n_runs and of the next n_rows tokens.
+    RepairInput input;
+    size_t n_runs = 0;
+    int n_rows = 0;
   };
   std::optional<Probe> probe;
 
@@ -53,6 +58,17 @@ struct Sequence {
   int n_cached(size_t run) const;
 };
 
+// KV that an executor moved, in bytes.
+struct KvTraffic {
+  uint64_t read_bytes = 0;     // that rows see, once a step and run they belong to
+  uint64_t written_bytes = 0;  // of the rows encoded
+  uint64_t copied_bytes = 0;   // of blocks that others hold too and that were to be continued or repaired
+
+  KvTraffic operator-(const KvTraffic& other) const {
+    return {read_bytes - other.read_bytes, written_bytes - other.written_bytes, copied_bytes - other.copied_bytes};
+  }
+};
+
 // Thread-compatible.
 class Executor {
  public:
@@ -61,9 +77,9 @@ class Executor {
 
   // Takes from the store what it knows of every run; at least the last token of the tail is left to be computed, and
   // all behind the first most_reused (their logits are wanted). Runs in `held`, which nobody continues meanwhile, are
-  // taken as they are where the plan has them or begins one with them. ResourceExhausted when KV memory is all in use.
-  Result<Sequence> Begin(Plan plan, bool use_cache, std::span<const std::shared_ptr<Run>> held = {},
-                         int most_reused = std::numeric_limits<int>::max());
+  // taken as they are where the plan has them or begins one with them.
+  Sequence Begin(Plan plan, bool use_cache, std::span<const std::shared_ptr<Run>> held = {},
+                 int most_reused = std::numeric_limits<int>::max());
 
   // Lets a sequence rest: what is ready of it is offered to the store, if it uses that, and all its memory is let go.
   // Tokens that were appended count as prompt from now on.
@@ -71,7 +87,7 @@ class Executor {
 
   // Takes up a suspended sequence as Begin would: what is not in the store any more will be encoded again, which gives
   // the same bits. Only tokens whose logits have not been given yet are computed in any case.
-  Status Resume(Sequence& sequence, std::span<const std::shared_ptr<Run>> held = {});
+  void Resume(Sequence& sequence, std::span<const std::shared_ptr<Run>> held = {});
 
   // Writes the tail anew: its first n_kept tokens stay as they are, `rest` is to be encoded behind them and counts as
   // prompt. Without want_logits those of the last row are not needed. REQUIRES: the sequence does not rest; n_kept
@@ -93,7 +109,7 @@ class Executor {
     Status status = Status::Ok();        // ResourceExhausted: the sequence can only be dropped
     int first = 0;                       // tail index of the first row with logits
     std::span<const float> logits = {};  // [rows, vocab_size], empty or valid until the next step
-    int n_encoded = 0;
+    int n_encoded = 0;                   // what was read through some layers alone, for repair, counts as much less
   };
 
   // One pass of the model over several sequences: every token given, and up to `room` missing prompt tokens, of earlier
@@ -107,6 +123,7 @@ class Executor {
 
   const Transformer& transformer() const { return transformer_; }
   SpanStore& store() { return store_; }
+  KvTraffic traffic() const;
 
  private:
   struct Part;
@@ -116,7 +133,7 @@ class Executor {
     std::span<const int32_t> planned;  // lives as long as the run
   };
   // Fills the runs of a sequence that has none from what is held, or from the store.
-  Status Find(Sequence& sequence, std::span<const std::shared_ptr<Run>> held);
+  void Find(Sequence& sequence, std::span<const std::shared_ptr<Run>> held);
   // What a run standing at `base` sees: the visible runs where they are planned, itself the last.
   static std::vector<KvRun> View(const Sequence& sequence, std::span<const int> visible, int base, const Run& run);
   static std::vector<KvRun> View(const Sequence& sequence, size_t i);  // of the sequence's run i, as it is held now
@@ -126,19 +143,20 @@ class Executor {
   // Settles what is recomputed of the runs at their source, set by set, once all of a set are ready; false when a part
   // was added to learn that, or there is no room for one.
   Result<bool> Repair(Turn& turn, int* room, std::vector<Part>* parts);
-  // What the plan's policy wants to know of those runs; without a budget.
-  RepairInput RepairSignalsOf(const Sequence& sequence, std::span<const size_t> runs);
+  // Reads those runs through some layers, as far as there is room, if the plan's policy asks for it; whether all are.
+  bool MeasureForRepair(Turn& turn, std::span<const size_t> runs, int* room);
   static void SplitLastRow(const Turn& turn, std::vector<Part>* parts);
   Status AddToken(Turn& turn, std::vector<Part>* parts);
   // Whether another sequence is encoding tokens that this run needs next.
   bool MustWait(const Sequence& sequence, size_t run, int limit) const;
   // Takes from the store what it knows by now of a run that has encoded nothing itself.
-  Status Retake(Sequence& sequence, size_t run, int limit);
+  void Retake(Sequence& sequence, size_t run, int limit);
 
   ThreadPool pool_;
   Transformer transformer_;
   SpanStore store_;
   std::vector<Encoding> encodings_;
+  uint64_t n_read_ = 0, n_written_ = 0;  // tokens: see KvTraffic
 };
 
 }  // namespace spanwise

@@ -31,9 +31,6 @@ Status CheckRequest(const Request& request) {
     return InvalidArgument(
         StrFormat("'branches' has {} entries, expected at most {}", request.branches.size(), Request::kMostBranches));
   if (request.echo) return InvalidArgument("'echo' does not go with 'branches'");
-  if (request.compose.mode != ComposeMode::kExact && request.compose.mode != ComposeMode::kSet)
-    return Unimplemented(StrFormat("'branches' go with compose modes exact and set, not with {}",
-                                   ComposeModeName(request.compose.mode)));
   return Status::Ok();
 }
 

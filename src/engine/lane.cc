@@ -18,7 +18,7 @@ Status Lane::Begin(Executor& executor, const Tokenizer& tokenizer, Setup setup, 
   course_ = std::move(setup.course).value_or(Course());
   if (setup.pointed) pointers_.emplace(setup.plan, *setup.pointed, executor.transformer().config());
   const int logits_from = setup.without_tail ? 0 : this->logits_from().value_or(std::numeric_limits<int>::max());
-  SW_ASSIGN_OR_RETURN(sequence_, executor.Begin(std::move(setup.plan), setup.use_cache, held, logits_from));
+  sequence_ = executor.Begin(std::move(setup.plan), setup.use_cache, held, logits_from);
   sequence_.without_tail = setup.without_tail;
   const std::span<const int32_t> tail = sequence_.tail_plan().tokens;
   SW_RETURN_IF_ERROR(NewGeneration(std::move(setup.generation), tail));
@@ -52,11 +52,10 @@ void Lane::Rest(Executor& executor) {
   if (token_) pending_ = std::exchange(token_, std::nullopt);
 }
 
-Status Lane::Resume(Executor& executor, Runs held) {
-  if (!rests()) return Status::Ok();
-  SW_RETURN_IF_ERROR(executor.Resume(sequence_, held));
+void Lane::Resume(Executor& executor, Runs held) {
+  if (!rests()) return;
+  executor.Resume(sequence_, held);
   if (pending_ && sequence_.prompt_is_ready()) token_ = std::exchange(pending_, std::nullopt);
-  return Status::Ok();
 }
 
 Executor::Turn Lane::Turn() {

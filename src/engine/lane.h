@@ -43,7 +43,7 @@ class Lane {
   // Lets go of all KV. What was ready is found again, or computed again with the same bits.
   void Rest(Executor& executor);
   // Takes up a lane that rests; nothing for any other.
-  Status Resume(Executor& executor, Runs held = {});
+  void Resume(Executor& executor, Runs held = {});
 
   Executor::Turn Turn();  // valid until the next one
   // Takes what a step made.

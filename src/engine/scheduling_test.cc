@@ -9,6 +9,7 @@
 #include <mutex>
 #include <thread>
 
+#include "engine/test_engines.h"
 #include "spanwise/engine.h"
 
 namespace spanwise {
@@ -213,6 +214,45 @@ INSTANTIATE_TEST_SUITE_P(Cases, Suspension,
                                            Disturbed{"echo_reading_evicted", 150, -2, 8, true, true},
                                            Disturbed{"echo_decoding_evicted", 150, 160, 8, true, true}),
                          [](const auto& p) { return p.param.name; });
+
+// What is recomputed is chosen by the question, whatever has been generated behind it meanwhile.
+TEST(Scheduling, ARepairedPromptGoesOnAfterASuspension) {
+  Request low;
+  low.messages = {{"user", "Which of these lifts water from a deep well in winter?"}};
+  low.documents = {{"a", "Pumps", "A pump lifts water by suction or by force, and freezes where nobody drains it."},
+                   {"b", "", "A bucket lifts it."},
+                   {"c", "Screws", "The screw of Archimedes lifts it up a slope, but not from a well."}};
+  low.sampling.max_tokens = 40;
+  low.sampling.ignore_eos = true;
+  low.sampling.logprobs = 1;
+  for (const char* policy : {"focused", "question", "deviation", "cachecraft"}) {
+    low.compose = {.mode = ComposeMode::kRepair, .repair_fraction = 0.2, .repair_policy = policy};
+    const Answer expected = OpenTiny()->Run(low).value();
+    for (const bool use_cache : {true, false}) {
+      const auto engine = OpenTiny(expected.usage.prompt_tokens / 64 + 14);
+      low.use_cache = use_cache;
+      Request high;
+      high.prompt = std::string(480, 'x');  // most of the memory: what the other one left is evicted
+      high.priority = 1;
+      high.sampling.max_tokens = 3;
+      std::promise<Result<Answer>> low_answer, high_answer;
+      RequestObserver observer;
+      int n_text = 0;
+      observer.on_text = [&](const std::string&, const std::vector<TokenReport>&) {
+        if (++n_text != 20) return;
+        const Status status =
+            engine->Submit(high, {}, nullptr, [&](Result<Answer> a) { high_answer.set_value(std::move(a)); });
+        if (!status.ok()) high_answer.set_value(status);
+      };
+      ASSERT_TRUE(
+          engine->Submit(low, observer, nullptr, [&](Result<Answer> a) { low_answer.set_value(std::move(a)); }).ok());
+      EXPECT_TRUE(high_answer.get_future().get().ok());
+      const Answer answer = low_answer.get_future().get().value();
+      ExpectSame(answer.tokens, expected.tokens);
+      EXPECT_EQ(engine->stats().suspensions, 1u) << policy;
+    }
+  }
+}
 
 TEST(Scheduling, NeverSuspendsForTheSamePriority) {
   auto engine = Open(8, 1);

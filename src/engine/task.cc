@@ -14,9 +14,9 @@ size_t BlocksOf(size_t n_tokens) { return n_tokens / kKvBlockTokens + 2; }
 
 size_t BlocksOf(const Plan& plan) {
   size_t n = 0;
-  // A repaired run may be copied from its source, and the end of the prompt read twice.
+  // A repaired run may be copied from its source, and the question read twice.
   for (const PlannedRun& run : plan.runs) n += (run.source ? 2 : 1) * BlocksOf(run.tokens.size());
-  return n + (plan.repair != nullptr ? BlocksOf(plan.runs.back().tokens.size()) : 0);
+  return n + (plan.repair ? BlocksOf(static_cast<size_t>(plan.repair->question_tokens)) : 0);
 }
 
 size_t BlocksOf(const Fork::Branch& branch) {
@@ -85,8 +85,11 @@ Status Task::TakeUp(Executor& executor, const Tokenizer& tokenizer) {
     if (!settled) return Status::Ok();
   }
   if (!begun_) return BeginFirst(executor, tokenizer);
-  if (!forks() || answer_lane_.begun()) return answer_lane_.Resume(executor);
-  SW_RETURN_IF_ERROR(context_.Resume(executor));
+  if (!forks() || answer_lane_.begun()) {
+    answer_lane_.Resume(executor);
+    return Status::Ok();
+  }
+  context_.Resume(executor);
   return context_.ended() && context_.complete() ? TakeUpBranches(executor, tokenizer) : Status::Ok();
 }
 
@@ -104,7 +107,7 @@ Result<bool> Task::Arrange(Executor& executor, const Tokenizer& tokenizer) {
       };
     }
     if (search_->trial.begun() && !search_->trial.ended()) {
-      SW_RETURN_IF_ERROR(search_->trial.Resume(executor));
+      search_->trial.Resume(executor);
       return false;
     }
     if (search_->trial.begun()) search_->orders.Record(std::exchange(search_->value, 0));
@@ -162,7 +165,7 @@ Status Task::TakeUpBranches(Executor& executor, const Tokenizer& tokenizer) {
       for (Lane& held : branches_) held.Rest(executor);  // only those that have ended hold anything
     }
     if (lane.begun()) {
-      SW_RETURN_IF_ERROR(lane.Resume(executor, context_.runs()));
+      lane.Resume(executor, context_.runs());
       continue;
     }
     Lane::Setup setup{.plan = ForkPlan(context_plan_, branches[i].seed, job.fork->keys),
@@ -312,7 +315,7 @@ void Task::ReportCourse() {
 }
 
 void Task::ReportFork() {
-  answer_.compose.exactness = "set-exact";
+  answer_.compose.exactness = branches_.front().sequence().plan.exactness;
   for (size_t i = 0; i < branches_.size(); ++i) {
     Answer made;
     branches_[i].generation().Finish(&made);

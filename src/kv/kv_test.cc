@@ -53,7 +53,7 @@ void ExpectHolds(const KvGeometry& kv, const Run& run) {
 
 Run Encoded(SpanStore& store, const SpanKey& root, const std::vector<int32_t>& tokens, int* reused = nullptr) {
   spanwise::Run run(root);
-  const int n = run.Reuse(store, tokens, static_cast<int>(tokens.size())).value();
+  const int n = run.Reuse(store, tokens, static_cast<int>(tokens.size()));
   if (reused) *reused = n;
   EXPECT_TRUE(run.Extend(store, std::span(tokens).subspan(static_cast<size_t>(n))).ok());
   Encode(store.geometry(), run);
@@ -82,8 +82,12 @@ TEST(Run, ReusesAtTokenGranularity) {
     tokens.push_back(-7);  // differs from there on
     tokens.push_back(-8);
     int reused;
+    const uint64_t copied = store.stats().copied_blocks;
+    EXPECT_EQ(spanwise::Run(kRoot).Reuse(store, tokens, common), common);
+    EXPECT_EQ(store.stats().copied_blocks, copied);
     spanwise::Run run = Encoded(store, kRoot, tokens, &reused);
     EXPECT_EQ(reused, common);
+    EXPECT_EQ(store.stats().copied_blocks, copied + (common % kKvBlockTokens > 0));  // only what is continued
     ExpectHolds(kTiny, run);
   }
   ExpectHolds(kTiny, first);  // continuing a half-full span changed nothing in it

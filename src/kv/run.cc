@@ -1,21 +1,15 @@
 #include "kv/run.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "base/check.h"
 
 namespace spanwise {
 
-Result<int> Run::Reuse(SpanStore& store, std::span<const int32_t> tokens, int max_reused) {
+int Run::Reuse(SpanStore& store, std::span<const int32_t> tokens, int max_reused) {
   SW_CHECK(tokens_.empty());
   const auto wanted = tokens.first(std::min(tokens.size(), static_cast<size_t>(std::max(0, max_reused))));
   SpanStore::Match match = store.Find(root_, wanted);
-  std::shared_ptr<KvBlock> copy;
-  if (match.partial) {
-    SW_ASSIGN_OR_RETURN(copy, store.Allocate());
-    std::memcpy(copy->data(), match.partial->block->data(), store.geometry().BlockBytes());
-  }
   loaded_begin_ = match.loaded_begin;
   loaded_end_ = match.loaded_end;
   spans_ = std::move(match.full);
@@ -23,10 +17,10 @@ Result<int> Run::Reuse(SpanStore& store, std::span<const int32_t> tokens, int ma
     blocks_.push_back(span->block->data());
     writable_.push_back(nullptr);
   }
-  if (copy) {
-    blocks_.push_back(copy->data());
-    writable_.push_back(copy->data());
-    own_.push_back(std::move(copy));
+  if (match.partial) {
+    blocks_.push_back(match.partial->block->data());
+    writable_.push_back(nullptr);
+    own_.push_back(match.partial->block);
   }
   n_ready_ = static_cast<int>(spans_.size()) * kKvBlockTokens + match.partial_tokens;
   tokens_.assign(wanted.begin(), wanted.begin() + n_ready_);
@@ -36,11 +30,20 @@ Result<int> Run::Reuse(SpanStore& store, std::span<const int32_t> tokens, int ma
 }
 
 Status Run::Extend(SpanStore& store, std::span<const int32_t> tokens) {
+  if (tokens.empty()) return Status::Ok();
   const size_t n_blocks = (tokens_.size() + tokens.size() + kKvBlockTokens - 1) / kKvBlockTokens;
+  std::shared_ptr<KvBlock> copy;  // of a half-full end that is not this run's
+  if (tokens_.size() % kKvBlockTokens > 0 && writable_.back() == nullptr) {
+    SW_ASSIGN_OR_RETURN(copy, store.AllocateCopy(blocks_.back()));
+  }
   std::vector<std::shared_ptr<KvBlock>> fresh;
   while (blocks_.size() + fresh.size() < n_blocks) {
     SW_ASSIGN_OR_RETURN(auto block, store.Allocate());
     fresh.push_back(std::move(block));
+  }
+  if (copy) {
+    blocks_.back() = writable_.back() = copy->data();
+    own_.back() = std::move(copy);
   }
   for (auto& block : fresh) {
     blocks_.push_back(block->data());
@@ -64,8 +67,7 @@ Result<Run> Run::Repaired(const SpanKey& root, const Run& source, std::span<cons
   for (const int32_t row : stale) {
     const auto i = static_cast<size_t>(row / kKvBlockTokens);
     if (run.writable_[i] != nullptr) continue;
-    SW_ASSIGN_OR_RETURN(auto copy, store.Allocate());
-    std::memcpy(copy->data(), run.blocks_[i], store.geometry().BlockBytes());
+    SW_ASSIGN_OR_RETURN(auto copy, store.AllocateCopy(run.blocks_[i]));
     run.blocks_[i] = run.writable_[i] = copy->data();
     run.own_[i] = std::move(copy);
   }
@@ -78,9 +80,8 @@ Status Run::Truncate(SpanStore& store, int n) {
   SW_CHECK(n <= n_ready_);
   const auto whole = static_cast<size_t>(n / kKvBlockTokens);  // blocks
   const bool partial = n % kKvBlockTokens > 0;
-  if (partial && (whole < spans_.size() || own_[whole - spans_.size()].use_count() > 1)) {
-    SW_ASSIGN_OR_RETURN(auto copy, store.Allocate());
-    std::memcpy(copy->data(), blocks_[whole], store.geometry().BlockBytes());
+  if (partial && (writable_[whole] == nullptr || own_[whole - spans_.size()].use_count() > 1)) {
+    SW_ASSIGN_OR_RETURN(auto copy, store.AllocateCopy(blocks_[whole]));
     blocks_[whole] = writable_[whole] = copy->data();
     if (whole < spans_.size()) {
       own_.assign(1, std::move(copy));

@@ -23,11 +23,12 @@ class Run {
   Run(Run&&) = default;
   Run& operator=(Run&&) = default;
 
-  // Takes as many leading tokens as the store knows, at most max_reused. Returns how many. REQUIRES: the run is empty.
-  // ResourceExhausted when there is no block for the copy of a half-used one.
-  Result<int> Reuse(SpanStore& store, std::span<const int32_t> tokens, int max_reused);
+  // Takes as many leading tokens as the store knows, at most max_reused, and copies nothing. Returns how many.
+  // REQUIRES: the run is empty.
+  int Reuse(SpanStore& store, std::span<const int32_t> tokens, int max_reused);
 
-  // Appends tokens and the memory for their rows. ResourceExhausted leaves the run as it was.
+  // Appends tokens and the memory for their rows; a half-full end that was taken from the store is copied before, and
+  // stays the run's own. ResourceExhausted leaves the run as it was.
   Status Extend(SpanStore& store, std::span<const int32_t> tokens);
 
   // A run with another's tokens and KV, of which the rows `stale`, ascending, are to be encoded again: their blocks are
@@ -71,7 +72,7 @@ class Run {
   int n_sealed_ = 0;                                 // tokens offered to the store so far
   SpanKey sealed_parent_;                            // address of the last full sealed block; the root before that
   std::vector<std::shared_ptr<const Span>> spans_;   // the full spans reused; they hold the first blocks
-  std::vector<std::shared_ptr<const KvBlock>> own_;  // the blocks after those, of a repaired run also shared ones
+  std::vector<std::shared_ptr<const KvBlock>> own_;  // the blocks after those; also of others, where writable_ says so
   std::vector<int32_t> stale_;                       // of a repaired run
   size_t n_repaired_ = 0;                            // of stale_
   std::vector<const std::byte*> blocks_;             // all, in order

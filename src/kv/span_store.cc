@@ -1,6 +1,7 @@
 #include "kv/span_store.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/check.h"
 #include "base/str.h"
@@ -143,6 +144,13 @@ Result<std::shared_ptr<KvBlock>> SpanStore::Allocate() {
       return ResourceExhausted(StrFormat("KV memory: all {} blocks of {} tokens are in use by running requests",
                                          pool_->n_blocks_budget(), kKvBlockTokens));
   }
+}
+
+Result<std::shared_ptr<KvBlock>> SpanStore::AllocateCopy(const std::byte* block) {
+  SW_ASSIGN_OR_RETURN(auto copy, Allocate());
+  std::memcpy(copy->data(), block, geometry().BlockBytes());
+  ++stats_.copied_blocks;
+  return copy;
 }
 
 void SpanStore::Clear() {

@@ -23,6 +23,7 @@ struct SpanStoreStats {
   uint64_t lookup_tokens = 0;    // tokens that were asked for
   uint64_t published_spans = 0;  // that were new
   uint64_t evicted_spans = 0;
+  uint64_t copied_blocks = 0;
 };
 
 // Spans in memory under a byte budget. When room is needed, a replacement policy (evict/policy.h) names a span, and the
@@ -61,6 +62,8 @@ class SpanStore {
 
   // A fresh block, evicting spans that nobody holds if need be. ResourceExhausted when everything is held.
   Result<std::shared_ptr<KvBlock>> Allocate();
+  // One that begins as a copy of another.
+  Result<std::shared_ptr<KvBlock>> AllocateCopy(const std::byte* block);
 
   void Clear();
   SpanStoreStats stats() const;

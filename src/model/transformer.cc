@@ -29,6 +29,20 @@ void Grow(std::vector<float>& v, size_t n) {
   if (v.size() < n) v.resize(n);
 }
 
+// Adds the rows of shares [n_rows, sums.size()] to the sums, in units of 2^-40, each rounded.
+void AddMass(ThreadPool& pool, const float* shares, int n_rows, std::span<int64_t> sums) {
+  constexpr size_t kColumns = 512;
+  pool.ParallelFor((sums.size() + kColumns - 1) / kColumns, [&](size_t part) {
+    const size_t begin = part * kColumns, end = std::min(sums.size(), begin + kColumns);
+    for (size_t row = 0; row < static_cast<size_t>(n_rows); ++row)
+      for (size_t i = begin; i < end; ++i) {
+        const float share = shares[row * sums.size() + i];
+        // Also where a broken model gives no number.
+        sums[i] += share > 0 ? static_cast<int64_t>(double{std::min(share, 2.0f)} * 0x1p40 + 0.5) : 0;
+      }
+  });
+}
+
 // The experts with the highest scores, of equals the first ones, in ascending order, with their share of the softmax.
 std::vector<std::pair<int, float>> ChooseExperts(std::span<const float> scores, int n_active, bool normalise) {
   const double max = *std::ranges::max_element(scores);
@@ -275,12 +289,9 @@ void Transformer::Attention(int layer, const LayerWeights& w, const float* in, c
                              .window = c.windows[static_cast<size_t>(layer)],
                              .softcap = c.attention_softcap};
   ops::SpanAttention(pool_, shape, attention);
-  for (size_t i = 0; i < attention.size(); ++i) {
-    const std::span<int64_t> sums = rows.sequences[i].in->mass;
-    const float* from = attention[i].mass.mass;
-    for (int query = 0; !attention[i].mass.ranges.empty() && query < attention[i].n_rows * c.n_heads; ++query)
-      for (int64_t& sum : sums) sum += std::llround(double{*from++} * 0x1p40);
-  }
+  for (size_t i = 0; i < attention.size(); ++i)
+    if (!attention[i].mass.ranges.empty() && !rows.sequences[i].in->mass.empty())
+      AddMass(pool_, attention[i].mass.mass, attention[i].n_rows * c.n_heads, rows.sequences[i].in->mass);
 
   ops::MatMul(pool_, attended_.data(), q_dim, rows.n_rows, w.output.weight, w.output.bias, made_.data(), c.hidden_dim);
 }

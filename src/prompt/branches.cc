@@ -19,6 +19,11 @@ void AddPiece(int run, Plan* plan) {
   plan->pieces.push_back({{}, run, 0, static_cast<int>(plan->runs[static_cast<size_t>(run)].tokens.size())});
 }
 
+// Branches hide each other: what was causal is a set's then, and what was composed otherwise stays of its class.
+std::string ForkedExactness(const Plan& context) {
+  return context.exactness == "causal-exact" ? "set-exact" : context.exactness;
+}
+
 // What stands behind the whole context sees.
 std::vector<int> AllOf(const Plan& context) {
   std::vector<int> seen = context.runs.back().visible;
@@ -30,7 +35,7 @@ std::vector<int> AllOf(const Plan& context) {
 
 Plan ForkPlan(const Plan& context, std::vector<int32_t> seed, const PlanKeys& keys) {
   Plan plan = context;
-  plan.exactness = "set-exact";
+  plan.exactness = ForkedExactness(context);
   AddPiece(AddRun(AllOf(context), context.end_position(), std::move(seed), keys, &plan), &plan);
   return plan;
 }
@@ -38,7 +43,7 @@ Plan ForkPlan(const Plan& context, std::vector<int32_t> seed, const PlanKeys& ke
 Plan JoinPlan(const Plan& context, const std::vector<std::vector<int32_t>>& branches, std::vector<int32_t> text,
               const PlanKeys& keys) {
   Plan plan = context;
-  plan.exactness = "set-exact";
+  plan.exactness = ForkedExactness(context);
   std::map<Hash256, int> run_of;  // by content, as members of a set are
   for (const auto& branch : branches) run_of[ContentKey(PromptNode::Text(branch))] = -1;
   const std::vector<int> before = AllOf(context);

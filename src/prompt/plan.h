@@ -37,6 +37,13 @@ struct PlannedGroup {
   double lse_scale = 1;
 };
 
+// Which tokens of the runs with a source are recomputed. The policy may look at what is asked, the beginning of a run;
+// what comes to stand behind that changes nothing.
+struct PlannedRepair {
+  const RepairPolicy* policy = nullptr;
+  int question_run = 0, question_tokens = 0;
+};
+
 // A stretch of the prompt for the report, in the prompt's own order.
 struct PlannedPiece {
   std::string document;
@@ -52,7 +59,7 @@ struct Plan {
   std::string exactness;
   std::vector<PlannedRun> runs;
   std::vector<PlannedGroup> groups;
-  const RepairPolicy* repair = nullptr;  // which tokens of the runs with a source are recomputed
+  std::optional<PlannedRepair> repair = {};
   std::vector<PlannedPiece> pieces;
 
   int n_tokens() const;

@@ -3,6 +3,41 @@
 #include "base/str.h"
 
 namespace spanwise::rag {
+namespace {
+
+json::array BranchesJson(const std::vector<BranchAnswer>& branches) {
+  json::array out;
+  for (const BranchAnswer& branch : branches) {
+    json::object one{{"text", ReplaceInvalidUtf8(branch.text)},
+                     {"finish_reason", FinishName(branch.finish_reason)},
+                     {"usage", UsageJson(branch.usage)},
+                     {"recomputed_tokens", branch.recomputed_tokens}};
+    if (size_t offset = 0; !branch.tokens.empty()) one["logprobs"] = CompletionLogprobs(branch.tokens, &offset);
+    out.push_back(std::move(one));
+  }
+  return out;
+}
+
+json::array StepsJson(const std::vector<StepAnswer>& steps) {
+  json::array out;
+  for (const StepAnswer& step : steps) {
+    json::object one{{"text", ReplaceInvalidUtf8(step.text)},
+                     {"finish_reason", FinishName(step.finish_reason)},
+                     {"completion_tokens", step.completion_tokens}};
+    if (size_t offset = 0; !step.tokens.empty()) one["logprobs"] = CompletionLogprobs(step.tokens, &offset);
+    out.push_back(std::move(one));
+  }
+  return out;
+}
+
+json::object PruningJson(const PruningReport& pruning) {
+  return {{"lists", pruning.lists},
+          {"tokens", pruning.tokens},
+          {"reencoded_tokens", pruning.reencoded_tokens},
+          {"peak_position", pruning.peak_position}};
+}
+
+}  // namespace
 
 json::object ComposeJson(const ComposeReport& report) {
   json::array spans;
@@ -50,6 +85,25 @@ json::object TimingsJson(const Timings& timings) {
           {"ttft_ms", timings.ttft_ms},
           {"prefill_ms", timings.prefill_ms},
           {"decode_tokens_per_s", timings.decode_tokens_per_s}};
+}
+
+std::string_view FinishName(FinishReason reason) { return reason == FinishReason::kStop ? "stop" : "length"; }
+
+void AddPartsJson(const Answer& answer, json::object* out) {
+  if (!answer.branches.empty()) (*out)["branches"] = BranchesJson(answer.branches);
+  if (!answer.steps.empty()) (*out)["steps"] = StepsJson(answer.steps);
+  if (answer.pruning) (*out)["pruning"] = PruningJson(*answer.pruning);
+}
+
+std::string ReplaceInvalidUtf8(std::string_view bytes) {
+  std::string out;
+  size_t bad = 0;
+  while (!IsValidUtf8(bytes, &bad)) {
+    out += bytes.substr(0, bad);
+    AppendUtf8(&out, 0xFFFD);
+    bytes.remove_prefix(bad + 1);
+  }
+  return out += bytes;
 }
 
 std::string TokenJsonText(std::string_view bytes) {

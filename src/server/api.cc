@@ -165,7 +165,7 @@ class Api::Run : public std::enable_shared_from_this<Run> {
     Choice& choice = choices_[index];
     choice.pending += text;
     const size_t complete = CompleteUtf8Prefix(choice.pending);
-    std::string released = ReplaceInvalidUtf8(std::string_view(choice.pending).substr(0, complete));
+    std::string released = rag::ReplaceInvalidUtf8(std::string_view(choice.pending).substr(0, complete));
     choice.pending.erase(0, complete);
     if (released.empty() && tokens.empty()) return;
     WriteChunk({.index = static_cast<int>(index),
@@ -204,7 +204,7 @@ class Api::Run : public std::enable_shared_from_this<Run> {
     if (!choice.pending.empty() || !rest.empty()) {
       WriteChunk({.index = static_cast<int>(index),
                   .role = false,
-                  .text = ReplaceInvalidUtf8(std::exchange(choice.pending, {})),
+                  .text = rag::ReplaceInvalidUtf8(std::exchange(choice.pending, {})),
                   .logprobs = Logprobs(choice, rest),
                   .finish_reason = {}});
     }
@@ -417,7 +417,7 @@ void Api::Detokenize(HttpRequest& request, const std::shared_ptr<Exchange>& exch
   if (error) return Reply(kPath, exchange, ErrorResponse(*error));
   const auto text = backend_.Detokenize(call.tokens, call.keep_special);
   if (!text.ok()) return Reply(kPath, exchange, ErrorResponse(ErrorOf(text.status(), "tokens")));
-  Reply(kPath, exchange, JsonResponse(json::object{{"text", ReplaceInvalidUtf8(*text)}}));
+  Reply(kPath, exchange, JsonResponse(json::object{{"text", rag::ReplaceInvalidUtf8(*text)}}));
 }
 
 void Api::ListModels(HttpRequest&, const std::shared_ptr<Exchange>& exchange) {

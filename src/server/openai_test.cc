@@ -357,12 +357,12 @@ TEST(ParseTokens, BothWays) {
 }
 
 TEST(Response, ReplacesOnlyBadBytesAndTheSameInPieces) {
-  EXPECT_EQ(ReplaceInvalidUtf8("gr\xc3\xbc\xc3\x9f"), "gr\xc3\xbc\xc3\x9f");
-  EXPECT_EQ(ReplaceInvalidUtf8("a\xe2\x82"
-                               "b"),
+  EXPECT_EQ(rag::ReplaceInvalidUtf8("gr\xc3\xbc\xc3\x9f"), "gr\xc3\xbc\xc3\x9f");
+  EXPECT_EQ(rag::ReplaceInvalidUtf8("a\xe2\x82"
+                                    "b"),
             "a\xef\xbf\xbd\xef\xbf\xbd"
             "b");
-  EXPECT_EQ(ReplaceInvalidUtf8("\xff"), "\xef\xbf\xbd");
+  EXPECT_EQ(rag::ReplaceInvalidUtf8("\xff"), "\xef\xbf\xbd");
 }
 
 TEST(Response, CompletionLogprobsCountCharacters) {

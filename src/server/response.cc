@@ -12,8 +12,6 @@ namespace spanwise::server {
 
 namespace {
 
-std::string_view FinishName(FinishReason reason) { return reason == FinishReason::kStop ? "stop" : "length"; }
-
 json::array TokenBytes(const std::string& bytes) {
   json::array out;
   for (const char c : bytes) out.push_back(static_cast<unsigned char>(c));
@@ -33,39 +31,7 @@ json::object ChunkHead(const Envelope& envelope, std::string_view object) {
 }
 
 json::value FinishJson(std::optional<FinishReason> reason) {
-  return reason ? json::value(FinishName(*reason)) : json::value(nullptr);
-}
-
-json::array BranchesJson(const std::vector<BranchAnswer>& branches) {
-  json::array out;
-  for (const BranchAnswer& branch : branches) {
-    json::object one{{"text", ReplaceInvalidUtf8(branch.text)},
-                     {"finish_reason", FinishName(branch.finish_reason)},
-                     {"usage", rag::UsageJson(branch.usage)},
-                     {"recomputed_tokens", branch.recomputed_tokens}};
-    if (size_t offset = 0; !branch.tokens.empty()) one["logprobs"] = rag::CompletionLogprobs(branch.tokens, &offset);
-    out.push_back(std::move(one));
-  }
-  return out;
-}
-
-json::array StepsJson(const std::vector<StepAnswer>& steps) {
-  json::array out;
-  for (const StepAnswer& step : steps) {
-    json::object one{{"text", ReplaceInvalidUtf8(step.text)},
-                     {"finish_reason", FinishName(step.finish_reason)},
-                     {"completion_tokens", step.completion_tokens}};
-    if (size_t offset = 0; !step.tokens.empty()) one["logprobs"] = rag::CompletionLogprobs(step.tokens, &offset);
-    out.push_back(std::move(one));
-  }
-  return out;
-}
-
-json::object PruningJson(const PruningReport& pruning) {
-  return {{"lists", pruning.lists},
-          {"tokens", pruning.tokens},
-          {"reencoded_tokens", pruning.reencoded_tokens},
-          {"peak_position", pruning.peak_position}};
+  return reason ? json::value(rag::FinishName(*reason)) : json::value(nullptr);
 }
 
 json::value OrNull(std::optional<json::object> object) {
@@ -84,17 +50,6 @@ Envelope NewEnvelope(std::string_view id_prefix, const ModelCard& model) {
           std::chrono::duration_cast<std::chrono::seconds>(now).count(), model.id, model.fingerprint};
 }
 
-std::string ReplaceInvalidUtf8(std::string_view bytes) {
-  std::string out;
-  size_t bad = 0;
-  while (!IsValidUtf8(bytes, &bad)) {
-    out += bytes.substr(0, bad);
-    AppendUtf8(&out, 0xFFFD);
-    bytes.remove_prefix(bad + 1);
-  }
-  return out += bytes;
-}
-
 json::object UsageJson(const Usage& usage) {
   return {{"prompt_tokens", usage.prompt_tokens},
           {"completion_tokens", usage.completion_tokens},
@@ -106,9 +61,7 @@ json::object SpanwiseJson(const Answer& answer) {
   json::object out = rag::ComposeJson(answer.compose);
   out["seed"] = answer.seed;
   out["timings"] = rag::TimingsJson(answer.timings);
-  if (!answer.branches.empty()) out["branches"] = BranchesJson(answer.branches);
-  if (!answer.steps.empty()) out["steps"] = StepsJson(answer.steps);
-  if (answer.pruning) out["pruning"] = PruningJson(*answer.pruning);
+  rag::AddPartsJson(answer, &out);
   return out;
 }
 
@@ -135,9 +88,9 @@ json::object ChatResponse(const Envelope& envelope, const rag::GroundedAnswer& g
   out["choices"] = json::array{json::object{
       {"index", 0},
       {"message",
-       json::object{{"role", "assistant"}, {"content", ReplaceInvalidUtf8(answer.text)}, {"refusal", nullptr}}},
+       json::object{{"role", "assistant"}, {"content", rag::ReplaceInvalidUtf8(answer.text)}, {"refusal", nullptr}}},
       {"logprobs", std::move(logprobs_json)},
-      {"finish_reason", FinishName(answer.finish_reason)}}};
+      {"finish_reason", rag::FinishName(answer.finish_reason)}}};
   out["usage"] = UsageJson(answer.usage);
   out["citations"] = rag::CitationsJson(grounded.citations);
   out["spanwise"] = SpanwiseJson(answer);
@@ -154,9 +107,9 @@ json::object CompletionResponse(const Envelope& envelope, const std::vector<Answ
     json::value logprobs_json = nullptr;
     if (logprobs) logprobs_json = rag::CompletionLogprobs(answer.tokens, &offset);
     choices.push_back(json::object{{"index", i},
-                                   {"text", ReplaceInvalidUtf8(answer.text)},
+                                   {"text", rag::ReplaceInvalidUtf8(answer.text)},
                                    {"logprobs", std::move(logprobs_json)},
-                                   {"finish_reason", FinishName(answer.finish_reason)}});
+                                   {"finish_reason", rag::FinishName(answer.finish_reason)}});
     usage.prompt_tokens += answer.usage.prompt_tokens;
     usage.cached_tokens += answer.usage.cached_tokens;
     usage.completion_tokens += answer.usage.completion_tokens;

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <numeric>
 #include <random>
+#include <set>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -49,29 +50,29 @@ struct Steps : Executor {
 // Reads the plan's prompt, then a few given tokens one by one; returns all logits on the way.
 std::vector<float> Logits(Steps& executor, Plan plan, bool use_cache, int* reused = nullptr) {
   std::vector<float> out;
-  auto sequence = executor.Begin(std::move(plan), use_cache);
-  EXPECT_TRUE(sequence.ok()) << sequence.status().message();
-  if (reused) *reused = std::accumulate(sequence->reused.begin(), sequence->reused.end(), 0);
+  Sequence sequence = executor.Begin(std::move(plan), use_cache);
+  if (reused) *reused = std::accumulate(sequence.reused.begin(), sequence.reused.end(), 0);
   const auto step = [&](std::optional<int32_t> token) {
-    Executor::Turn turn{.sequence = &*sequence, .token = token};
+    Executor::Turn turn{.sequence = &sequence, .token = token};
     executor.Step({&turn, 1}, executor.step_tokens);
     EXPECT_TRUE(turn.status.ok()) << turn.status.message();
     EXPECT_GT(turn.n_encoded, 0) << "the step did nothing";
+    EXPECT_LE(turn.n_encoded, executor.step_tokens);
     out.insert(out.end(), turn.logits.begin(), turn.logits.end());
     return turn.status.ok() && turn.n_encoded > 0;
   };
-  while (!sequence->prompt_is_ready() && step({})) continue;
+  while (!sequence.prompt_is_ready() && step({})) continue;
   for (const int32_t token : {5, 9, 30, 7}) step(token);
-  executor.Seal(*sequence);
+  executor.Seal(sequence);
   return out;
 }
 
-Plan SetPlan(std::vector<std::vector<int32_t>> documents, const ComposeOptions& options) {
+Plan SetPlan(std::vector<std::vector<int32_t>> documents, const ComposeOptions& options, uint32_t question = 2) {
   std::vector<PromptNode> members;
   for (auto& d : documents) members.push_back(PromptNode::Text(d, std::to_string(d[0])));
   const PromptNode tree =
       PromptNode::Sequence({PromptNode::Text(RandomTokens(11, 1)), PromptNode::Set(std::move(members)),
-                            PromptNode::Text(RandomTokens(9, 2))});
+                            PromptNode::Text(RandomTokens(9, question))});
   return MakePlan(tree, options, kKeys).value();
 }
 
@@ -100,13 +101,12 @@ TEST(SetComposition, EqualsAMaskedForwardPass) {
                                                 PromptNode::Text(tokens(golden.at("tail")))});
   for (const auto& [name, rows] : golden.at("models").get_object()) {
     Steps executor(LoadModel(std::string(name)), DType::kF32, size_t{1} << 28, 37, 2);
-    auto sequence =
+    Sequence sequence =
         executor.Begin(MakePlan(tree, {ComposeMode::kSet, DocumentOrder::kGiven}, kKeys).value(), false, {}, 0);
-    ASSERT_TRUE(sequence.ok());
     const size_t vocab = static_cast<size_t>(executor.transformer().config().vocab_size);
     std::vector<float> all;
-    while (!sequence->prompt_is_ready()) {
-      Executor::Turn turn{.sequence = &*sequence, .logits_from = 0};
+    while (!sequence.prompt_is_ready()) {
+      Executor::Turn turn{.sequence = &sequence, .logits_from = 0};
       executor.Step({&turn, 1}, executor.step_tokens);
       ASSERT_TRUE(turn.status.ok());
       if (turn.logits.empty()) continue;
@@ -231,6 +231,50 @@ TEST_P(Composition, RepairIsTheSameToTheBitWarmOrCold) {
       ASSERT_EQ(Logits(executor, SetPlan(documents, repair), true), reference) << "after other company";
     }
   }
+}
+
+// Kept documents stay as and where they are: rows are written where something is encoded, and blocks copied only where
+// rows in them are to be recomputed. Also documents whose last block is half full.
+TEST_P(Composition, KeptKeysAreNeitherCopiedNorRewritten) {
+  Steps executor(LoadModel(GetParam()), DType::kBf16, size_t{1} << 28, 512, 2);
+  const uint64_t block = executor.transformer().kv_geometry().BlockBytes(), row = block / kKvBlockTokens;
+  const std::vector<std::vector<int32_t>> documents = {RandomTokens(90, 1), RandomTokens(33, 2), RandomTokens(130, 3),
+                                                       RandomTokens(64, 4)};
+  uint32_t question = 100;
+  const auto moved = [&](const ComposeOptions& options) {
+    Sequence sequence = executor.Begin(SetPlan(documents, options, ++question), true);
+    const KvTraffic before = executor.traffic();
+    while (!sequence.prompt_is_ready()) {
+      Executor::Turn turn{.sequence = &sequence};
+      if (executor.Step({&turn, 1}, executor.step_tokens) == 0) break;
+    }
+    EXPECT_TRUE(sequence.prompt_is_ready());
+    return executor.traffic() - before;
+  };
+  moved({.mode = ComposeMode::kSet});  // from now on they are kept
+  for (const ComposeMode mode : {ComposeMode::kSet, ComposeMode::kApe}) {
+    const KvTraffic set = moved({.mode = mode});
+    EXPECT_EQ(set.copied_bytes, 0u);
+    EXPECT_EQ(set.written_bytes, 9 * row);
+    EXPECT_EQ(set.read_bytes, (11 + 90 + 33 + 130 + 64 + 9) * row);
+  }
+  for (const char* policy : {"first", "random"})
+    for (const double fraction : {0.0, 0.01, 0.1, 0.5, 1.0}) {
+      RepairInput input;
+      input.lengths = {33, 130, 64};  // the first stands where it was read
+      input.budget = RepairBudget(input.lengths, fraction);
+      uint64_t n_rows = 0, n_blocks = 0;
+      for (const std::vector<int32_t>& chosen : FindRepairPolicy(policy).value()->choose(input)) {
+        std::set<int32_t> blocks;
+        for (const int32_t token : chosen) blocks.insert(token / kKvBlockTokens);
+        n_rows += chosen.size();
+        n_blocks += blocks.size();
+      }
+      const KvTraffic repair =
+          moved({.mode = ComposeMode::kRepair, .repair_fraction = fraction, .repair_policy = policy});
+      EXPECT_EQ(repair.copied_bytes, n_blocks * block) << policy << " " << fraction;
+      EXPECT_EQ(repair.written_bytes, (n_rows + 9) * row) << policy << " " << fraction;
+    }
 }
 
 TEST_P(Composition, OrderMattersWhereItIsMeantTo) {

@@ -173,12 +173,12 @@ void MergeStates(const QueryStates& part, int n_queries, int padded_dim, const Q
     MergeState(part.state[i], part.o + i * padded_dim, padded_dim, total.state + i, total.o + i * padded_dim);
 }
 
-// Adds a block's weights, relative to `max`, to the sums of the ranges that they belong to.
+// Adds a block's weights, relative to `max`, to the sums of the ranges that they belong to. REQUIRES: all have a part
+// of the block.
 void AddMass(const float* weights, float max, int first_token, int n_tokens, std::span<const KeyRange> ranges,
              SoftmaxState* sums) {
   for (size_t i = 0; i < ranges.size(); ++i) {
     const int begin = HWY_MAX(0, ranges[i].begin - first_token), end = HWY_MIN(n_tokens, ranges[i].end - first_token);
-    if (begin >= end) continue;
     SoftmaxState& sum = sums[i];
     if (sum.sum > 0 && max > sum.max) sum.sum *= ExpOf(sum.max - max);
     sum.max = max;
@@ -291,6 +291,13 @@ void AttendBlock(const AttentionTask& task, const RunStates& to, int block, cons
   const std::byte* here = run.blocks[static_cast<size_t>(block)];
   const std::byte* next =
       first_token + kKvBlockTokens < run.n_tokens ? run.blocks[static_cast<size_t>(block) + 1] : here;
+  const auto ranges_begin =
+      std::ranges::partition_point(to.ranges, [&](const KeyRange& range) HWY_ATTR { return range.end <= first_token; });
+  const auto ranges_end = std::partition_point(ranges_begin, to.ranges.end(), [&](const KeyRange& range) HWY_ATTR {
+    return range.begin < first_token + n_tokens;
+  });
+  const std::span<const KeyRange> ranges(ranges_begin, ranges_end);
+  SoftmaxState* const range_sums = to.range_sums + (ranges_begin - to.ranges.begin());
   BlockRight right = KeptBlock(shape, task.kv_head, here, next);
   const int first_query = first_row * group;
   if constexpr (kTiles) {
@@ -334,9 +341,9 @@ void AttendBlock(const AttentionTask& task, const RunStates& to, int block, cons
         (whole ? SoftmaxBlock<true> : SoftmaxBlock<false>)(s.scores + i * kKvBlockTokens, keys.begin, keys.end,
                                                            shape.softcap, padded_dim, to.states.state + i,
                                                            to.states.o + i * padded_dim);
-        if (!to.ranges.empty())
-          AddMass(s.scores + i * kKvBlockTokens, to.states.state[i].max, first_token, n_tokens, to.ranges,
-                  to.range_sums + static_cast<size_t>(i) * task.sequence->mass.ranges.size());
+        if (!ranges.empty())
+          AddMass(s.scores + i * kKvBlockTokens, to.states.state[i].max, first_token, n_tokens, ranges,
+                  range_sums + static_cast<size_t>(i) * task.sequence->mass.ranges.size());
         if constexpr (kTiles) RoundToBf16InPlace(s.scores + i * kKvBlockTokens, kKvBlockTokens);
       }
       if constexpr (!kTiles)
@@ -472,9 +479,14 @@ void AttendTask(const AttentionTask& task, const AttentionScratch& s) {
     const float inverse = 1.0f / state.sum;
     for (int e = 0; e < dim; ++e) sequence.out[head * dim + e] = s.o[i * padded_dim + e] * inverse;
     const auto n_ranges = static_cast<int64_t>(ranges.size());
+    float max = state.max, weight = 1;  // neighbours have the maximum in common that their block had
     for (int64_t k = 0; k < n_ranges; ++k) {
       const SoftmaxState& sum = s.ranges[i * n_ranges + k];
-      sequence.mass.mass[head * n_ranges + k] = sum.sum == 0 ? 0 : sum.sum * ExpOf(sum.max - state.max) * inverse;
+      if (sum.max != max) {
+        max = sum.max;
+        weight = ExpOf(max - state.max);
+      }
+      sequence.mass.mass[head * n_ranges + k] = sum.sum == 0 ? 0 : sum.sum * weight * inverse;
     }
   }
 }

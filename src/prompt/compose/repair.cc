@@ -42,12 +42,18 @@ class RepairWalk : public TreeWalk {
 Status ComposeRepair(const PromptNode& tree, const PlanKeys& keys, Plan* plan) {
   const double fraction = plan->options.repair_fraction;
   if (!(fraction >= 0 && fraction <= 1)) return InvalidArgument("repair_fraction must be 0 to 1");
-  SW_ASSIGN_OR_RETURN(plan->repair, FindRepairPolicy(plan->options.repair_policy));
+  PlannedRepair repair;
+  SW_ASSIGN_OR_RETURN(repair.policy, FindRepairPolicy(plan->options.repair_policy));
   Hasher method;
-  method.Field(plan->repair->name).Field(std::bit_cast<uint64_t>(fraction));
+  method.Field(repair.policy->name).Field(std::bit_cast<uint64_t>(fraction));
   // A budget is shared among all documents, and may be spent by what is asked.
   method.Field(ContentKey(tree));
-  return RepairWalk(keys, method.Finish(), plan).Visit(tree);
+  SW_RETURN_IF_ERROR(RepairWalk(keys, method.Finish(), plan).Visit(tree));
+  if (plan->runs.empty()) return Status::Ok();
+  repair.question_run = static_cast<int>(plan->runs.size()) - 1;
+  repair.question_tokens = static_cast<int>(plan->runs.back().tokens.size());
+  plan->repair = repair;
+  return Status::Ok();
 }
 
 }  // namespace spanwise
