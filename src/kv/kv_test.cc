@@ -53,7 +53,7 @@ void ExpectHolds(const KvGeometry& kv, const Run& run) {
 
 Run Encoded(SpanStore& store, const SpanKey& root, const std::vector<int32_t>& tokens, int* reused = nullptr) {
   spanwise::Run run(root);
-  const int n = run.Reuse(store, tokens, static_cast<int>(tokens.size())).value();
+  const int n = run.Reuse(store, tokens, static_cast<int>(tokens.size()));
   if (reused) *reused = n;
   EXPECT_TRUE(run.Extend(store, std::span(tokens).subspan(static_cast<size_t>(n))).ok());
   Encode(store.geometry(), run);

@@ -7,15 +7,10 @@
 
 namespace spanwise {
 
-Result<int> Run::Reuse(SpanStore& store, std::span<const int32_t> tokens, int max_reused) {
+int Run::Reuse(SpanStore& store, std::span<const int32_t> tokens, int max_reused) {
   SW_CHECK(tokens_.empty());
   const auto wanted = tokens.first(std::min(tokens.size(), static_cast<size_t>(std::max(0, max_reused))));
   SpanStore::Match match = store.Find(root_, wanted);
-  std::shared_ptr<KvBlock> copy;
-  if (match.partial) {
-    SW_ASSIGN_OR_RETURN(copy, store.Allocate());
-    std::memcpy(copy->data(), match.partial->block->data(), store.geometry().BlockBytes());
-  }
   loaded_begin_ = match.loaded_begin;
   loaded_end_ = match.loaded_end;
   spans_ = std::move(match.full);
@@ -23,10 +18,10 @@ Result<int> Run::Reuse(SpanStore& store, std::span<const int32_t> tokens, int ma
     blocks_.push_back(span->block->data());
     writable_.push_back(nullptr);
   }
-  if (copy) {
-    blocks_.push_back(copy->data());
-    writable_.push_back(copy->data());
-    own_.push_back(std::move(copy));
+  if (match.partial) {
+    blocks_.push_back(match.partial->block->data());
+    writable_.push_back(nullptr);
+    own_.push_back(match.partial->block);
   }
   n_ready_ = static_cast<int>(spans_.size()) * kKvBlockTokens + match.partial_tokens;
   tokens_.assign(wanted.begin(), wanted.begin() + n_ready_);
@@ -37,10 +32,19 @@ Result<int> Run::Reuse(SpanStore& store, std::span<const int32_t> tokens, int ma
 
 Status Run::Extend(SpanStore& store, std::span<const int32_t> tokens) {
   const size_t n_blocks = (tokens_.size() + tokens.size() + kKvBlockTokens - 1) / kKvBlockTokens;
+  std::shared_ptr<KvBlock> copy;  // of a half-full block that belongs to others
+  if (!tokens.empty() && tokens_.size() % kKvBlockTokens > 0 && writable_.back() == nullptr) {
+    SW_ASSIGN_OR_RETURN(copy, store.Allocate());
+    std::memcpy(copy->data(), blocks_.back(), store.geometry().BlockBytes());
+  }
   std::vector<std::shared_ptr<KvBlock>> fresh;
   while (blocks_.size() + fresh.size() < n_blocks) {
     SW_ASSIGN_OR_RETURN(auto block, store.Allocate());
     fresh.push_back(std::move(block));
+  }
+  if (copy) {
+    blocks_.back() = writable_.back() = copy->data();
+    own_.back() = std::move(copy);
   }
   for (auto& block : fresh) {
     blocks_.push_back(block->data());

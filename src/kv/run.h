@@ -24,10 +24,10 @@ class Run {
   Run& operator=(Run&&) = default;
 
   // Takes as many leading tokens as the store knows, at most max_reused. Returns how many. REQUIRES: the run is empty.
-  // ResourceExhausted when there is no block for the copy of a half-used one.
-  Result<int> Reuse(SpanStore& store, std::span<const int32_t> tokens, int max_reused);
+  int Reuse(SpanStore& store, std::span<const int32_t> tokens, int max_reused);
 
-  // Appends tokens and the memory for their rows. ResourceExhausted leaves the run as it was.
+  // Appends tokens and the memory for their rows; a half-full block of others is copied. ResourceExhausted leaves the
+  // run as it was.
   Status Extend(SpanStore& store, std::span<const int32_t> tokens);
 
   // A run with another's tokens and KV, of which the rows `stale`, ascending, are to be encoded again: their blocks are

@@ -86,50 +86,104 @@ void DiskTier::Warn(const Status& status, std::string_view consequence, bool* sa
     options_.warn(StrFormat("kept KV: {}; {}", status.message(), consequence));
 }
 
-std::optional<Tier::Found> DiskTier::Find(const SpanKey& parent, std::span<const int32_t> tokens, int more_than) {
-  ++misses_;  // until it is found
-  if (read_failed_) return std::nullopt;
-  const auto fail = [&](const Status& status) {
-    Warn(status, "it is not read from any more", &read_failed_);
-    read_failed_ = true;
-    return std::nullopt;
-  };
-  auto txn = lmdb::Txn::Begin(env_, /*read_only=*/true);
-  if (!txn.ok()) return fail(txn.status());
+Result<std::shared_ptr<lmdb::Txn>> DiskTier::Snapshot() {
+  if (auto txn = snapshot_.lock(); txn && txn->id() == env_->LastTxnId()) return txn;
+  SW_ASSIGN_OR_RETURN(auto txn, lmdb::Txn::Begin(env_, /*read_only=*/true));
+  if (txn->id() != snapshot_id_) checked_.clear();  // other bytes may stand there by now
+  snapshot_ = txn;
+  snapshot_id_ = txn->id();
+  return txn;
+}
 
+std::nullopt_t DiskTier::FailToRead(const Status& status) {
+  Warn(status, "it is not read from any more", &read_failed_);
+  read_failed_ = true;
+  return std::nullopt;
+}
+
+Result<std::optional<DiskTier::Place>> DiskTier::Look(const lmdb::Txn& txn, MDB_dbi spans, const SpanKey& parent,
+                                                      std::span<const int32_t> tokens, int more_than) {
   // The longest common beginning stands at the place of the tokens or right before it.
-  std::string best_key;
-  TableKey best;
-  std::span<const std::byte> record;
+  std::optional<Place> best;
   auto longest = static_cast<size_t>(std::max(0, more_than));
-  lmdb::Cursor at(**txn, env_->spans);
+  lmdb::Cursor at(txn, spans);
   const auto look = [&] {
     auto key = DecodeKey(at.key());
     if (!key.ok()) return key.status();
     if (const size_t common = Common(key->tokens, tokens); key->parent == parent && common > longest) {
       longest = common;
-      best_key = at.key();
-      best = std::move(*key);
-      record = std::as_bytes(std::span(at.value().data(), at.value().size()));
+      best = Place{.key = std::string(at.key()),
+                   .tokens = std::move(key->tokens),
+                   .record = std::as_bytes(std::span(at.value().data(), at.value().size()))};
     }
     return Status::Ok();
   };
   const bool any = at.Go(MDB_SET_RANGE, EncodeKey(parent, tokens));
-  Status status = any ? look() : Status::Ok();
-  if (status.ok() && longest < tokens.size() && at.Go(any ? MDB_PREV : MDB_LAST)) status = look();
-  if (status.ok()) status = at.status();
-  if (!status.ok()) return fail(status);
-  if (best_key.empty()) return std::nullopt;
+  if (any) SW_RETURN_IF_ERROR(look());
+  if (longest < tokens.size() && at.Go(any ? MDB_PREV : MDB_LAST)) SW_RETURN_IF_ERROR(look());
+  SW_RETURN_IF_ERROR(at.status());
+  return best;
+}
 
-  auto rows = ReadRecord(format_, parent, best.tokens, record);
-  if (!rows.ok()) {
-    ++damaged_;
-    Add({.kind = Work::Kind::kRemove, .key = std::move(best_key), .record = {}});
-    return std::nullopt;
+std::optional<std::span<const std::byte>> DiskTier::Check(const SpanKey& parent, const Place& place) {
+  const auto rows = RowsOfRecord(format_, parent, place.tokens, place.record);
+  if (rows.ok() && (checked_.contains(place.record.data()) || CheckRecordBytes(place.record).ok())) {
+    checked_.insert(place.record.data());
+    return *rows;
   }
+  ++damaged_;
+  Add({.kind = Work::Kind::kRemove, .key = place.key, .record = {}});
+  return std::nullopt;
+}
+
+std::optional<Tier::Found> DiskTier::Find(const SpanKey& parent, std::span<const int32_t> tokens, int more_than) {
+  ++misses_;  // until it is found
+  if (read_failed_) return std::nullopt;
+  auto txn = Snapshot();
+  if (!txn.ok()) return FailToRead(txn.status());
+  auto place = Look(**txn, env_->spans, parent, tokens, more_than);
+  if (!place.ok()) return FailToRead(place.status());
+  if (!*place) return std::nullopt;
+  const auto rows = Check(parent, **place);
+  if (!rows) return std::nullopt;
   --misses_;
   ++hits_;
-  return Found{.tokens = std::move(best.tokens), .rows = *rows, .hold = std::move(*txn)};
+  return Found{.tokens = std::move((*place)->tokens), .rows = *rows, .hold = std::move(*txn)};
+}
+
+std::shared_ptr<const std::byte> DiskTier::Map(const SpanKey& parent, std::span<const int32_t> tokens) {
+  // Who writes wants to use pages again that were freed, and cannot while somebody reads what was there before.
+  if (!options_.read_only) return nullptr;
+  const auto found = Find(parent, tokens, static_cast<int>(tokens.size()) - 1);
+  // Small records stand in the pages of the tree, anyhow.
+  if (!found || reinterpret_cast<uintptr_t>(found->rows.data()) % KvBlock::kAlignment != 0) return nullptr;
+  return {found->hold, found->rows.data()};
+}
+
+void DiskTier::Expect(std::span<const WantedRun> runs, ThreadPool& pool) {
+  if (read_failed_) return;
+  const auto txn = Snapshot();
+  if (!txn.ok()) return;  // whoever looks for a span says it
+  std::vector<std::span<const std::byte>> fresh;
+  for (const WantedRun& run : runs) {
+    SpanKey parent = run.parent;
+    for (std::span<const int32_t> rest = run.tokens; !rest.empty(); rest = rest.subspan(kKvBlockTokens)) {
+      const auto tokens = rest.first(std::min<size_t>(rest.size(), kKvBlockTokens));
+      const auto place = Look(**txn, env_->spans, parent, tokens, 0);
+      if (!place.ok() || !*place) break;
+      const std::span<const std::byte> record = (*place)->record;
+      if (record.size() >= sizeof(RecordHeader) && !checked_.contains(record.data())) {
+        lmdb::WillNeed(record);  // the disk has all of them to read before the first is waited for
+        fresh.push_back(record);
+      }
+      if (tokens.size() < kKvBlockTokens || !std::ranges::equal((*place)->tokens, tokens)) break;
+      parent = ChildKey(parent, tokens);
+    }
+  }
+  std::vector<char> whole(fresh.size());
+  pool.ParallelFor(fresh.size(), [&](size_t i) { whole[i] = CheckRecordBytes(fresh[i]).ok(); });
+  for (size_t i = 0; i < fresh.size(); ++i)
+    if (whole[i]) checked_.insert(fresh[i].data());
 }
 
 bool DiskTier::Offer(const Span& span) {
