@@ -48,7 +48,9 @@ std::shared_ptr<const KvBlock> KvBlock::Mapped(std::shared_ptr<const std::byte> 
 }
 
 BlockPool::BlockPool(const KvGeometry& geometry, size_t budget_bytes)
-    : geometry_(geometry), n_budget_(budget_bytes / geometry.BlockBytes()) {}
+    : geometry_(geometry), n_budget_(budget_bytes / geometry.BlockBytes()) {
+  if (n_budget_ > 0) AddChunk();
+}
 
 BlockPool::~BlockPool() {
   for (std::byte* chunk : chunks_) std::free(chunk);
@@ -61,7 +63,11 @@ bool BlockPool::AddChunk() {
   const size_t bytes = RoundUp(n * stride, alignment);
   auto* const chunk = static_cast<std::byte*>(std::aligned_alloc(alignment, bytes));
   if (!chunk) return false;
-  if (alignment == kHugePageBytes) madvise(chunk, bytes, MADV_HUGEPAGE);  // else it is slower, no more
+  if (alignment == kHugePageBytes) {  // where the system does not know these, it is slower, no more
+    madvise(chunk, bytes, MADV_HUGEPAGE);
+    // The first request should not have to wait until memory is cleared for it.
+    if (chunks_.empty()) madvise(chunk, bytes, MADV_POPULATE_WRITE);
+  }
   chunks_.push_back(chunk);
   for (size_t i = n; i > 0; --i) free_.push_back(chunk + (i - 1) * stride);
   return true;

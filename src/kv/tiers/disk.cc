@@ -31,8 +31,10 @@ uint64_t QuarterOfDisk(const std::string& folder) {
   return (space.available + (error ? 0 : file)) / 4;
 }
 
-size_t Common(std::span<const int32_t> a, std::span<const int32_t> b) {
-  return static_cast<size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
+// Of two keys of records: 0 if they have different parents, too.
+size_t CommonTokens(std::string_view a, std::string_view b) {
+  const auto common = static_cast<size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
+  return common < sizeof(SpanKey) ? 0 : (common - sizeof(SpanKey)) / sizeof(int32_t);
 }
 
 // A folder that is only read holds the spans of one model, so that the first tells of all.
@@ -106,33 +108,34 @@ Result<std::optional<DiskTier::Place>> DiskTier::Look(const lmdb::Txn& txn, MDB_
   // The longest common beginning stands at the place of the tokens or right before it.
   std::optional<Place> best;
   auto longest = static_cast<size_t>(std::max(0, more_than));
+  const std::string wanted = EncodeKey(parent, tokens);
   lmdb::Cursor at(txn, spans);
   const auto look = [&] {
-    auto key = DecodeKey(at.key());
-    if (!key.ok()) return key.status();
-    if (const size_t common = Common(key->tokens, tokens); key->parent == parent && common > longest) {
-      longest = common;
-      best = Place{.key = std::string(at.key()),
-                   .tokens = std::move(key->tokens),
-                   .record = std::as_bytes(std::span(at.value().data(), at.value().size()))};
-    }
+    const size_t common = CommonTokens(at.key(), wanted);
+    if (common <= longest) return Status::Ok();
+    SW_ASSIGN_OR_RETURN(TableKey key, DecodeKey(at.key()));
+    longest = common;
+    best = Place{.parent = parent,
+                 .tokens = std::move(key.tokens),
+                 .record = std::as_bytes(std::span(at.value().data(), at.value().size()))};
     return Status::Ok();
   };
-  const bool any = at.Go(MDB_SET_RANGE, EncodeKey(parent, tokens));
+  const bool any = at.Go(MDB_SET_RANGE, wanted);
   if (any) SW_RETURN_IF_ERROR(look());
   if (longest < tokens.size() && at.Go(any ? MDB_PREV : MDB_LAST)) SW_RETURN_IF_ERROR(look());
   SW_RETURN_IF_ERROR(at.status());
   return best;
 }
 
-std::optional<std::span<const std::byte>> DiskTier::Check(const SpanKey& parent, const Place& place) {
-  const auto rows = RowsOfRecord(format_, parent, place.tokens, place.record);
-  if (rows.ok() && (checked_.contains(place.record.data()) || CheckRecordBytes(place.record).ok())) {
+std::optional<std::span<const std::byte>> DiskTier::Check(const Place& place) {
+  if (checked_.contains(place.record.data())) return place.record.subspan(sizeof(RecordHeader));
+  const auto rows = ReadRecord(format_, place.parent, place.tokens, place.record);
+  if (rows.ok()) {
     checked_.insert(place.record.data());
     return *rows;
   }
   ++damaged_;
-  Add({.kind = Work::Kind::kRemove, .key = place.key, .record = {}});
+  Add({.kind = Work::Kind::kRemove, .key = EncodeKey(place.parent, place.tokens), .record = {}});
   return std::nullopt;
 }
 
@@ -144,7 +147,7 @@ std::optional<Tier::Found> DiskTier::Find(const SpanKey& parent, std::span<const
   auto place = Look(**txn, env_->spans, parent, tokens, more_than);
   if (!place.ok()) return FailToRead(place.status());
   if (!*place) return std::nullopt;
-  const auto rows = Check(parent, **place);
+  const auto rows = Check(**place);
   if (!rows) return std::nullopt;
   --misses_;
   ++hits_;
@@ -164,26 +167,28 @@ void DiskTier::Expect(std::span<const WantedRun> runs, ThreadPool& pool) {
   if (read_failed_) return;
   const auto txn = Snapshot();
   if (!txn.ok()) return;  // whoever looks for a span says it
-  std::vector<std::span<const std::byte>> fresh;
+  std::vector<Place> fresh;
   for (const WantedRun& run : runs) {
     SpanKey parent = run.parent;
     for (std::span<const int32_t> rest = run.tokens; !rest.empty(); rest = rest.subspan(kKvBlockTokens)) {
       const auto tokens = rest.first(std::min<size_t>(rest.size(), kKvBlockTokens));
-      const auto place = Look(**txn, env_->spans, parent, tokens, 0);
+      auto place = Look(**txn, env_->spans, parent, tokens, 0);
       if (!place.ok() || !*place) break;
-      const std::span<const std::byte> record = (*place)->record;
-      if (record.size() >= sizeof(RecordHeader) && !checked_.contains(record.data())) {
-        lmdb::WillNeed(record);  // the disk has all of them to read before the first is waited for
-        fresh.push_back(record);
+      const bool whole = tokens.size() == kKvBlockTokens && std::ranges::equal((*place)->tokens, tokens);
+      if (!checked_.contains((*place)->record.data())) {
+        lmdb::WillNeed((*place)->record);  // the disk has all of them to read before the first is waited for
+        fresh.push_back(std::move(**place));
       }
-      if (tokens.size() < kKvBlockTokens || !std::ranges::equal((*place)->tokens, tokens)) break;
+      if (!whole) break;
       parent = ChildKey(parent, tokens);
     }
   }
-  std::vector<char> whole(fresh.size());
-  pool.ParallelFor(fresh.size(), [&](size_t i) { whole[i] = CheckRecordBytes(fresh[i]).ok(); });
+  std::vector<char> sound(fresh.size());
+  pool.ParallelFor(fresh.size(), [&](size_t i) {
+    sound[i] = ReadRecord(format_, fresh[i].parent, fresh[i].tokens, fresh[i].record).ok();
+  });
   for (size_t i = 0; i < fresh.size(); ++i)
-    if (whole[i]) checked_.insert(fresh[i].data());
+    if (sound[i]) checked_.insert(fresh[i].record.data());
 }
 
 bool DiskTier::Offer(const Span& span) {

@@ -65,7 +65,7 @@ class DiskTier final : public Tier {
   DiskTier(const SpanFormat& format, const DiskTierOptions& options, std::shared_ptr<lmdb::Env> env);
   // A record as it lies in the map, and whose it is.
   struct Place {
-    std::string key;
+    SpanKey parent;
     std::vector<int32_t> tokens;
     std::span<const std::byte> record;
   };
@@ -75,7 +75,7 @@ class DiskTier final : public Tier {
   static Result<std::optional<Place>> Look(const lmdb::Txn& txn, MDB_dbi spans, const SpanKey& parent,
                                            std::span<const int32_t> tokens, int more_than);
   // Its rows, if it is as it was written; otherwise it is counted and removed. The bytes are read the first time only.
-  std::optional<std::span<const std::byte>> Check(const SpanKey& parent, const Place& place);
+  std::optional<std::span<const std::byte>> Check(const Place& place);
   std::nullopt_t FailToRead(const Status& status);
 
   void Warn(const Status& status, std::string_view consequence, bool* said);
@@ -93,7 +93,7 @@ class DiskTier final : public Tier {
   bool read_failed_ = false;
   std::weak_ptr<lmdb::Txn> snapshot_;
   size_t snapshot_id_ = 0;                        // of the last one
-  std::unordered_set<const std::byte*> checked_;  // records of that whose bytes were checked
+  std::unordered_set<const std::byte*> checked_;  // records of that which are as they were written
   std::unordered_set<uint64_t> touched_;          // hashes of keys whose use was noted since ...
   uint64_t touched_since_ = 0;                    // ... so much had been written
   std::atomic<uint64_t> hits_ = 0, misses_ = 0, damaged_ = 0;

@@ -88,8 +88,8 @@ void WriteRecord(const SpanFormat& format, const Span& span, std::span<std::byte
   std::memcpy(out.data(), &header.checksum, sizeof header.checksum);
 }
 
-Result<std::span<const std::byte>> RowsOfRecord(const SpanFormat& format, const SpanKey& parent,
-                                                std::span<const int32_t> tokens, std::span<const std::byte> record) {
+Result<std::span<const std::byte>> ReadRecord(const SpanFormat& format, const SpanKey& parent,
+                                              std::span<const int32_t> tokens, std::span<const std::byte> record) {
   if (tokens.empty() || tokens.size() > kKvBlockTokens) return Corruption("span record: no tokens, or too many");
   RecordHeader expected = HeaderFor(format, parent, tokens);
   if (record.size() != expected.record_bytes)
@@ -97,22 +97,9 @@ Result<std::span<const std::byte>> RowsOfRecord(const SpanFormat& format, const 
   std::memcpy(&expected.checksum, record.data(), sizeof expected.checksum);
   if (std::memcmp(&expected, record.data(), sizeof expected) != 0)
     return Corruption("span record: the header is not that of the span");
-  return record.subspan(sizeof expected);
-}
-
-Status CheckRecordBytes(std::span<const std::byte> record) {
-  uint64_t checksum;
-  std::memcpy(&checksum, record.data(), sizeof checksum);
-  if (Xxh3(Chars(record.subspan(sizeof checksum))) != checksum)
+  if (Xxh3(Chars(record.subspan(sizeof expected.checksum))) != expected.checksum)
     return Corruption("span record: the checksum does not match");
-  return Status::Ok();
-}
-
-Result<std::span<const std::byte>> ReadRecord(const SpanFormat& format, const SpanKey& parent,
-                                              std::span<const int32_t> tokens, std::span<const std::byte> record) {
-  SW_ASSIGN_OR_RETURN(const auto rows, RowsOfRecord(format, parent, tokens, record));
-  SW_RETURN_IF_ERROR(CheckRecordBytes(record));
-  return rows;
+  return record.subspan(sizeof expected);
 }
 
 Result<SpanFormat> RecordFormat(std::span<const std::byte> record) {

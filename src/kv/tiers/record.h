@@ -43,12 +43,6 @@ void WriteRecord(const SpanFormat& format, const Span& span, std::span<std::byte
 Result<std::span<const std::byte>> ReadRecord(const SpanFormat& format, const SpanKey& parent,
                                               std::span<const int32_t> tokens, std::span<const std::byte> record);
 
-// The two halves of that. The rows of a record whose header is the one that it must have:
-Result<std::span<const std::byte>> RowsOfRecord(const SpanFormat& format, const SpanKey& parent,
-                                                std::span<const int32_t> tokens, std::span<const std::byte> record);
-// ... and whether all its bytes are as its checksum says. REQUIRES: it is no shorter than a header.
-Status CheckRecordBytes(std::span<const std::byte> record);
-
 // The format that a record says it has, for a check of a store of any model. Corruption where its header contradicts
 // itself.
 Result<SpanFormat> RecordFormat(std::span<const std::byte> record);
