@@ -85,14 +85,14 @@ Status Executor::Find(Sequence& s, std::span<const std::shared_ptr<Run>> held) {
   // Looks for some of the runs, each from the root that it has here.
   const auto find = [&](std::span<const size_t> runs, const auto& root_of) {
     const auto limit_of = [&](size_t i) {
-      return std::max(0, i + 1 == n ? s.most_reused : static_cast<int>(s.plan.runs[i].tokens.size()));
+      return i + 1 == n ? s.most_reused : static_cast<int>(s.plan.runs[i].tokens.size());
     };
     std::vector<WantedRun> wanted;
     for (const size_t i : runs) {
       const std::span<const int32_t> tokens = s.plan.runs[i].tokens;
       s.runs[i] = BestHeld(root_of(i), tokens, limit_of(i), held, std::span(s.runs).first(i));
       s.reused[i] = s.runs[i] ? s.runs[i]->n_ready() : 0;
-      if (!s.runs[i]) wanted.push_back({root_of(i), tokens.first(static_cast<size_t>(limit_of(i)))});
+      if (!s.runs[i]) wanted.push_back({root_of(i), tokens.first(static_cast<size_t>(std::max(0, limit_of(i))))});
     }
     if (s.use_cache) store_.Expect(wanted, pool_);
     for (const size_t i : runs) {

@@ -33,11 +33,10 @@ struct DiskTierOptions {
   std::function<void(const std::string& message)> warn = {};
 };
 
-// Reads on the engine's thread, from the page cache where it can, and lets whole blocks of a folder that is only read
-// be attended there; writes on a thread of its own, many spans in a
-// transaction, after each of which they are on disk as a whole or not at all, whatever becomes of process or machine.
-// Past the budget spans used longest ago go. A folder that is damaged as a whole is set aside, and begun anew. Format:
-// docs/formats/span-store.md.
+// Reads on the engine's thread, from the page cache where it can; whole blocks of a folder that is only read may be
+// attended there. Writes on a thread of its own, many spans in a transaction, after each of which they are on disk as a
+// whole or not at all, whatever becomes of process or machine. Past the budget spans used longest ago go. A folder that
+// is damaged as a whole is set aside, and begun anew. Format: docs/formats/span-store.md.
 class DiskTier final : public Tier {
  public:
   // InvalidArgument: the folder is a file, or of another format; NotFound: read_only and there is none; Unavailable or
@@ -62,19 +61,21 @@ class DiskTier final : public Tier {
     std::vector<std::byte> record;  // of kPut
   };
 
-  DiskTier(const SpanFormat& format, const DiskTierOptions& options, std::shared_ptr<lmdb::Env> env);
   // A record as it lies in the map, and whose it is.
   struct Place {
     SpanKey parent;
     std::vector<int32_t> tokens;
     std::span<const std::byte> record;
   };
+
+  DiskTier(const SpanFormat& format, const DiskTierOptions& options, std::shared_ptr<lmdb::Env> env);
   // The folder as it is now. Who reads it in place holds on to it; as long as nobody writes, all hold the same one.
   Result<std::shared_ptr<lmdb::Txn>> Snapshot();
   // As Find, unchecked.
   static Result<std::optional<Place>> Look(const lmdb::Txn& txn, MDB_dbi spans, const SpanKey& parent,
                                            std::span<const int32_t> tokens, int more_than);
-  // Its rows, if it is as it was written; otherwise it is counted and removed. The bytes are read the first time only.
+  // Its rows, if it is as it was written; otherwise it is counted and removed. Its bytes are read only once, until the
+  // folder is written to.
   std::optional<std::span<const std::byte>> Check(const Place& place);
   std::nullopt_t FailToRead(const Status& status);
 
