@@ -196,6 +196,17 @@ TEST(DiskTier, BeginsAnewWhereTheFileIsCutOrNotItsOwn) {
   }
 }
 
+TEST(DiskTier, RefusesToReadAFileThatWasCut) {
+  const Folder folder;
+  Spans spans;
+  { Keep(*Open(folder.path()), spans.Chain(kRoot, Iota(1000))); }
+  const std::string file = folder.path() + "/data.mdb";
+  std::filesystem::resize_file(file, std::filesystem::file_size(file) - 4096);
+  EXPECT_EQ(DiskTier::Open(kFormat, {.folder = folder.path(), .read_only = true}).status().code(),
+            StatusCode::kCorruption);
+  EXPECT_FALSE(std::filesystem::exists(file + ".damaged"));  // only its writer sets it aside
+}
+
 TEST(DiskTier, RefusesWhatIsNoFolderOfSpans) {
   const Folder folder;
   const std::string file = folder.path() + "/file";
