@@ -241,7 +241,8 @@ struct EngineStats {
   size_t kv_blocks_reserved = 0;  // what running requests may come to need
   // Of EngineOptions::cache_dir and baked_dirs together.
   uint64_t kv_disk_spans = 0, kv_disk_bytes = 0, kv_disk_budget_bytes = 0;
-  uint64_t kv_disk_tokens = 0;  // of cached_tokens, those that came from there
+  uint64_t kv_disk_tokens = 0;         // of cached_tokens, those that came from there
+  uint64_t kv_disk_mapped_tokens = 0;  // of these, those that were read in place and not copied into memory
   uint64_t kv_disk_written_spans = 0, kv_disk_evicted_spans = 0;
   uint64_t kv_disk_damaged_spans = 0;  // that were met and not used
   uint64_t kv_disk_lost_spans = 0;     // not written because the disk was slow, full or failing

@@ -80,29 +80,42 @@ Sequence Executor::Begin(Plan plan, bool use_cache, std::span<const std::shared_
 }
 
 void Executor::Find(Sequence& s, std::span<const std::shared_ptr<Run>> held) {
-  const auto find = [&](const SpanKey& root, size_t i) {
-    const std::vector<int32_t>& tokens = s.plan.runs[i].tokens;
-    const int limit = i + 1 == s.plan.runs.size() ? s.most_reused : static_cast<int>(tokens.size());
-    s.runs[i] = BestHeld(root, tokens, limit, held, std::span(s.runs).first(i));
-    s.reused[i] = s.runs[i] ? s.runs[i]->n_ready() : 0;
-    if (s.runs[i]) return;
-    s.runs[i] = std::make_shared<Run>(root);
-    if (s.use_cache) s.reused[i] = s.runs[i]->Reuse(store_, tokens, limit);
-  };
   const size_t n = s.plan.runs.size();
+  // Looks for some of the runs, each from the root that it has here.
+  const auto find = [&](std::span<const size_t> runs, const auto& root_of) {
+    const auto limit_of = [&](size_t i) {
+      return i + 1 == n ? s.most_reused : static_cast<int>(s.plan.runs[i].tokens.size());
+    };
+    std::vector<WantedRun> wanted;
+    for (const size_t i : runs) {
+      const std::span<const int32_t> tokens = s.plan.runs[i].tokens;
+      s.runs[i] = BestHeld(root_of(i), tokens, limit_of(i), held, std::span(s.runs).first(i));
+      s.reused[i] = s.runs[i] ? s.runs[i]->n_ready() : 0;
+      if (!s.runs[i]) wanted.push_back({root_of(i), tokens.first(static_cast<size_t>(std::max(0, limit_of(i))))});
+    }
+    if (s.use_cache) store_.Expect(wanted, pool_);
+    for (const size_t i : runs) {
+      if (s.runs[i]) continue;
+      s.runs[i] = std::make_shared<Run>(root_of(i));
+      if (s.use_cache) s.reused[i] = s.runs[i]->Reuse(store_, s.plan.runs[i].tokens, limit_of(i));
+    }
+  };
   s.runs.resize(n);
   s.reused.resize(n);
   s.at_source.assign(n, false);
+  std::vector<size_t> all(n), repaired;
+  std::iota(all.begin(), all.end(), 0);
+  find(all, [&](size_t i) { return s.plan.runs[i].root; });
   bool all_repaired = true;
   for (size_t i = 0; i < n; ++i) {
-    find(s.plan.runs[i].root, i);
-    if (s.plan.runs[i].source && s.reused[i] < static_cast<int>(s.plan.runs[i].tokens.size())) all_repaired = false;
+    if (!s.plan.runs[i].source) continue;
+    repaired.push_back(i);
+    if (s.reused[i] < static_cast<int>(s.plan.runs[i].tokens.size())) all_repaired = false;
   }
   // Where one repaired run is missing, what is recomputed is settled anew for all of them.
-  for (size_t i = 0; i < n && !all_repaired; ++i) {
-    if (!s.plan.runs[i].source) continue;
-    find(s.plan.runs[i].source->root, i);
-    s.at_source[i] = true;
+  if (!all_repaired) {
+    find(repaired, [&](size_t i) { return s.plan.runs[i].source->root; });
+    for (const size_t i : repaired) s.at_source[i] = true;
   }
   s.looked.assign(n, store_.stats().published_spans);
 }

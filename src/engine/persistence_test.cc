@@ -227,6 +227,73 @@ TEST_F(Persistence, DocumentsAloneCanBeKeptForThoseWhoOnlyRead) {
   EXPECT_EQ(report->spans, n_spans);
 }
 
+// Documents of several blocks, read where they lie in the folder.
+TEST_F(Persistence, WhatIsReadInPlaceAnswersTheSameToTheBit) {
+  const auto question = [](ComposeMode mode) {
+    Request request = Question(mode);
+    for (size_t i = 0; i < request.documents.size(); ++i)
+      request.documents[i].text = Text(static_cast<unsigned>(i), 62 + static_cast<int>(i));
+    return request;
+  };
+  EngineOptions baker = Options();
+  baker.cache_dir_waits = true;
+  {
+    const auto engine = Engine::Open(baker).value();
+    Request documents = question(ComposeMode::kExact);
+    documents.documents_only = true;
+    (void)Answered(*engine, documents);
+  }
+  const uint64_t n_tokens = 6 * 64;  // a block of each document, and of what stands before them
+  for (const ComposeMode mode : {ComposeMode::kSet, ComposeMode::kApe, ComposeMode::kRepair}) {
+    EngineOptions options = Options();
+    options.baked_dirs = {baker.cache_dir};
+    options.cache_dir = folder_ + "/" + std::to_string(static_cast<int>(mode));
+    const Answer expected = Fresh(question(mode));
+    for (const bool again : {false, true}) {  // the second one has what was not baked from its own folder
+      const auto engine = Engine::Open(options).value();
+      for (uint64_t round = 1; round <= 3; ++round) {
+        const Answer answer = Answered(*engine, question(mode));
+        ExpectSame(answer.tokens, expected.tokens);
+        // A repaired prompt has its own spans, once it was made.
+        if (mode != ComposeMode::kRepair) {
+          EXPECT_EQ(engine->stats().kv_disk_mapped_tokens, round * n_tokens);
+        } else if (!again) {
+          EXPECT_GE(engine->stats().kv_disk_mapped_tokens, n_tokens);
+        }
+        EXPECT_GE(engine->stats().kv_disk_tokens, engine->stats().kv_disk_mapped_tokens);
+      }
+    }
+  }
+  EXPECT_TRUE(CheckSpanFolder(baker.cache_dir, true)->sound());
+
+  // A damaged block is computed, and a folder that goes away is read as it was.
+  std::string file;
+  {
+    std::ifstream in(baker.cache_dir + "/data.mdb", std::ios::binary);
+    file.assign(std::istreambuf_iterator<char>(in), {});
+  }
+  const auto n_damaged = [&](std::string damaged) {
+    std::ofstream(baker.cache_dir + "/data.mdb", std::ios::binary) << damaged;
+    EngineOptions options = Options();
+    options.baked_dirs = {baker.cache_dir};
+    options.cache_dir.clear();
+    const auto engine = Engine::Open(options).value();
+    const Request request = question(ComposeMode::kSet);
+    ExpectSame(Answered(*engine, request).tokens, Fresh(request).tokens);
+    std::filesystem::rename(baker.cache_dir, folder_ + "/away");
+    std::filesystem::remove(folder_ + "/away/data.mdb");
+    ExpectSame(Answered(*engine, request).tokens, Fresh(request).tokens);
+    std::filesystem::rename(folder_ + "/away", baker.cache_dir);
+    return engine->stats().kv_disk_damaged_spans;
+  };
+  EXPECT_EQ(n_damaged(file), 0u);
+  size_t at = 0, n_records = 0;
+  for (; (at = file.find("swspan\r\n", at)) != std::string::npos; ++at, ++n_records)
+    if (n_records % 3 == 1) file[at + 2000] = static_cast<char>(file[at + 2000] ^ 1);
+  EXPECT_GT(n_records, 5u);
+  EXPECT_GT(n_damaged(file), 0u);
+}
+
 TEST_F(Persistence, ADamagedFolderIsSetAsideWithOneWarning) {
   std::filesystem::create_directories(folder_ + "/cache");
   std::ofstream(folder_ + "/cache/data.mdb") << Text(1, 10'000);

@@ -254,6 +254,7 @@ void Runner::Count(const Result<Answer>& answer) {
   stats_.kv_blocks = kv.n_blocks;
   stats_.kv_spans = kv.n_spans;
   stats_.kv_disk_tokens = kv.loaded_tokens;
+  stats_.kv_disk_mapped_tokens = kv.mapped_tokens;
   if (!answer.ok()) {
     ++(answer.status().code() == StatusCode::kCancelled ? stats_.cancelled : stats_.failed);
     return;

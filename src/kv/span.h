@@ -37,20 +37,32 @@ SpanKey RunKey(const SpanKey& root, std::span<const int32_t> tokens);
 
 class BlockPool;
 
-// Owned memory of one block; returns to its pool when destroyed. Written only by the run that is growing in it, and
-// only at rows that no span sealed from it covers.
+// One block. Memory of a pool, to which it returns when destroyed: written only by the run that is growing in it, and
+// only at rows that no span sealed from it covers. Or memory of somebody else, such as a mapped file: never written,
+// and kept alive as long as the block lives.
 class KvBlock {
  public:
-  KvBlock(std::shared_ptr<BlockPool> pool, std::byte* data) : pool_(std::move(pool)), data_(data) {}
+  KvBlock(std::shared_ptr<BlockPool> pool, std::byte* data) : pool_(std::move(pool)), data_(data), writable_(data) {}
   ~KvBlock();
   KvBlock(const KvBlock&) = delete;
   KvBlock& operator=(const KvBlock&) = delete;
-  std::byte* data() { return data_; }
+
+  // REQUIRES: `data` is aligned to kAlignment.
+  static std::shared_ptr<const KvBlock> Mapped(std::shared_ptr<const std::byte> data);
+  bool is_mapped() const { return hold_ != nullptr; }
+
+  std::byte* data() { return writable_; }
   const std::byte* data() const { return data_; }
 
+  static constexpr size_t kAlignment = 64;
+
  private:
-  std::shared_ptr<BlockPool> pool_;
-  std::byte* data_;
+  explicit KvBlock(std::shared_ptr<const std::byte> data) : hold_(std::move(data)), data_(hold_.get()) {}
+
+  std::shared_ptr<BlockPool> pool_;        // nullptr if mapped
+  std::shared_ptr<const std::byte> hold_;  // nullptr if not
+  const std::byte* data_;
+  std::byte* writable_ = nullptr;
 };
 
 // Memory for blocks under a byte budget; freed blocks are kept for reuse. Thread-compatible (the engine thread).
@@ -70,12 +82,14 @@ class BlockPool : public std::enable_shared_from_this<BlockPool> {
 
  private:
   friend class KvBlock;
+  bool AddChunk();  // false when the system has no memory left
   void Release(std::byte* data);
 
   KvGeometry geometry_;
   size_t n_budget_;
   size_t n_in_use_ = 0;
-  std::vector<std::byte*> free_;
+  std::vector<std::byte*> chunks_;  // of memory, each of one or more blocks
+  std::vector<std::byte*> free_;    // blocks
 };
 
 // Sealed and immutable. Two spans of one chain may share a block (a run that was sealed, grew, and was sealed again).

@@ -35,12 +35,27 @@ std::shared_ptr<const Span> SpanStore::FindHere(const SpanKey& key, std::span<co
   return it != spans_.end() && std::ranges::equal(it->second.span->tokens, tokens) ? it->second.span : nullptr;
 }
 
+std::shared_ptr<const Span> SpanStore::Mapped(const SpanKey& parent, const SpanKey& key,
+                                              std::span<const int32_t> tokens) const {
+  for (const auto& tier : tiers_)
+    if (auto rows = tier->Map(parent, tokens))
+      return std::make_shared<Span>(
+          Span{key, parent, {tokens.begin(), tokens.end()}, KvBlock::Mapped(std::move(rows))});
+  return nullptr;
+}
+
 SpanStore::Match SpanStore::Peek(const SpanKey& root, std::span<const int32_t> tokens) const {
+  return Look(root, tokens, /*mapped=*/true);
+}
+
+SpanStore::Match SpanStore::Look(const SpanKey& root, std::span<const int32_t> tokens, bool mapped) const {
   Match match;
   SpanKey parent = root;
   while (tokens.size() >= kKvBlockTokens) {
     const auto block = tokens.first(kKvBlockTokens);
-    std::shared_ptr<const Span> span = FindHere(ChildKey(parent, block), block);
+    const SpanKey key = ChildKey(parent, block);
+    std::shared_ptr<const Span> span = FindHere(key, block);
+    if (!span && mapped) span = Mapped(parent, key, block);
     if (!span) break;
     parent = span->key;
     match.full.push_back(std::move(span));
@@ -49,6 +64,19 @@ SpanStore::Match SpanStore::Peek(const SpanKey& root, std::span<const int32_t> t
   if (const auto it = children_.find(parent); it != children_.end() && !tokens.empty())
     for (const SpanKey& key : it->second) TakeLonger(spans_.at(key).span, tokens, &match);
   return match;
+}
+
+void SpanStore::Expect(std::span<const WantedRun> runs, ThreadPool& pool) {
+  if (tiers_.empty()) return;
+  std::vector<WantedRun> missing;
+  for (const WantedRun& run : runs) {
+    const Match match = Look(run.parent, run.tokens, /*mapped=*/false);
+    if (static_cast<size_t>(match.n_tokens()) == run.tokens.size()) continue;
+    missing.push_back({.parent = match.full.empty() ? run.parent : match.full.back()->key,
+                       .tokens = run.tokens.subspan(match.full.size() * kKvBlockTokens)});
+  }
+  for (const auto& tier : tiers_)
+    if (!missing.empty()) tier->Expect(missing, pool);
 }
 
 SpanStore::Match SpanStore::Find(const SpanKey& root, std::span<const int32_t> tokens) {
@@ -62,12 +90,17 @@ SpanStore::Match SpanStore::Find(const SpanKey& root, std::span<const int32_t> t
   SpanKey parent = root;
   while (tokens.size() >= kKvBlockTokens) {
     const auto block = tokens.first(kKvBlockTokens);
-    std::shared_ptr<const Span> span = FindHere(ChildKey(parent, block), block);
-    if (!span && (span = Load(parent, block, kKvBlockTokens - 1))) {
+    const SpanKey key = ChildKey(parent, block);
+    std::shared_ptr<const Span> span = FindHere(key, block);
+    if (!span) {
+      if ((span = Mapped(parent, key, block))) {
+        stats_.mapped_tokens += kKvBlockTokens;
+      } else if (!(span = Load(parent, block, kKvBlockTokens - 1))) {
+        break;
+      }
       const int begin = static_cast<int>(match.full.size()) * kKvBlockTokens;
       note_loaded(begin, begin + kKvBlockTokens);
     }
-    if (!span) break;
     parent = span->key;
     match.full.push_back(std::move(span));
     tokens = tokens.subspan(kKvBlockTokens);
@@ -78,8 +111,8 @@ SpanStore::Match SpanStore::Find(const SpanKey& root, std::span<const int32_t> t
   if (static_cast<size_t>(match.partial_tokens) < tokens.size())
     if (const auto span = Load(parent, tokens, match.partial_tokens); span && TakeLonger(span, tokens, &match))
       note_loaded(static_cast<int>(match.full.size()) * kKvBlockTokens, match.n_tokens());
-  if (match.partial) Touch(match.partial->key, match.partial_tokens == match.partial->n_tokens());
-  for (auto it = match.full.rbegin(); it != match.full.rend(); ++it) Touch((*it)->key);
+  if (match.partial) Touch(*match.partial, match.partial_tokens == match.partial->n_tokens());
+  for (auto it = match.full.rbegin(); it != match.full.rend(); ++it) Touch(**it);
   stats_.hit_tokens += static_cast<uint64_t>(match.n_tokens());
   return match;
 }
@@ -104,8 +137,15 @@ std::shared_ptr<const Span> SpanStore::Publish(const SpanKey& parent, std::span<
                                                std::shared_ptr<const KvBlock> block) {
   const SpanKey key = ChildKey(parent, tokens);
   if (const auto it = spans_.find(key); it != spans_.end()) {
-    Touch(key);
+    Touch(*it->second.span);
     return it->second.span;
+  }
+  auto sealed = std::make_shared<Span>(Span{key, parent, {tokens.begin(), tokens.end()}, std::move(block)});
+  if (sealed->block->is_mapped()) {
+    auto copy = Allocate();
+    if (!copy.ok()) return sealed;
+    std::memcpy((*copy)->data(), sealed->block->data(), geometry().BlockBytes());
+    sealed->block = std::move(*copy);
   }
   std::vector<SpanKey> continued;
   for (const SpanKey& sibling : children_[parent]) {
@@ -115,8 +155,7 @@ std::shared_ptr<const Span> SpanStore::Publish(const SpanKey& parent, std::span<
   }
   for (const SpanKey& sibling : continued) Erase(sibling);
   ++stats_.published_spans;
-  Entry& entry = Insert(
-      std::make_shared<Span>(Span{key, parent, std::vector<int32_t>(tokens.begin(), tokens.end()), std::move(block)}));
+  Entry& entry = Insert(std::move(sealed));
   entry.in_tiers = OfferToTiers(*entry.span);
   return entry.span;
 }
@@ -173,11 +212,10 @@ void SpanStore::Use(const Entry& entry) {
                 .cost = RecomputeCost(entry.span->n_tokens(), entry.position)});
 }
 
-void SpanStore::Touch(const SpanKey& key, bool whole) {
-  const Entry& entry = spans_.at(key);
-  Use(entry);
+void SpanStore::Touch(const Span& span, bool whole) {
+  if (const auto it = spans_.find(span.key); it != spans_.end()) Use(it->second);
   if (!whole) return;
-  for (const auto& tier : tiers_) tier->Touch(entry.span->parent, entry.span->tokens);
+  for (const auto& tier : tiers_) tier->Touch(span.parent, span.tokens);
 }
 
 void SpanStore::Erase(const SpanKey& key) {

@@ -20,6 +20,7 @@ struct SpanStoreStats {
   size_t n_blocks_budget = 0;
   uint64_t hit_tokens = 0;       // tokens whose KV was found
   uint64_t loaded_tokens = 0;    // of these, that came from a tier
+  uint64_t mapped_tokens = 0;    // of these, that are attended where they are there
   uint64_t lookup_tokens = 0;    // tokens that were asked for
   uint64_t published_spans = 0;  // that were new
   uint64_t evicted_spans = 0;
@@ -28,8 +29,9 @@ struct SpanStoreStats {
 
 // Spans in memory under a byte budget. When room is needed, a replacement policy (evict/policy.h) names a span, and the
 // end of a chain that continues it leaves: chains lose their ends before their beginnings. A span never leaves while
-// somebody holds it. What is new is offered to the tiers; what they have is copied into memory when it is asked for.
-// Thread-compatible (the engine thread).
+// somebody holds it. What is new is offered to the tiers. What they have is used where it is, if they can be read in
+// place (Tier::Map): it takes nothing from the budget, and the store holds none of it. All else is copied into memory
+// when it is asked for. Thread-compatible (the engine thread).
 class SpanStore {
  public:
   // REQUIRES: the name of a policy that needs to know no future (MakeEvictionPolicy).
@@ -38,6 +40,9 @@ class SpanStore {
   // Looks there too from now on, in the order in which tiers were added.
   void AddTier(std::unique_ptr<Tier> tier) { tiers_.push_back(std::move(tier)); }
   std::span<const std::unique_ptr<Tier>> tiers() const { return tiers_; }
+
+  // Says which runs are looked up next, so that tiers can fetch at once what they have of them.
+  void Expect(std::span<const WantedRun> runs, ThreadPool& pool);
 
   // The longest known beginning of a run: `full` spans of kKvBlockTokens each, then possibly the first `partial_tokens`
   // tokens of `partial`. Every token has been compared. Marks what it returns as used.
@@ -50,13 +55,13 @@ class SpanStore {
     int n_tokens() const { return static_cast<int>(full.size()) * kKvBlockTokens + partial_tokens; }
   };
   Match Find(const SpanKey& root, std::span<const int32_t> tokens);
-  // The same in memory alone, without marking or counting anything. Tokens may also follow a full span: its key is then
-  // the root.
+  // The same in memory and what is read in place, without marking or counting anything. Tokens may also follow a full
+  // span: its key is then the root.
   Match Peek(const SpanKey& root, std::span<const int32_t> tokens) const;
 
   // Seals `tokens`, whose KV stands in the first rows of `block`, as the child of `parent`. Returns the span that is
   // kept: the one already there when the address is known. A shorter span of the same parent that the new one continues
-  // is dropped.
+  // is dropped. Of a mapped block a copy is kept, if there is room for one.
   std::shared_ptr<const Span> Publish(const SpanKey& parent, std::span<const int32_t> tokens,
                                       std::shared_ptr<const KvBlock> block);
 
@@ -76,6 +81,10 @@ class SpanStore {
     bool in_tiers = false;  // every tier has it or was given it
   };
   std::shared_ptr<const Span> FindHere(const SpanKey& key, std::span<const int32_t> tokens) const;
+  // A full span that a tier lets be read in place, or nullptr.
+  std::shared_ptr<const Span> Mapped(const SpanKey& parent, const SpanKey& key, std::span<const int32_t> tokens) const;
+  // Peek, in memory alone unless `mapped`.
+  Match Look(const SpanKey& root, std::span<const int32_t> tokens, bool mapped) const;
   // A span of `parent` with more than `more_than` of these tokens, from the first tier that has one; nullptr when none
   // has, or memory is all in use.
   std::shared_ptr<const Span> Load(const SpanKey& parent, std::span<const int32_t> tokens, int more_than);
@@ -83,7 +92,7 @@ class SpanStore {
   void Use(const Entry& entry);  // tells the policy
   bool OfferToTiers(const Span& span);
   // Tiers note only spans that were used from end to end: what others have a beginning of may be of no use otherwise.
-  void Touch(const SpanKey& key, bool whole = true);
+  void Touch(const Span& span, bool whole = true);
   void Erase(const SpanKey& key);
   bool EvictOne();
 

@@ -469,6 +469,8 @@ void Api::Metrics(HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
   metric("kv_disk_bytes", "gauge", "Bytes of spans on disk.", stats.kv_disk_bytes);
   metric("kv_disk_budget_bytes", "gauge", "Bytes that spans on disk may take.", stats.kv_disk_budget_bytes);
   metric("kv_disk_tokens_total", "counter", "Prompt tokens whose KV came from disk.", stats.kv_disk_tokens);
+  metric("kv_disk_mapped_tokens_total", "counter", "Of these, tokens whose KV was read in place, without a copy.",
+         stats.kv_disk_mapped_tokens);
   metric("kv_disk_written_spans_total", "counter", "Spans written to disk.", stats.kv_disk_written_spans);
   metric("kv_disk_evicted_spans_total", "counter", "Spans dropped from disk for the budget.",
          stats.kv_disk_evicted_spans);

@@ -31,8 +31,10 @@ uint64_t QuarterOfDisk(const std::string& folder) {
   return (space.available + (error ? 0 : file)) / 4;
 }
 
-size_t Common(std::span<const int32_t> a, std::span<const int32_t> b) {
-  return static_cast<size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
+// Of two keys of records: 0 if they have different parents, too.
+size_t CommonTokens(std::string_view a, std::string_view b) {
+  const auto common = static_cast<size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
+  return common < sizeof(SpanKey) ? 0 : (common - sizeof(SpanKey)) / sizeof(int32_t);
 }
 
 // A folder that is only read holds the spans of one model, so that the first tells of all.
@@ -86,50 +88,107 @@ void DiskTier::Warn(const Status& status, std::string_view consequence, bool* sa
     options_.warn(StrFormat("kept KV: {}; {}", status.message(), consequence));
 }
 
+Result<std::shared_ptr<lmdb::Txn>> DiskTier::Snapshot() {
+  if (auto txn = snapshot_.lock(); txn && txn->id() == env_->LastTxnId()) return txn;
+  SW_ASSIGN_OR_RETURN(auto txn, lmdb::Txn::Begin(env_, /*read_only=*/true));
+  if (txn->id() != snapshot_id_) checked_.clear();  // other bytes may stand there by now
+  snapshot_ = txn;
+  snapshot_id_ = txn->id();
+  return txn;
+}
+
+std::nullopt_t DiskTier::FailToRead(const Status& status) {
+  Warn(status, "it is not read from any more", &read_failed_);
+  read_failed_ = true;
+  return std::nullopt;
+}
+
+Result<std::optional<DiskTier::Place>> DiskTier::Look(const lmdb::Txn& txn, MDB_dbi spans, const SpanKey& parent,
+                                                      std::span<const int32_t> tokens, int more_than) {
+  // The longest common beginning stands at the place of the tokens or right before it.
+  std::optional<Place> best;
+  auto longest = static_cast<size_t>(std::max(0, more_than));
+  const std::string wanted = EncodeKey(parent, tokens);
+  lmdb::Cursor at(txn, spans);
+  const auto look = [&] {
+    const size_t common = CommonTokens(at.key(), wanted);
+    if (common <= longest) return Status::Ok();
+    SW_ASSIGN_OR_RETURN(TableKey key, DecodeKey(at.key()));
+    longest = common;
+    best = Place{.parent = parent,
+                 .tokens = std::move(key.tokens),
+                 .record = std::as_bytes(std::span(at.value().data(), at.value().size()))};
+    return Status::Ok();
+  };
+  const bool any = at.Go(MDB_SET_RANGE, wanted);
+  if (any) SW_RETURN_IF_ERROR(look());
+  if (longest < tokens.size() && at.Go(any ? MDB_PREV : MDB_LAST)) SW_RETURN_IF_ERROR(look());
+  SW_RETURN_IF_ERROR(at.status());
+  return best;
+}
+
+std::optional<std::span<const std::byte>> DiskTier::Check(const Place& place) {
+  if (checked_.contains(place.record.data())) return place.record.subspan(sizeof(RecordHeader));
+  const auto rows = ReadRecord(format_, place.parent, place.tokens, place.record);
+  if (rows.ok()) {
+    checked_.insert(place.record.data());
+    return *rows;
+  }
+  ++damaged_;
+  Add({.kind = Work::Kind::kRemove, .key = EncodeKey(place.parent, place.tokens), .record = {}});
+  return std::nullopt;
+}
+
 std::optional<Tier::Found> DiskTier::Find(const SpanKey& parent, std::span<const int32_t> tokens, int more_than) {
   ++misses_;  // until it is found
   if (read_failed_) return std::nullopt;
-  const auto fail = [&](const Status& status) {
-    Warn(status, "it is not read from any more", &read_failed_);
-    read_failed_ = true;
-    return std::nullopt;
-  };
-  auto txn = lmdb::Txn::Begin(env_, /*read_only=*/true);
-  if (!txn.ok()) return fail(txn.status());
-
-  // The longest common beginning stands at the place of the tokens or right before it.
-  std::string best_key;
-  TableKey best;
-  std::span<const std::byte> record;
-  auto longest = static_cast<size_t>(std::max(0, more_than));
-  lmdb::Cursor at(**txn, env_->spans);
-  const auto look = [&] {
-    auto key = DecodeKey(at.key());
-    if (!key.ok()) return key.status();
-    if (const size_t common = Common(key->tokens, tokens); key->parent == parent && common > longest) {
-      longest = common;
-      best_key = at.key();
-      best = std::move(*key);
-      record = std::as_bytes(std::span(at.value().data(), at.value().size()));
-    }
-    return Status::Ok();
-  };
-  const bool any = at.Go(MDB_SET_RANGE, EncodeKey(parent, tokens));
-  Status status = any ? look() : Status::Ok();
-  if (status.ok() && longest < tokens.size() && at.Go(any ? MDB_PREV : MDB_LAST)) status = look();
-  if (status.ok()) status = at.status();
-  if (!status.ok()) return fail(status);
-  if (best_key.empty()) return std::nullopt;
-
-  auto rows = ReadRecord(format_, parent, best.tokens, record);
-  if (!rows.ok()) {
-    ++damaged_;
-    Add({.kind = Work::Kind::kRemove, .key = std::move(best_key), .record = {}});
-    return std::nullopt;
-  }
+  auto txn = Snapshot();
+  if (!txn.ok()) return FailToRead(txn.status());
+  auto place = Look(**txn, env_->spans, parent, tokens, more_than);
+  if (!place.ok()) return FailToRead(place.status());
+  if (!*place) return std::nullopt;
+  const auto rows = Check(**place);
+  if (!rows) return std::nullopt;
   --misses_;
   ++hits_;
-  return Found{.tokens = std::move(best.tokens), .rows = *rows, .hold = std::move(*txn)};
+  return Found{.tokens = std::move((*place)->tokens), .rows = *rows, .hold = std::move(*txn)};
+}
+
+std::shared_ptr<const std::byte> DiskTier::Map(const SpanKey& parent, std::span<const int32_t> tokens) {
+  // Who writes wants to use pages again that were freed, and cannot while somebody reads what was there before.
+  if (!options_.read_only) return nullptr;
+  const auto found = Find(parent, tokens, static_cast<int>(tokens.size()) - 1);
+  // Small records stand in the pages of the tree, anyhow.
+  if (!found || reinterpret_cast<uintptr_t>(found->rows.data()) % KvBlock::kAlignment != 0) return nullptr;
+  return {found->hold, found->rows.data()};
+}
+
+void DiskTier::Expect(std::span<const WantedRun> runs, ThreadPool& pool) {
+  if (read_failed_) return;
+  const auto txn = Snapshot();
+  if (!txn.ok()) return;  // whoever looks for a span says it
+  std::vector<Place> fresh;
+  for (const WantedRun& run : runs) {
+    SpanKey parent = run.parent;
+    for (std::span<const int32_t> rest = run.tokens; !rest.empty(); rest = rest.subspan(kKvBlockTokens)) {
+      const auto tokens = rest.first(std::min<size_t>(rest.size(), kKvBlockTokens));
+      auto place = Look(**txn, env_->spans, parent, tokens, 0);
+      if (!place.ok() || !*place) break;
+      const bool whole = tokens.size() == kKvBlockTokens && std::ranges::equal((*place)->tokens, tokens);
+      if (!checked_.contains((*place)->record.data())) {
+        lmdb::WillNeed((*place)->record);  // the disk has all of them to read before the first is waited for
+        fresh.push_back(std::move(**place));
+      }
+      if (!whole) break;
+      parent = ChildKey(parent, tokens);
+    }
+  }
+  std::vector<char> sound(fresh.size());
+  pool.ParallelFor(fresh.size(), [&](size_t i) {
+    sound[i] = ReadRecord(format_, fresh[i].parent, fresh[i].tokens, fresh[i].record).ok();
+  });
+  for (size_t i = 0; i < fresh.size(); ++i)
+    if (sound[i]) checked_.insert(fresh[i].record.data());
 }
 
 bool DiskTier::Offer(const Span& span) {

@@ -9,6 +9,8 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <span>
 #include <string>
 #include <thread>
 #include <unordered_set>
@@ -31,10 +33,10 @@ struct DiskTierOptions {
   std::function<void(const std::string& message)> warn = {};
 };
 
-// Reads on the engine's thread, from the page cache where it can; writes on a thread of its own, many spans in a
-// transaction, after each of which they are on disk as a whole or not at all, whatever becomes of process or machine.
-// Past the budget spans used longest ago go. A folder that is damaged as a whole is set aside, and begun anew. Format:
-// docs/formats/span-store.md.
+// Reads on the engine's thread, from the page cache where it can; whole blocks of a folder that is only read may be
+// attended there. Writes on a thread of its own, many spans in a transaction, after each of which they are on disk as a
+// whole or not at all, whatever becomes of process or machine. Past the budget spans used longest ago go. A folder that
+// is damaged as a whole is set aside, and begun anew. Format: docs/formats/span-store.md.
 class DiskTier final : public Tier {
  public:
   // InvalidArgument: the folder is a file, or of another format; NotFound: read_only and there is none; Unavailable or
@@ -44,6 +46,8 @@ class DiskTier final : public Tier {
   ~DiskTier() override;
 
   std::optional<Found> Find(const SpanKey& parent, std::span<const int32_t> tokens, int more_than) override;
+  std::shared_ptr<const std::byte> Map(const SpanKey& parent, std::span<const int32_t> tokens) override;
+  void Expect(std::span<const WantedRun> runs, ThreadPool& pool) override;
   bool Offer(const Span& span) override;
   void Touch(const SpanKey& parent, std::span<const int32_t> tokens) override;
   void Flush() override;
@@ -57,7 +61,24 @@ class DiskTier final : public Tier {
     std::vector<std::byte> record;  // of kPut
   };
 
+  // A record as it lies in the map, and whose it is.
+  struct Place {
+    SpanKey parent;
+    std::vector<int32_t> tokens;
+    std::span<const std::byte> record;
+  };
+
   DiskTier(const SpanFormat& format, const DiskTierOptions& options, std::shared_ptr<lmdb::Env> env);
+  // The folder as it is now. Who reads it in place holds on to it; as long as nobody writes, all hold the same one.
+  Result<std::shared_ptr<lmdb::Txn>> Snapshot();
+  // As Find, unchecked.
+  static Result<std::optional<Place>> Look(const lmdb::Txn& txn, MDB_dbi spans, const SpanKey& parent,
+                                           std::span<const int32_t> tokens, int more_than);
+  // Its rows, if it is as it was written; otherwise it is counted and removed. Its bytes are read only once, until the
+  // folder is written to.
+  std::optional<std::span<const std::byte>> Check(const Place& place);
+  std::nullopt_t FailToRead(const Status& status);
+
   void Warn(const Status& status, std::string_view consequence, bool* said);
   void Add(Work work);
   void Loop();
@@ -71,8 +92,11 @@ class DiskTier final : public Tier {
 
   // Of the engine's thread.
   bool read_failed_ = false;
-  std::unordered_set<uint64_t> touched_;  // hashes of keys whose use was noted since ...
-  uint64_t touched_since_ = 0;            // ... so much had been written
+  std::weak_ptr<lmdb::Txn> snapshot_;
+  size_t snapshot_id_ = 0;                        // of the last one
+  std::unordered_set<const std::byte*> checked_;  // records of that which are as they were written
+  std::unordered_set<uint64_t> touched_;          // hashes of keys whose use was noted since ...
+  uint64_t touched_since_ = 0;                    // ... so much had been written
   std::atomic<uint64_t> hits_ = 0, misses_ = 0, damaged_ = 0;
 
   std::atomic<uint64_t> n_written_bytes_ = 0;

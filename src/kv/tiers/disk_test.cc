@@ -11,6 +11,7 @@
 #include "kv/run.h"
 #include "kv/span_store.h"
 #include "kv/tiers/span_fixture.h"
+#include "kv/tiers/span_folder.h"
 
 namespace spanwise {
 namespace {
@@ -195,6 +196,17 @@ TEST(DiskTier, BeginsAnewWhereTheFileIsCutOrNotItsOwn) {
   }
 }
 
+TEST(DiskTier, RefusesToReadAFileThatWasCut) {
+  const Folder folder;
+  Spans spans;
+  { Keep(*Open(folder.path()), spans.Chain(kRoot, Iota(1000))); }
+  const std::string file = folder.path() + "/data.mdb";
+  std::filesystem::resize_file(file, std::filesystem::file_size(file) - 4096);
+  EXPECT_EQ(DiskTier::Open(kFormat, {.folder = folder.path(), .read_only = true}).status().code(),
+            StatusCode::kCorruption);
+  EXPECT_FALSE(std::filesystem::exists(file + ".damaged"));  // only its writer sets it aside
+}
+
 TEST(DiskTier, RefusesWhatIsNoFolderOfSpans) {
   const Folder folder;
   const std::string file = folder.path() + "/file";
@@ -236,6 +248,136 @@ TEST(DiskTier, IsReadByManyAndWrittenByNoneWhereItIsReadOnly) {
   EXPECT_EQ(a->stats().spans, 4u);
   EXPECT_EQ(a->stats().damaged_spans, 1u);
   EXPECT_EQ(std::filesystem::last_write_time(folder.path() + "/data.mdb"), before);
+}
+
+// Blocks of a chain that are mapped, each as it must be.
+std::vector<std::shared_ptr<const std::byte>> MappedBlocks(DiskTier& tier, const std::vector<Span>& chain) {
+  std::vector<std::shared_ptr<const std::byte>> blocks;
+  for (const Span& span : chain) {
+    auto block = span.n_tokens() == kKvBlockTokens ? tier.Map(span.parent, span.tokens) : nullptr;
+    if (block) {
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(block.get()) % KvBlock::kAlignment, 0u);
+      EXPECT_EQ(std::memcmp(block.get(), span.block->data(), kFormat.geometry.BlockBytes()), 0);
+      blocks.push_back(std::move(block));
+    }
+  }
+  return blocks;
+}
+
+TEST(DiskTier, MapsWholeBlocksOfAFolderThatIsOnlyRead) {
+  Spans spans;
+  const std::vector<Span> chain = spans.Chain(kRoot, Iota(200)), other = spans.Chain(kRoot, Iota(128, 1000));
+  std::vector<std::shared_ptr<const std::byte>> blocks;
+  {
+    const Folder folder;
+    {
+      const auto tier = Open(folder.path());
+      Keep(*tier, chain);
+      EXPECT_EQ(tier->Map(kRoot, Iota(64)), nullptr);  // its writer wants to use pages again
+    }
+    auto tier = Open(folder.path(), {.read_only = true});
+    ThreadPool pool(2);
+    const std::vector<int32_t> tokens = Iota(200), unknown = Iota(300, 5000);
+    for (const bool expected : {false, true}) {
+      if (expected) tier->Expect(std::vector<WantedRun>{{kRoot, tokens}, {kRoot, unknown}, {chain[0].key, {}}}, pool);
+      blocks = MappedBlocks(*tier, chain);
+      EXPECT_EQ(blocks.size(), 3u);
+    }
+    EXPECT_EQ(blocks[0], tier->Map(kRoot, Iota(64)));  // all look at the same bytes
+    EXPECT_EQ(tier->Map(kRoot, Iota(64, 1)), nullptr);
+    tier = nullptr;
+  }  // the folder is gone as well
+  for (size_t i = 0; i < 3; ++i)
+    EXPECT_EQ(std::memcmp(blocks[i].get(), chain[i].block->data(), kFormat.geometry.BlockBytes()), 0);
+}
+
+TEST(DiskTier, NeverMapsADamagedRecord) {
+  const Folder folder;
+  Spans spans;
+  { Keep(*Open(folder.path()), spans.Chain(kRoot, Iota(192))); }
+  std::string file;
+  {
+    std::ifstream in(folder.path() + "/data.mdb", std::ios::binary);
+    file.assign(std::istreambuf_iterator<char>(in), {});
+  }
+  const auto chain = spans.Chain(kRoot, Iota(192));
+  const auto rows = [&](size_t i) {
+    return std::string_view(reinterpret_cast<const char*>(chain[i].block->data()), kFormat.geometry.BlockBytes());
+  };
+  const size_t at = file.find(rows(1));
+  ASSERT_NE(at, std::string::npos);
+  ThreadPool pool(2);
+  for (const size_t offset : {size_t{0}, rows(1).size() / 2, rows(1).size() - 1}) {
+    std::string damaged = file;
+    damaged[at + offset] = static_cast<char>(damaged[at + offset] ^ 4);
+    std::ofstream(folder.path() + "/data.mdb", std::ios::binary) << damaged;
+    const auto tier = Open(folder.path(), {.read_only = true});
+    const std::vector<int32_t> tokens = Iota(192);
+    tier->Expect(std::vector<WantedRun>{{kRoot, tokens}}, pool);
+    EXPECT_EQ(tier->stats().damaged_spans, 0u);  // nobody asked for it yet
+    EXPECT_EQ(MappedBlocks(*tier, chain).size(), 2u);
+    EXPECT_EQ(FoundTokens(*tier, spans, kRoot, tokens), 64);
+    EXPECT_EQ(tier->stats().damaged_spans, 2u);
+  }
+}
+
+// Another process replaces all that a folder holds, again and again, while this one reads it in place.
+TEST(DiskTier, WhatIsMappedStaysWhileTheFolderIsWrittenAnew) {
+  const Folder folder;
+  const auto tokens = [](int round) { return Iota(640, 1000 * round); };
+  Spans spans;
+  { Keep(*Open(folder.path()), spans.Chain(kRoot, tokens(0))); }
+  int go[2], done[2];
+  ASSERT_EQ(pipe(go) + pipe(done), 0);
+  constexpr int kRounds = 8;
+  const pid_t child = fork();
+  if (child == 0) {
+    close(go[1]);
+    Spans own;
+    char c = 0;
+    for (int round = 1; round <= kRounds && read(go[0], &c, 1) == 1; ++round) {
+      const auto since = LastUse(folder.path());
+      {
+        const auto tier = DiskTier::Open(kFormat, {.folder = folder.path(), .budget_bytes = uint64_t{1} << 30});
+        for (const Span& span : own.Chain(kRoot, tokens(round))) {
+          (*tier)->Offer(span);
+          (*tier)->Flush();  // a transaction each
+        }
+      }
+      if (!since.ok() || !RemoveUnusedSince(folder.path(), *since).ok()) _exit(1);
+      if (write(done[1], &c, 1) != 1) _exit(1);
+    }
+    _exit(0);
+  }
+  const auto write_anew = [&] {
+    char c = 0;
+    ASSERT_EQ(write(go[1], &c, 1), 1);
+    ASSERT_EQ(read(done[0], &c, 1), 1);
+  };
+  const auto tier = Open(folder.path(), {.read_only = true});
+  auto first = MappedBlocks(*tier, spans.Chain(kRoot, tokens(0)));
+  ASSERT_EQ(first.size(), 10u);
+  for (int round = 1; round <= 3; ++round) {
+    ASSERT_NO_FATAL_FAILURE(write_anew());
+    const auto chain = spans.Chain(kRoot, tokens(0));
+    for (size_t i = 0; i < first.size(); ++i)
+      EXPECT_EQ(std::memcmp(first[i].get(), chain[i].block->data(), kFormat.geometry.BlockBytes()), 0);
+    EXPECT_EQ(tier->Map(kRoot, Iota(64)), nullptr);
+    EXPECT_EQ(MappedBlocks(*tier, spans.Chain(kRoot, tokens(round))).size(), 10u);
+  }
+  // What is mapped and let go again keeps no page from being used anew.
+  const auto size = [&] { return std::filesystem::file_size(folder.path() + "/data.mdb"); };
+  first.clear();
+  uint64_t settled = 0;
+  for (int round = 4; round <= kRounds; ++round) {
+    ASSERT_NO_FATAL_FAILURE(write_anew());
+    EXPECT_EQ(MappedBlocks(*tier, spans.Chain(kRoot, tokens(round))).size(), 10u);
+    if (round == 5) settled = size();
+  }
+  EXPECT_EQ(size(), settled);
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
 }
 
 TEST(DiskTier, IsSharedByTwoProcesses) {
@@ -331,6 +473,60 @@ TEST(SpanStore, FindsWhatWasEvictedOnDisk) {
     EXPECT_LE(store.stats().n_blocks, 12u);
     store.Clear();
     EXPECT_EQ(store.stats().n_blocks, 0u);
+  }
+}
+
+TEST(SpanStore, TakesNoMemoryForWhatIsMapped) {
+  const Folder folder;
+  Spans spans;
+  const KvGeometry& kv = kFormat.geometry;
+  const std::vector<int32_t> tokens = Iota(200);
+  const std::vector<Span> chain = spans.Chain(kRoot, tokens);
+  { Keep(*Open(folder.path()), chain); }
+  SpanStore store(kv, 2 * kv.BlockBytes());
+  store.AddTier(Open(folder.path(), {.read_only = true}));
+  ThreadPool pool(2);
+  store.Expect(std::vector<WantedRun>{{kRoot, tokens}}, pool);
+  EXPECT_EQ(store.stats().n_spans, 0u);
+  EXPECT_EQ(store.Peek(kRoot, tokens).full.size(), 3u);
+
+  std::vector<spanwise::Run> runs;
+  for (uint64_t i = 1; i <= 5; ++i) {
+    spanwise::Run& run = runs.emplace_back(kRoot);
+    ASSERT_EQ(run.Reuse(store, tokens, 200), 200);
+    EXPECT_EQ(run.loaded_end(), i == 1 ? 200 : 192);  // the end is a copy, in memory from then on
+    EXPECT_EQ(store.stats().mapped_tokens, 192 * i);
+    EXPECT_EQ(store.stats().n_blocks, 1u);
+    EXPECT_EQ(store.stats().n_spans, 1u);
+    for (size_t b = 0; b < 3; ++b) {
+      EXPECT_EQ(run.writable_blocks()[b], nullptr);
+      EXPECT_EQ(std::memcmp(run.View(0, 200).blocks[b], chain[b].block->data(), kv.BlockBytes()), 0);
+    }
+  }
+  // One continues the end in a copy of its own; for another there is no room.
+  ASSERT_TRUE(runs[0].Extend(store, Iota(3, 900)).ok());
+  EXPECT_EQ(runs[1].Extend(store, Iota(3, 800)).code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(runs[1].n_tokens(), 200);
+
+  // A repaired run that left its blocks as they were: what the store keeps of it are copies, as far as there is room.
+  const SpanKey repaired = RootKey(kFormat.model, "repair", {}, "");
+  for (const size_t n_blocks : {2, 8}) {
+    SpanStore other(kv, n_blocks * kv.BlockBytes());
+    other.AddTier(Open(folder.path(), {.read_only = true}));
+    spanwise::Run source(kRoot);
+    ASSERT_EQ(source.Reuse(other, tokens, 200), 200);
+    auto run = spanwise::Run::Repaired(repaired, source, {}, other);
+    ASSERT_TRUE(run.ok());
+    EXPECT_EQ(run->Seal(other), RunKey(repaired, tokens));
+    const auto match = other.Peek(repaired, tokens);
+    if (n_blocks == 8) {
+      EXPECT_EQ(match.n_tokens(), 200);
+    }
+    for (size_t b = 0; b < match.full.size(); ++b) {
+      EXPECT_FALSE(match.full[b]->block->is_mapped());
+      EXPECT_EQ(std::memcmp(match.full[b]->block->data(), chain[b].block->data(), kv.BlockBytes()), 0);
+    }
+    EXPECT_LE(other.stats().n_blocks, n_blocks);
   }
 }
 

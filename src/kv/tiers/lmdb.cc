@@ -1,6 +1,8 @@
 #include "kv/tiers/lmdb.h"
 
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <condition_variable>
@@ -71,6 +73,13 @@ Status ToStatus(int code, const std::string& path) {
     default:
       return Unavailable(message);
   }
+}
+
+void WillNeed(std::span<const std::byte> bytes) {
+  static const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<uintptr_t>(bytes.data()) / page * page;
+  const auto end = reinterpret_cast<uintptr_t>(bytes.data()) + bytes.size();
+  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_WILLNEED);  // where it fails, reading will tell
 }
 
 Result<std::shared_ptr<Env>> Env::Open(const std::string& folder, bool read_only, uint64_t map_bytes) {
@@ -155,6 +164,12 @@ Status Env::OpenTables() {
     return fail(InvalidArgument(StrFormat("{}: holds {}, this program reads {}: name another folder", folder_,
                                           Quoted(Bytes(value)), Quoted(kFormat))));
   return ToStatus(mdb_txn_commit(txn), folder_);
+}
+
+size_t Env::LastTxnId() const {
+  MDB_envinfo info;
+  mdb_env_info(env_, &info);
+  return info.me_last_txnid;
 }
 
 Env::~Env() {

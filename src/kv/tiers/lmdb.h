@@ -4,9 +4,11 @@
 #include <lmdb.h>
 #include <sys/types.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,6 +23,9 @@ Status ToStatus(int code, const std::string& path);
 inline MDB_val Val(std::string_view bytes) {
   return {bytes.size(), const_cast<char*>(bytes.data())};  // LMDB does not write to keys and values that it is given
 }
+// Asks the system to read these pages of a map, without waiting for them.
+void WillNeed(std::span<const std::byte> bytes);
+
 inline std::string_view Bytes(const MDB_val& v) { return {static_cast<const char*>(v.mv_data), v.mv_size}; }
 
 // A folder with one environment and its tables. Thread-safe. A process opens an environment once: whoever opens it
@@ -36,6 +41,8 @@ class Env {
 
   MDB_env* get() const { return env_; }
   const std::string& folder() const { return folder_; }
+  // Of the last transaction that was committed, by whomever.
+  size_t LastTxnId() const;
   bool read_only() const { return read_only_; }
 
   MDB_dbi spans = 0;  // parent, tokens -> record
@@ -62,6 +69,7 @@ class Txn {
   Txn& operator=(const Txn&) = delete;
 
   MDB_txn* get() const { return txn_; }
+  size_t id() const { return mdb_txn_id(txn_); }  // one that reads: of the last one before it that was committed
   Status Commit();
   Status Check(int code) const { return ToStatus(code, env_->folder()); }
   // Of all tables, in whole pages.

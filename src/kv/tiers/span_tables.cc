@@ -40,7 +40,9 @@ bool SameParent(std::string_view a, std::string_view b) {
 }  // namespace
 
 std::string EncodeKey(const SpanKey& parent, std::span<const int32_t> tokens) {
-  std::string key(reinterpret_cast<const char*>(parent.bytes.data()), parent.bytes.size());
+  std::string key;
+  key.reserve(kParentBytes + 4 * tokens.size());
+  key.append(reinterpret_cast<const char*>(parent.bytes.data()), parent.bytes.size());
   for (const int32_t token : tokens) AppendBigEndian(static_cast<uint32_t>(token), &key);
   return key;
 }
@@ -50,6 +52,7 @@ Result<TableKey> DecodeKey(std::string_view bytes) {
   if (n < 1 || n > kKvBlockTokens || bytes.size() != kParentBytes + 4 * n)
     return Corruption(StrFormat("store of spans: a key of {} bytes", bytes.size()));
   TableKey key;
+  key.tokens.reserve(n);
   std::memcpy(key.parent.bytes.data(), bytes.data(), kParentBytes);
   for (size_t i = 0; i < n; ++i)
     key.tokens.push_back(static_cast<int32_t>(BigEndian<uint32_t>(bytes.substr(kParentBytes + 4 * i))));

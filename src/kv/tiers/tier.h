@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "kernels/kv_view.h"
 #include "kv/span.h"
 
@@ -18,6 +19,12 @@ namespace spanwise {
 struct SpanFormat {
   Hash256 model;  // digest of weights, tokenizer and KV format, as in RootKey
   KvGeometry geometry;
+};
+
+// A run that is about to be looked up: what follows a root or a full span.
+struct WantedRun {
+  SpanKey parent;
+  std::span<const int32_t> tokens;
 };
 
 struct TierStats {
@@ -30,8 +37,8 @@ struct TierStats {
 };
 
 // One place for spans. It never fails a caller: what it cannot do counts as a miss or as lost, and is said once.
-// Find, Offer and Touch belong to the engine's thread and wait for no write, unless the tier was told to; the others
-// are thread-safe.
+// Find, Map, Expect, Offer and Touch belong to the engine's thread and wait for no write, unless the tier was told to;
+// the others are thread-safe.
 class Tier {
  public:
   virtual ~Tier() = default;
@@ -46,6 +53,16 @@ class Tier {
   // Of the spans that follow `parent`, the one whose tokens have the longest beginning in common with these, if that is
   // longer than `more_than`. REQUIRES: 1 to kKvBlockTokens tokens.
   virtual std::optional<Found> Find(const SpanKey& parent, std::span<const int32_t> tokens, int more_than) = 0;
+
+  // The block of the span of exactly these kKvBlockTokens tokens, to be attended where it is, aligned as KvBlock says.
+  // Its bytes were checked as a whole once, and stay as long as the pointer lives. nullptr where there is none, or none
+  // that can be used without a copy; a tier that would have to wait for another machine has none.
+  virtual std::shared_ptr<const std::byte> Map(const SpanKey& /*parent*/, std::span<const int32_t> /*tokens*/) {
+    return nullptr;
+  }
+
+  // Says which runs are looked up next, so that all of their spans can be fetched and checked at once.
+  virtual void Expect(std::span<const WantedRun> /*runs*/, ThreadPool& /*pool*/) {}
 
   // Takes a copy of a span, to be kept soon. False when there is no room for it now.
   virtual bool Offer(const Span& span) = 0;
