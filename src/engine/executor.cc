@@ -1,6 +1,7 @@
 #include "engine/executor.h"
 
 #include <algorithm>
+#include <chrono>
 #include <numeric>
 
 #include "base/check.h"
@@ -47,6 +48,14 @@ std::shared_ptr<Run> BestHeld(const SpanKey& root, std::span<const int32_t> toke
 
 }  // namespace
 
+int DepthOf(const Plan& plan, size_t run, bool at_source) {
+  const PlannedRun& planned = plan.runs[run];
+  size_t n = 0;
+  for (const int seen : at_source ? planned.source->visible : planned.visible)
+    n += plan.runs[static_cast<size_t>(seen)].tokens.size();
+  return static_cast<int>(n);
+}
+
 // Rows of one run in a step.
 struct Executor::Part {
   Turn* turn;
@@ -81,7 +90,7 @@ Result<Sequence> Executor::Begin(Plan plan, bool use_cache, std::span<const std:
 }
 
 Status Executor::Find(Sequence& s, std::span<const std::shared_ptr<Run>> held) {
-  const auto find = [&](const SpanKey& root, size_t i) -> Status {
+  const auto find = [&](const SpanKey& root, size_t i, bool at_source) -> Status {
     const std::vector<int32_t>& tokens = s.plan.runs[i].tokens;
     const int limit = i + 1 == s.plan.runs.size() ? s.most_reused : static_cast<int>(tokens.size());
     s.runs[i] = BestHeld(root, tokens, limit, held, std::span(s.runs).first(i));
@@ -89,7 +98,7 @@ Status Executor::Find(Sequence& s, std::span<const std::shared_ptr<Run>> held) {
     if (s.runs[i]) return Status::Ok();
     s.runs[i] = std::make_shared<Run>(root);
     if (!s.use_cache) return Status::Ok();
-    SW_ASSIGN_OR_RETURN(s.reused[i], s.runs[i]->Reuse(store_, tokens, limit));
+    SW_ASSIGN_OR_RETURN(s.reused[i], s.runs[i]->Reuse(store_, tokens, limit, DepthOf(s.plan, i, at_source)));
     return Status::Ok();
   };
   const size_t n = s.plan.runs.size();
@@ -98,13 +107,13 @@ Status Executor::Find(Sequence& s, std::span<const std::shared_ptr<Run>> held) {
   s.at_source.assign(n, false);
   bool all_repaired = true;
   for (size_t i = 0; i < n; ++i) {
-    SW_RETURN_IF_ERROR(find(s.plan.runs[i].root, i));
+    SW_RETURN_IF_ERROR(find(s.plan.runs[i].root, i, false));
     if (s.plan.runs[i].source && s.reused[i] < static_cast<int>(s.plan.runs[i].tokens.size())) all_repaired = false;
   }
   // Where one repaired run is missing, what is recomputed is settled anew for all of them.
   for (size_t i = 0; i < n && !all_repaired; ++i) {
     if (!s.plan.runs[i].source) continue;
-    SW_RETURN_IF_ERROR(find(s.plan.runs[i].source->root, i));
+    SW_RETURN_IF_ERROR(find(s.plan.runs[i].source->root, i, true));
     s.at_source[i] = true;
   }
   s.looked.assign(n, store_.stats().published_spans);
@@ -207,7 +216,8 @@ bool Executor::MustWait(const Sequence& sequence, size_t i, int limit) const {
 
 Status Executor::Retake(Sequence& sequence, size_t i, int limit) {
   auto fresh = std::make_shared<Run>(sequence.runs[i]->root());
-  SW_ASSIGN_OR_RETURN(const int reused, fresh->Reuse(store_, sequence.plan.runs[i].tokens, limit));
+  SW_ASSIGN_OR_RETURN(const int reused, fresh->Reuse(store_, sequence.plan.runs[i].tokens, limit,
+                                                     DepthOf(sequence.plan, i, sequence.at_source[i])));
   sequence.looked[i] = store_.stats().published_spans;
   if (reused > sequence.reused[i]) {
     sequence.runs[i] = std::move(fresh);
@@ -447,7 +457,9 @@ int Executor::Step(std::span<Turn> turns, int room) {
                      .ranges = part.ranges,
                      .mass = part.mass,
                      .mass_layer = part.mass_layer});
+  const auto start = std::chrono::steady_clock::now();
   std::span<const float> logits = transformer_.Forward(batch);
+  RecordStep(parts, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   const auto vocab = static_cast<size_t>(transformer_.config().vocab_size);
   int n_encoded = 0;
   for (const Part& part : parts) {
@@ -462,6 +474,21 @@ int Executor::Step(std::span<Turn> turns, int room) {
     logits = logits.subspan(part.logit_rows.size() * vocab);
   }
   return n_encoded;
+}
+
+// Tells the planner what computing takes, by steps that do little else.
+void Executor::RecordStep(std::span<const Part> parts, double seconds) {
+  if (!store_.planner()) return;
+  double work = 0;
+  int n_rows = 0, n_prompt = 0;
+  for (const Part& part : parts) {
+    int n_seen = part.first;
+    for (size_t i = 0; i + 1 < part.view.size(); ++i) n_seen += part.view[i].n_tokens;
+    work += RecomputeCost(part.n, n_seen);
+    n_rows += part.n;
+    n_prompt += part.turn->token ? 0 : part.n;
+  }
+  if (4 * n_prompt >= 3 * n_rows) store_.planner()->RecordCompute(work, seconds);
 }
 
 void Executor::Seal(Sequence& sequence) {

@@ -132,6 +132,15 @@ std::optional<Tier::Found> DiskTier::Find(const SpanKey& parent, std::span<const
   return Found{.tokens = std::move(best.tokens), .rows = *rows, .hold = std::move(*txn)};
 }
 
+bool DiskTier::Has(const SpanKey& parent, std::span<const int32_t> tokens) {
+  if (read_failed_) return false;
+  const auto txn = lmdb::Txn::Begin(env_, /*read_only=*/true);
+  if (!txn.ok()) return false;
+  const std::string key = EncodeKey(parent, tokens);
+  lmdb::Cursor at(**txn, env_->spans);
+  return at.Go(MDB_SET_RANGE, key) && at.key().starts_with(key);
+}
+
 bool DiskTier::Offer(const Span& span) {
   if (options_.read_only) return true;
   const uint64_t bytes = RecordBytes(format_.geometry, span.n_tokens());

@@ -44,6 +44,7 @@ class DiskTier final : public Tier {
   ~DiskTier() override;
 
   std::optional<Found> Find(const SpanKey& parent, std::span<const int32_t> tokens, int more_than) override;
+  bool Has(const SpanKey& parent, std::span<const int32_t> tokens) override;
   bool Offer(const Span& span) override;
   void Touch(const SpanKey& parent, std::span<const int32_t> tokens) override;
   void Flush() override;

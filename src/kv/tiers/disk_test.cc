@@ -305,8 +305,8 @@ TEST(SpanStore, FindsWhatWasEvictedOnDisk) {
       const int reused = run.Reuse(store, tokens, 200).value();
       EXPECT_EQ(reused, i < 10 && !second_process ? 0 : 200);
       if (reused > 0) {
-        EXPECT_EQ(run.loaded_begin(), 0);
-        EXPECT_EQ(run.loaded_end(), 200);
+        EXPECT_EQ(run.from_disk().begin, 0);
+        EXPECT_EQ(run.from_disk().end, 200);
       }
       ASSERT_TRUE(run.Extend(store, std::span(tokens).subspan(static_cast<size_t>(reused))).ok());
       const std::vector<Span> expected = spans.Chain(kRoot, tokens);
