@@ -23,6 +23,15 @@
 
 namespace spanwise {
 
+// A Valkey or Redis server where KV is kept that several machines share.
+struct RemoteCache {
+  std::string address = {};              // "host:port"; empty: none
+  std::string user = {}, password = {};  // empty: the server's default user; none
+  bool tls = false;                      // the server's certificate must name the host
+  std::string ca_file = {};              // whom to believe that; empty: the system's authorities
+  int64_t ttl_s = 0;                     // KV not used for so long is forgotten; 0: as the server decides
+};
+
 struct EngineOptions {
   static constexpr int kMostQueued = 1'000'000, kMostRunning = 4096;
 
@@ -38,11 +47,13 @@ struct EngineOptions {
   uint64_t cache_dir_bytes = 0;  // its budget; 0: a quarter of what the disk has free, with what it holds already
   bool cache_dir_waits = false;  // the engine waits for the disk rather than leave out what it is too slow for
   std::vector<std::string> baked_dirs = {};  // folders that an engine has filled before, and that this one only reads
-  int max_queued = 256;                      // requests that may wait to begin; one more is ResourceExhausted
-  int max_running = 64;                      // requests that share each step; never changes results
-  int step_tokens = 512;                     // prompt tokens encoded in one step at most; never changes results
-  // Something that results do not depend on does not work, in one line: a disk that is full or damaged. From any
-  // thread.
+  RemoteCache cache_remote = {};
+  bool plan_loads = true;  // false: what is kept is loaded even where computing it would be faster
+  int max_queued = 256;    // requests that may wait to begin; one more is ResourceExhausted
+  int max_running = 64;    // requests that share each step; never changes results
+  int step_tokens = 512;   // prompt tokens encoded in one step at most; never changes results
+  // Something that results do not depend on does not work, in one line: a disk that is full or damaged, a server that
+  // does not answer. From any thread.
   std::function<void(const std::string& message)> on_warning = {};
 };
 
@@ -246,6 +257,12 @@ struct EngineStats {
   uint64_t kv_disk_written_spans = 0, kv_disk_evicted_spans = 0;
   uint64_t kv_disk_damaged_spans = 0;  // that were met and not used
   uint64_t kv_disk_lost_spans = 0;     // not written because the disk was slow, full or failing
+  // Of EngineOptions::cache_remote.
+  uint64_t kv_remote_tokens = 0;  // of cached_tokens, those that came from there
+  uint64_t kv_remote_found_spans = 0, kv_remote_missing_spans = 0;
+  uint64_t kv_remote_written_spans = 0, kv_remote_written_bytes = 0;
+  uint64_t kv_remote_damaged_spans = 0;  // that were met and not used
+  uint64_t kv_remote_lost_spans = 0;     // not sent because the server was slow, full or failing
 };
 
 // Thread-safe. Destruction cancels what is queued or running and waits for it.

@@ -68,11 +68,11 @@ struct ComposeOptions {
 };
 
 // Where the KV of a piece of the prompt came from.
-enum class KvSource { kComputed, kRam, kDisk };
-std::string_view KvSourceName(KvSource source);  // "computed", "ram", "disk"
+enum class KvSource { kComputed, kRam, kDisk, kRemote };
+std::string_view KvSourceName(KvSource source);  // "computed", "ram", "disk", "remote"
 
-// What happened to one piece of the prompt. A piece partly found and partly computed counts as computed, one partly
-// from memory and partly from disk as from disk.
+// What happened to one piece of the prompt. A piece partly found and partly computed counts as computed, one found in
+// several places as from the farthest.
 struct PieceReport {
   std::string document;  // empty for text around the documents
   int tokens = 0;

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "base/file.h"
 #include "base/str.h"
 #include "kv/tiers/span_folder.h"
 #include "rag/bake.h"
@@ -29,6 +30,22 @@ void AddModelOptions(CLI::App* app, CommonOptions* o) {
       ->check(CLI::Range(uint64_t{0}, uint64_t{1} << 40))
       ->needs("--cache-dir");
   app->add_option("--baked", o->baked, "Folder of keys and values that index --bake made (repeatable)");
+  app->add_option("--cache-remote", o->cache_remote.address,
+                  "HOST:PORT of a Valkey or Redis server that several machines share keys and values through");
+  const auto of_remote = [&](CLI::Option* option) { option->needs("--cache-remote"); };
+  of_remote(app->add_option("--cache-remote-user", o->cache_remote.user, "Its user (default: the server's)"));
+  of_remote(app->add_option("--cache-remote-password-file", o->cache_remote_password_file,
+                            "File whose first line is the password"));
+  of_remote(app->add_flag("--cache-remote-tls", o->cache_remote.tls, "Connect through TLS"));
+  of_remote(app->add_option("--cache-remote-ca", o->cache_remote.ca_file,
+                            "Certificates that vouch for it (default: the system's)"));
+  of_remote(app->add_option("--cache-remote-ttl", o->cache_remote.ttl_s,
+                            "Seconds after which it forgets what nobody used (0: as the server decides)")
+                ->check(CLI::Range(int64_t{0}, int64_t{1} << 31)));
+  app->add_option("--cache-load", o->cache_load,
+                  "What is kept outside memory is loaded: planned, where that is faster than computing it; or always")
+      ->check(CLI::IsMember({"planned", "always"}))
+      ->capture_default_str();
   app->add_option("--cache-policy", o->cache_policy,
                   "What leaves it first: gdsf-decay (default), lru, lfu, arc, gdsf, s3fifo, discard, mark0, ...");
 }
@@ -150,6 +167,14 @@ Result<EngineOptions> ToEngineOptions(const CommonOptions& o) {
   engine.cache_dir = o.cache_dir;
   engine.baked_dirs = o.baked;
   engine.cache_dir_bytes = o.cache_disk_mb << 20;
+  engine.cache_remote = o.cache_remote;
+  if (!o.cache_remote_password_file.empty()) {
+    SW_ASSIGN_OR_RETURN(const std::string text, ReadFile(o.cache_remote_password_file, size_t{1} << 16));
+    engine.cache_remote.password = Trim(Split(text, '\n').front());
+    if (engine.cache_remote.password.empty())
+      return InvalidArgument(o.cache_remote_password_file + ": its first line is empty, expected a password");
+  }
+  engine.plan_loads = o.cache_load == "planned";
   engine.on_warning = [](const std::string& message) {
     if (spdlog::should_log(spdlog::level::warn)) fmt::print(stderr, "spanwise: {}\n", message);
   };

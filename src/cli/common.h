@@ -31,6 +31,9 @@ struct CommonOptions {
   std::string cache_dir;
   uint64_t cache_disk_mb = 0;
   std::vector<std::string> baked;  // folders of KV that are only read
+  RemoteCache cache_remote;        // without its password, which stands in ...
+  std::string cache_remote_password_file;
+  std::string cache_load = "planned";
   std::string cache_policy;
   double repair_fraction = ComposeOptions().repair_fraction;
   std::string repair_policy = "focused";

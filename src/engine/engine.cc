@@ -19,6 +19,7 @@
 #include "engine/runner.h"
 #include "kernels/ops.h"
 #include "kv/tiers/disk.h"
+#include "kv/tiers/remote.h"
 #include "model/weights.h"
 #include "prompt/chat_format.h"
 #include "prompt/labels.h"
@@ -121,6 +122,10 @@ class EngineImpl final : public Engine {
                 .Finish();
 
     SW_RETURN_IF_ERROR(AddTiers(options, executor.get()));
+    // Until it is measured: as if the processor did this many operations a second, which is few.
+    constexpr double kPriorRate = 20e9;
+    if (options.plan_loads)
+      executor->store().PlanLoads(LoadPlanner(2 * static_cast<double>(weights->n_parameters()) / kPriorRate));
 
     const ModelConfig& c = weights->config();
     info_ = {.name = ModelName(options.model),
@@ -144,9 +149,20 @@ class EngineImpl final : public Engine {
     return Status::Ok();
   }
 
-  // Folders of KV that are read before anything is computed: those that are only read come first.
+  // Where KV is looked for before anything is computed: what a server has sent is here already; of folders, those that
+  // are only read come first.
   Status AddTiers(const EngineOptions& options, Executor* executor) {
     const SpanFormat format{keys_, executor->transformer().kv_geometry()};
+    if (const RemoteCache& remote = options.cache_remote; !remote.address.empty()) {
+      const RespOptions server{.address = remote.address,
+                               .user = remote.user,
+                               .password = remote.password,
+                               .tls = remote.tls,
+                               .ca_file = remote.ca_file};
+      SW_ASSIGN_OR_RETURN(
+          auto tier, RemoteTier::Open(format, {.server = server, .ttl_s = remote.ttl_s, .warn = options.on_warning}));
+      executor->store().AddTier(std::move(tier));
+    }
     const auto add = [&](const DiskTierOptions& tier_options) -> Status {
       SW_ASSIGN_OR_RETURN(auto tier, DiskTier::Open(format, tier_options));
       executor->store().AddTier(std::move(tier));

@@ -1,6 +1,7 @@
 #include "engine/executor.h"
 
 #include <algorithm>
+#include <chrono>
 #include <numeric>
 
 #include "base/check.h"
@@ -47,6 +48,14 @@ std::shared_ptr<Run> BestHeld(const SpanKey& root, std::span<const int32_t> toke
 
 }  // namespace
 
+int DepthOf(const Plan& plan, size_t run, bool at_source) {
+  const PlannedRun& planned = plan.runs[run];
+  size_t n = 0;
+  for (const int seen : at_source ? planned.source->visible : planned.visible)
+    n += plan.runs[static_cast<size_t>(seen)].tokens.size();
+  return static_cast<int>(n);
+}
+
 // Rows of one run in a step.
 struct Executor::Part {
   Turn* turn;
@@ -82,7 +91,7 @@ Sequence Executor::Begin(Plan plan, bool use_cache, std::span<const std::shared_
 void Executor::Find(Sequence& s, std::span<const std::shared_ptr<Run>> held) {
   const size_t n = s.plan.runs.size();
   // Looks for some of the runs, each from the root that it has here.
-  const auto find = [&](std::span<const size_t> runs, const auto& root_of) {
+  const auto find = [&](std::span<const size_t> runs, bool at_source, const auto& root_of) {
     const auto limit_of = [&](size_t i) {
       return i + 1 == n ? s.most_reused : static_cast<int>(s.plan.runs[i].tokens.size());
     };
@@ -97,7 +106,7 @@ void Executor::Find(Sequence& s, std::span<const std::shared_ptr<Run>> held) {
     for (const size_t i : runs) {
       if (s.runs[i]) continue;
       s.runs[i] = std::make_shared<Run>(root_of(i));
-      if (s.use_cache) s.reused[i] = s.runs[i]->Reuse(store_, s.plan.runs[i].tokens, limit_of(i));
+      if (s.use_cache) s.reused[i] = s.runs[i]->Reuse(store_, s.plan.runs[i].tokens, limit_of(i), DepthOf(s.plan, i, at_source));
     }
   };
   s.runs.resize(n);
@@ -105,7 +114,7 @@ void Executor::Find(Sequence& s, std::span<const std::shared_ptr<Run>> held) {
   s.at_source.assign(n, false);
   std::vector<size_t> all(n), repaired;
   std::iota(all.begin(), all.end(), 0);
-  find(all, [&](size_t i) { return s.plan.runs[i].root; });
+  find(all, /*at_source=*/false, [&](size_t i) { return s.plan.runs[i].root; });
   bool all_repaired = true;
   for (size_t i = 0; i < n; ++i) {
     if (!s.plan.runs[i].source) continue;
@@ -114,7 +123,7 @@ void Executor::Find(Sequence& s, std::span<const std::shared_ptr<Run>> held) {
   }
   // Where one repaired run is missing, what is recomputed is settled anew for all of them.
   if (!all_repaired) {
-    find(repaired, [&](size_t i) { return s.plan.runs[i].source->root; });
+    find(repaired, /*at_source=*/true, [&](size_t i) { return s.plan.runs[i].source->root; });
     for (const size_t i : repaired) s.at_source[i] = true;
   }
   s.looked.assign(n, store_.stats().published_spans);
@@ -216,7 +225,8 @@ bool Executor::MustWait(const Sequence& sequence, size_t i, int limit) const {
 
 void Executor::Retake(Sequence& sequence, size_t i, int limit) {
   auto fresh = std::make_shared<Run>(sequence.runs[i]->root());
-  const int reused = fresh->Reuse(store_, sequence.plan.runs[i].tokens, limit);
+  const int reused = fresh->Reuse(store_, sequence.plan.runs[i].tokens, limit,
+                                  DepthOf(sequence.plan, i, sequence.at_source[i]));
   sequence.looked[i] = store_.stats().published_spans;
   if (reused > sequence.reused[i]) {
     sequence.runs[i] = std::move(fresh);
@@ -490,7 +500,9 @@ int Executor::Step(std::span<Turn> turns, int room) {
                      .ranges = part.ranges,
                      .mass = part.mass,
                      .mass_layer = part.mass_layer});
+  const auto start = std::chrono::steady_clock::now();
   std::span<const float> logits = transformer_.Forward(batch);
+  RecordStep(parts, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   const auto vocab = static_cast<size_t>(transformer_.config().vocab_size);
   for (const Part& part : parts) {
     part.run->MarkReady(part.n);
@@ -511,6 +523,21 @@ int Executor::Step(std::span<Turn> turns, int room) {
 KvTraffic Executor::traffic() const {
   const uint64_t block = transformer_.kv_geometry().BlockBytes(), token = block / kKvBlockTokens;
   return {n_read_ * token, n_written_ * token, store_.stats().copied_blocks * block};
+}
+
+// Tells the planner what computing takes, by steps that do little else.
+void Executor::RecordStep(std::span<const Part> parts, double seconds) {
+  if (!store_.planner()) return;
+  double work = 0;
+  int n_rows = 0, n_prompt = 0;
+  for (const Part& part : parts) {
+    int n_seen = part.first;
+    for (size_t i = 0; i + 1 < part.view.size(); ++i) n_seen += part.view[i].n_tokens;
+    work += RecomputeCost(part.n, n_seen);
+    n_rows += part.n;
+    n_prompt += part.turn->token ? 0 : part.n;
+  }
+  if (4 * n_prompt >= 3 * n_rows) store_.planner()->RecordCompute(work, seconds);
 }
 
 void Executor::Seal(Sequence& sequence) {

@@ -69,6 +69,9 @@ struct KvTraffic {
   }
 };
 
+// How many tokens the first one of a planned run sees, as it is placed or as its source was read.
+int DepthOf(const Plan& plan, size_t run, bool at_source);
+
 // Thread-compatible.
 class Executor {
  public:
@@ -147,6 +150,7 @@ class Executor {
   bool MeasureForRepair(Turn& turn, std::span<const size_t> runs, int* room);
   static void SplitLastRow(const Turn& turn, std::vector<Part>* parts);
   Status AddToken(Turn& turn, std::vector<Part>* parts);
+  void RecordStep(std::span<const Part> parts, double seconds);
   // Whether another sequence is encoding tokens that this run needs next.
   bool MustWait(const Sequence& sequence, size_t run, int limit) const;
   // Takes from the store what it knows by now of a run that has encoded nothing itself.

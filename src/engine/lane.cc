@@ -116,7 +116,7 @@ void Lane::End() {
   ended_ = true;
   for (size_t i = 0; i < sequence_.runs.size(); ++i) {
     n_cached_.push_back(sequence_.n_cached(i));
-    loaded_.push_back({static_cast<int>(i), sequence_.runs[i]->loaded_begin(), sequence_.runs[i]->loaded_end()});
+    loaded_.push_back({sequence_.runs[i]->from_disk(), sequence_.runs[i]->from_remote()});
   }
 }
 

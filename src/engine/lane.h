@@ -62,10 +62,12 @@ class Lane {
   const Sequence& sequence() const { return sequence_; }
   // Leading tokens of a run that it has not encoded itself. REQUIRES: ended.
   int n_cached(int run) const { return n_cached_[static_cast<size_t>(run)]; }
-  // Whether any of these tokens of a run came from a tier below memory. REQUIRES: ended.
-  bool loaded(int run, int begin, int end) const {
-    const KeyRange& from_tier = loaded_[static_cast<size_t>(run)];
-    return from_tier.begin < end && begin < from_tier.end;
+  // Where these tokens of a run were found: the farthest place that any of them came from. REQUIRES: ended.
+  KvSource found_in(int run, int begin, int end) const {
+    const Loaded& loaded = loaded_[static_cast<size_t>(run)];
+    return loaded.from_remote.Meets(begin, end) ? KvSource::kRemote
+           : loaded.from_disk.Meets(begin, end) ? KvSource::kDisk
+                                                : KvSource::kRam;
   }
   Runs runs() const { return sequence_.runs; }
   // Of its last passage.
@@ -114,7 +116,10 @@ class Lane {
   std::optional<int32_t> token_, pending_;  // to feed next; or once what it had to let go of is read again
   size_t n_echoed_ = 0;                     // tokens of the tail that were reported, or are not to be
   std::vector<int> n_cached_;               // by run, once it has ended
-  std::vector<KeyRange> loaded_;            // the same
+  struct Loaded {
+    TokenRange from_disk, from_remote;
+  };
+  std::vector<Loaded> loaded_;  // the same
   bool ended_ = false, has_sampled_ = false;
 };
 

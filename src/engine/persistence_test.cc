@@ -31,6 +31,7 @@ class Persistence : public testing::Test {
             .kv_memory_bytes = size_t{16} << 20,
             .cache_dir = folder_ + "/cache",
             .cache_dir_bytes = uint64_t{64} << 20,
+            .plan_loads = false,  // all that is kept, however fast the tiny model is
             .step_tokens = 100};
   }
   std::unique_ptr<Engine> Open() const { return Engine::Open(Options()).value(); }
@@ -81,7 +82,8 @@ TEST(PersistenceCrash, AKilledEngineLeavesOnlyWhatANewOneMayUse) {
                               .threads = 1,
                               .kv_memory_bytes = size_t{1} << 20,
                               .cache_dir = folder,
-                              .cache_dir_bytes = uint64_t{2} << 20};
+                              .cache_dir_bytes = uint64_t{2} << 20,
+                              .plan_loads = false};
   const auto question = [](unsigned seed) {
     return Question(seed % 2 ? ComposeMode::kSet : ComposeMode::kExact, seed);
   };

@@ -46,6 +46,7 @@ Status Runner::Submit(Job job) {
     ++stats_.requests;
     task->id = ++last_id_;
     queue_.Push({.id = task->id, .priority = task->job.priority, .client = task->job.client}, NowSeconds());
+    arrived_.push_back(task->id);
     waiting_.emplace(task->id, std::move(task));
   }
   wake_.notify_one();
@@ -66,6 +67,15 @@ EngineStats Runner::stats() const {
   stats.drain_s = drain_.Seconds(NowSeconds(), stats.queued);
   for (const auto& tier : executor_->store().tiers()) {
     const TierStats of_tier = tier->stats();
+    if (tier->source() == KvSource::kRemote) {
+      stats.kv_remote_found_spans = of_tier.hits;
+      stats.kv_remote_missing_spans = of_tier.misses;
+      stats.kv_remote_written_spans = of_tier.written_spans;
+      stats.kv_remote_written_bytes = of_tier.written_bytes;
+      stats.kv_remote_damaged_spans = of_tier.damaged_spans;
+      stats.kv_remote_lost_spans = of_tier.lost_spans;
+      continue;
+    }
     stats.kv_disk_spans += of_tier.spans;
     stats.kv_disk_bytes += of_tier.bytes;
     stats.kv_disk_budget_bytes += of_tier.budget_bytes;
@@ -92,6 +102,8 @@ bool Runner::Admit() {
     Stop();
     return false;
   }
+  for (const uint64_t id : std::exchange(arrived_, {}))
+    if (const auto at = waiting_.find(id); at != waiting_.end()) at->second->Prefetch(*executor_, /*urgent=*/false);
   DropCancelled(lock);
   while (const auto turn = queue_.Next(NowSeconds())) {
     const auto next = waiting_.find(turn->id);
@@ -108,6 +120,7 @@ bool Runner::Admit() {
         {.max_running = options_.max_running, .n_blocks = n_blocks_budget_});
     if (!room) break;
     queue_.Take(task.id, NowSeconds());
+    if (!task.taken) task.Prefetch(*executor_, /*urgent=*/true);
     task.rank = turn->rank;
     task.progressed = Clock::now();
     running_.push_back(std::move(next->second));
@@ -187,6 +200,7 @@ void Runner::Step() {
   std::vector<std::pair<Task*, Lane*>> of;  // each turn
   int n_decode = 0;
   for (auto& task : running_) {
+    if (!task->job.cancel->cancelled() && task->waits_for_fetch()) continue;
     const Status status =
         task->job.cancel->cancelled() ? Cancelled("the request was cancelled") : task->TakeUp(*executor_, tokenizer_);
     if (!status.ok()) {
@@ -200,7 +214,12 @@ void Runner::Step() {
     }
   }
   std::erase(running_, nullptr);
-  if (turns.empty()) return;
+  if (turns.empty()) {
+    // All that run wait for what is being fetched.
+    std::unique_lock lock(mutex_);
+    if (!running_.empty()) wake_.wait_for(lock, std::chrono::milliseconds(1));
+    return;
+  }
   const Clock::time_point start = Clock::now();
   executor_->Step(turns, pacer_.Room(n_decode, options_.step_tokens));
   int n_prompt = 0;
@@ -255,6 +274,7 @@ void Runner::Count(const Result<Answer>& answer) {
   stats_.kv_spans = kv.n_spans;
   stats_.kv_disk_tokens = kv.loaded_tokens;
   stats_.kv_disk_mapped_tokens = kv.mapped_tokens;
+  stats_.kv_remote_tokens = kv.fetched_tokens;
   if (!answer.ok()) {
     ++(answer.status().code() == StatusCode::kCancelled ? stats_.cancelled : stats_.failed);
     return;

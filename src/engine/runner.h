@@ -67,6 +67,7 @@ class Runner {
   std::condition_variable wake_;
   sched::FairQueue queue_;                                       // guarded by mutex_; ids of waiting_
   std::unordered_map<uint64_t, std::unique_ptr<Task>> waiting_;  // guarded by mutex_; not begun, or suspended
+  std::vector<uint64_t> arrived_;                                // guarded by mutex_; ids of waiting_ not seen yet
   int n_suspended_ = 0;                                          // guarded by mutex_; of waiting_
   uint64_t last_id_ = 0;                                         // guarded by mutex_
   bool stopping_ = false;                                        // guarded by mutex_

@@ -58,7 +58,7 @@ int PromptTokensOf(const Job& job) {
 // `lane` has n_tokens of `piece` as its own and found some of them.
 void AddPiece(const PlannedPiece& piece, int n_tokens, const Lane& lane, ComposeReport* report) {
   const int cached = std::clamp(lane.n_cached(piece.run) - piece.begin, 0, n_tokens);
-  const KvSource found = lane.loaded(piece.run, piece.begin, piece.begin + n_tokens) ? KvSource::kDisk : KvSource::kRam;
+  const KvSource found = lane.found_in(piece.run, piece.begin, piece.begin + n_tokens);
   report->spans.push_back({.document = piece.document,
                            .tokens = n_tokens,
                            .cached_tokens = cached,
@@ -78,6 +78,29 @@ Task::Task(Job j, const Limits& limits)
       n_prompt_tokens(PromptTokensOf(job)),
       limits_(limits),
       branches_(job.fork ? job.fork->branches.size() : 0) {}
+
+void Task::Prefetch(Executor& executor, bool urgent) {
+  if (job.use_cache && !fetch_.fetch) {
+    // What ends the prompt is found only in whole blocks; with echo all of it is computed.
+    const std::vector<PlannedRun>& runs = job.plan.runs;
+    std::vector<SpanStore::Wish> wishes;
+    for (size_t i = 0; i < runs.size(); ++i) {
+      const bool tail = i + 1 == runs.size();
+      if (tail && (job.echo || job.documents_only)) continue;
+      const std::span<const int32_t> tokens = runs[i].tokens;
+      // A repaired run is made again from its source.
+      wishes.push_back({.root = runs[i].source ? runs[i].source->root : runs[i].root,
+                        .tokens = tail ? tokens.first((tokens.size() - 1) / kKvBlockTokens * kKvBlockTokens) : tokens,
+                        .depth = DepthOf(job.plan, i, runs[i].source.has_value())});
+    }
+    fetch_ = executor.store().Prefetch(wishes, urgent);
+  }
+  if (urgent && fetch_.fetch)
+    wait_until_ =
+        Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(fetch_.patience_s));
+}
+
+bool Task::waits_for_fetch() const { return fetch_.fetch && !fetch_.fetch->done() && Clock::now() < wait_until_; }
 
 Status Task::TakeUp(Executor& executor, const Tokenizer& tokenizer) {
   if (job.arrangement) {
@@ -151,6 +174,10 @@ Status Task::BeginFirst(Executor& executor, const Tokenizer& tokenizer) {
     SW_RETURN_IF_ERROR(answer_lane_.Begin(executor, tokenizer, std::move(setup), job.observer));
   }
   answer_.timings.load_ms = MsSince(begin);
+  if (fetch_.fetch) {
+    executor.store().Fetched(*fetch_.fetch);
+    fetch_ = {};
+  }
   begun_ = Clock::now();
   return Status::Ok();
 }

@@ -63,6 +63,11 @@ class Task {
   };
   Task(Job j, const Limits& limits);
 
+  // Begins to bring what is kept elsewhere of the prompt: when it comes, and, `urgent`, when its turn has come.
+  void Prefetch(Executor& executor, bool urgent);
+  // Whether that is under way, and worth waiting for.
+  bool waits_for_fetch() const;
+
   // Begins and takes up the lanes whose time has come. Afterwards there is one to step, unless all are done.
   Status TakeUp(Executor& executor, const Tokenizer& tokenizer);
   // Those that take part in the next step.
@@ -111,6 +116,8 @@ class Task {
   };
 
   const Limits limits_;
+  SpanStore::Prefetched fetch_;  // until it has begun
+  Clock::time_point wait_until_;
   std::unique_ptr<Search> search_;
   Plan context_plan_;  // of one that forks
   Lane context_;       // reads it

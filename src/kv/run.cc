@@ -6,12 +6,12 @@
 
 namespace spanwise {
 
-int Run::Reuse(SpanStore& store, std::span<const int32_t> tokens, int max_reused) {
+int Run::Reuse(SpanStore& store, std::span<const int32_t> tokens, int max_reused, int depth) {
   SW_CHECK(tokens_.empty());
   const auto wanted = tokens.first(std::min(tokens.size(), static_cast<size_t>(std::max(0, max_reused))));
-  SpanStore::Match match = store.Find(root_, wanted);
-  loaded_begin_ = match.loaded_begin;
-  loaded_end_ = match.loaded_end;
+  SpanStore::Match match = store.Find(root_, wanted, depth);
+  from_disk_ = match.from_disk;
+  from_remote_ = match.from_remote;
   spans_ = std::move(match.full);
   for (const auto& span : spans_) {
     blocks_.push_back(span->block->data());
@@ -57,8 +57,8 @@ Status Run::Extend(SpanStore& store, std::span<const int32_t> tokens) {
 Result<Run> Run::Repaired(const SpanKey& root, const Run& source, std::span<const int32_t> stale, SpanStore& store) {
   SW_CHECK(source.n_ready_ == source.n_tokens());
   Run run(root);
-  run.loaded_begin_ = source.loaded_begin_;
-  run.loaded_end_ = source.loaded_end_;
+  run.from_disk_ = source.from_disk_;
+  run.from_remote_ = source.from_remote_;
   run.tokens_ = source.tokens_;
   run.blocks_ = source.blocks_;
   run.writable_.assign(source.blocks_.size(), nullptr);

@@ -23,9 +23,9 @@ class Run {
   Run(Run&&) = default;
   Run& operator=(Run&&) = default;
 
-  // Takes as many leading tokens as the store knows, at most max_reused, and copies nothing. Returns how many.
-  // REQUIRES: the run is empty.
-  int Reuse(SpanStore& store, std::span<const int32_t> tokens, int max_reused);
+  // Takes as many leading tokens as the store knows, at most max_reused, and copies nothing. Returns how many. `depth`:
+  // see SpanStore::Find. REQUIRES: the run is empty.
+  int Reuse(SpanStore& store, std::span<const int32_t> tokens, int max_reused, int depth = 0);
 
   // Appends tokens and the memory for their rows; a half-full end that was taken from the store is copied before, and
   // stays the run's own. ResourceExhausted leaves the run as it was.
@@ -50,9 +50,9 @@ class Run {
   // of the run.
   SpanKey Seal(SpanStore& store);
 
-  // The tokens from the first to the last that Reuse took from a tier below memory.
-  int loaded_begin() const { return loaded_begin_; }
-  int loaded_end() const { return loaded_end_; }
+  // The tokens from the first to the last that Reuse took from each kind of tier below memory.
+  const TokenRange& from_disk() const { return from_disk_; }
+  const TokenRange& from_remote() const { return from_remote_; }
 
   const SpanKey& root() const { return root_; }
   std::span<const int32_t> tokens() const { return tokens_; }
@@ -68,7 +68,7 @@ class Run {
   SpanKey root_;
   std::vector<int32_t> tokens_;
   int n_ready_ = 0;
-  int loaded_begin_ = 0, loaded_end_ = 0;
+  TokenRange from_disk_, from_remote_;
   int n_sealed_ = 0;                                 // tokens offered to the store so far
   SpanKey sealed_parent_;                            // address of the last full sealed block; the root before that
   std::vector<std::shared_ptr<const Span>> spans_;   // the full spans reused; they hold the first blocks

@@ -1,7 +1,9 @@
 #include "kv/span_store.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
+#include <utility>
 
 #include "base/check.h"
 #include "base/str.h"
@@ -18,6 +20,13 @@ SpanStore::SpanStore(const KvGeometry& geometry, size_t budget_bytes, std::strin
 }
 
 namespace {
+
+// No request waits longer for a server.
+constexpr double kPatience_s = 10;
+
+double SecondsSince(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
 
 // Whether more of `tokens` begins a span than of what the match has for its end; takes it then.
 bool TakeLonger(const std::shared_ptr<const Span>& span, std::span<const int32_t> tokens, SpanStore::Match* match) {
@@ -69,56 +78,81 @@ SpanStore::Match SpanStore::Look(const SpanKey& root, std::span<const int32_t> t
 void SpanStore::Expect(std::span<const WantedRun> runs, ThreadPool& pool) {
   if (tiers_.empty()) return;
   std::vector<WantedRun> missing;
+  uint64_t bytes = 0;
   for (const WantedRun& run : runs) {
     const Match match = Look(run.parent, run.tokens, /*mapped=*/false);
     if (static_cast<size_t>(match.n_tokens()) == run.tokens.size()) continue;
     missing.push_back({.parent = match.full.empty() ? run.parent : match.full.back()->key,
                        .tokens = run.tokens.subspan(match.full.size() * kKvBlockTokens)});
+    bytes += BytesOf(missing.back().tokens.size());
   }
-  for (const auto& tier : tiers_)
-    if (!missing.empty()) tier->Expect(missing, pool);
+  if (missing.empty()) return;
+  const auto start = std::chrono::steady_clock::now();
+  for (const auto& tier : tiers_) tier->Expect(missing, pool);
+  expected_s_per_byte_ = SecondsSince(start) / static_cast<double>(bytes);
 }
 
-SpanStore::Match SpanStore::Find(const SpanKey& root, std::span<const int32_t> tokens) {
+SpanStore::Match SpanStore::Find(const SpanKey& root, std::span<const int32_t> tokens, int depth) {
   Match match;
+  Loading loading{.rest = tokens, .position = depth, .match = &match};
   stats_.lookup_tokens += tokens.size();
-  const auto note_loaded = [&](int begin, int end) {
-    if (match.loaded_begin == match.loaded_end) match.loaded_begin = begin;
-    match.loaded_end = end;
-    stats_.loaded_tokens += static_cast<uint64_t>(end - begin);
-  };
   SpanKey parent = root;
   while (tokens.size() >= kKvBlockTokens) {
     const auto block = tokens.first(kKvBlockTokens);
     const SpanKey key = ChildKey(parent, block);
     std::shared_ptr<const Span> span = FindHere(key, block);
-    if (!span) {
-      if ((span = Mapped(parent, key, block))) {
-        stats_.mapped_tokens += kKvBlockTokens;
-      } else if (!(span = Load(parent, block, kKvBlockTokens - 1))) {
-        break;
-      }
+    if (!span && (span = Mapped(parent, key, block))) {
+      stats_.mapped_tokens += kKvBlockTokens;
       const int begin = static_cast<int>(match.full.size()) * kKvBlockTokens;
-      note_loaded(begin, begin + kKvBlockTokens);
+      NoteLoaded(KvSource::kDisk, begin, begin + kKvBlockTokens, &match);
     }
+    if (!span) span = Load(parent, block, kKvBlockTokens - 1, loading);
+    if (!span) break;
     parent = span->key;
     match.full.push_back(std::move(span));
     tokens = tokens.subspan(kKvBlockTokens);
+    loading.rest = tokens;
+    loading.position += kKvBlockTokens;
   }
   tokens = tokens.first(std::min<size_t>(tokens.size(), kKvBlockTokens));
   if (const auto it = children_.find(parent); it != children_.end() && !tokens.empty())
     for (const SpanKey& key : it->second) TakeLonger(spans_.at(key).span, tokens, &match);
   if (static_cast<size_t>(match.partial_tokens) < tokens.size())
-    if (const auto span = Load(parent, tokens, match.partial_tokens); span && TakeLonger(span, tokens, &match))
-      note_loaded(static_cast<int>(match.full.size()) * kKvBlockTokens, match.n_tokens());
+    if (const auto span = Load(parent, tokens, match.partial_tokens, loading)) TakeLonger(span, tokens, &match);
+  if (planner_ && loading.bytes > 0)
+    planner_->RecordLoad(LoadPlanner::kDisk, loading.bytes, 0,
+                         loading.seconds + expected_s_per_byte_ * static_cast<double>(loading.bytes));
   if (match.partial) Touch(*match.partial, match.partial_tokens == match.partial->n_tokens());
   for (auto it = match.full.rbegin(); it != match.full.rend(); ++it) Touch(**it);
   stats_.hit_tokens += static_cast<uint64_t>(match.n_tokens());
   return match;
 }
 
-std::shared_ptr<const Span> SpanStore::Load(const SpanKey& parent, std::span<const int32_t> tokens, int more_than) {
+uint64_t SpanStore::BytesOf(size_t n_tokens) const {
+  return n_tokens / kKvBlockTokens * RecordBytes(geometry(), kKvBlockTokens) +
+         (n_tokens % kKvBlockTokens ? RecordBytes(geometry(), static_cast<int>(n_tokens % kKvBlockTokens)) : 0);
+}
+
+// Decided once for a run, from where memory ends; what turns out slower than that is given up.
+bool SpanStore::WorthReading(Loading& l) {
+  if (!planner_) return true;
+  using Choice = LoadPlanner::Choice;
+  if (!l.choice) {
+    const double work = RecomputeCost(static_cast<double>(l.rest.size()), l.position);
+    l.choice = planner_->Choose(LoadPlanner::kDisk, BytesOf(l.rest.size()), work,
+                                (l.rest.size() + kKvBlockTokens - 1) / kKvBlockTokens);
+    l.patience_s = planner_->PatienceSeconds(LoadPlanner::kDisk, BytesOf(l.rest.size()), work);
+  }
+  if (*l.choice == Choice::kLoad) return l.seconds <= l.patience_s;
+  return *l.choice == Choice::kProbe && l.bytes == 0;
+}
+
+std::shared_ptr<const Span> SpanStore::Load(const SpanKey& parent, std::span<const int32_t> tokens, int more_than,
+                                            Loading& loading) {
   for (const auto& tier : tiers_) {
+    const bool remote = tier->source() == KvSource::kRemote;
+    if (!remote && !WorthReading(loading)) continue;
+    const auto start = std::chrono::steady_clock::now();
     const auto found = tier->Find(parent, tokens, more_than);
     if (!found) continue;
     const SpanKey key = ChildKey(parent, found->tokens);
@@ -128,9 +162,85 @@ std::shared_ptr<const Span> SpanStore::Load(const SpanKey& parent, std::span<con
     UnpackRows(geometry(), found->rows, static_cast<int>(found->tokens.size()), (*block)->data());
     Entry& entry = Insert(std::make_shared<Span>(Span{key, parent, found->tokens, std::move(*block)}));
     entry.in_tiers = true;
+    if (!remote) {
+      loading.seconds += SecondsSince(start);
+      loading.bytes += RecordBytes(geometry(), entry.span->n_tokens());
+    } else {  // the next time it is nearer
+      for (const auto& other : tiers_) entry.in_tiers = (other == tier || other->Offer(*entry.span)) && entry.in_tiers;
+    }
+    const auto common = std::ranges::mismatch(found->tokens, tokens).in1 - found->tokens.begin();
+    const int begin = static_cast<int>(loading.match->full.size()) * kKvBlockTokens +
+                      (static_cast<int>(tokens.size()) < kKvBlockTokens ? loading.match->partial_tokens : 0);
+    const int end = static_cast<int>(loading.match->full.size()) * kKvBlockTokens + static_cast<int>(common);
+    NoteLoaded(tier->source(), begin, end, loading.match);
     return entry.span;
   }
   return nullptr;
+}
+
+void SpanStore::NoteLoaded(KvSource from, int begin, int end, Match* match) {
+  const bool remote = from == KvSource::kRemote;
+  TokenRange& range = remote ? match->from_remote : match->from_disk;
+  if (range.begin == range.end) range.begin = begin;
+  range.end = end;
+  (remote ? stats_.fetched_tokens : stats_.loaded_tokens) += static_cast<uint64_t>(end - begin);
+}
+
+SpanStore::Prefetched SpanStore::Prefetch(std::span<const Wish> runs, bool urgent) {
+  const auto is_remote = [](const std::unique_ptr<Tier>& tier) { return tier->source() == KvSource::kRemote; };
+  const auto tier = std::ranges::find_if(tiers_, is_remote);
+  if (tier == tiers_.end()) return {};
+  if (probe_ && probe_->done()) Fetched(*std::exchange(probe_, nullptr));
+  std::vector<Tier::Wanted> wanted;
+  uint64_t bytes = 0;
+  double work = 0;
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const Match here = Peek(runs[i].root, runs[i].tokens);
+    const auto n_here = static_cast<size_t>(here.n_tokens());
+    if (n_here == runs[i].tokens.size()) continue;
+    size_t first = here.full.size() * kKvBlockTokens;
+    SpanKey parent = here.full.empty() ? runs[i].root : here.full.back()->key;
+    const uint64_t run_bytes = BytesOf(runs[i].tokens.size() - first);
+    const bool near = !planner_ || planner_->LoadSeconds(LoadPlanner::kDisk, run_bytes) <=
+                                       planner_->LoadSeconds(LoadPlanner::kRemote, run_bytes);
+    bool on_disk = near;
+    for (size_t at = first; at < runs[i].tokens.size(); at += kKvBlockTokens) {
+      const auto tokens = runs[i].tokens.subspan(at, std::min<size_t>(kKvBlockTokens, runs[i].tokens.size() - at));
+      on_disk = on_disk && std::ranges::any_of(tiers_, [&](const auto& other) { return other->Has(parent, tokens); });
+      const SpanKey key = ChildKey(parent, tokens);
+      if (on_disk) {
+        first += tokens.size();
+      } else {
+        wanted.push_back({.key = key, .parent = parent, .tokens = tokens, .run = i});
+      }
+      parent = key;
+    }
+    const size_t n_wanted = runs[i].tokens.size() - std::min(first, runs[i].tokens.size());
+    bytes += BytesOf(n_wanted);
+    work += RecomputeCost(static_cast<double>(n_wanted), runs[i].depth + static_cast<double>(first));
+  }
+  if (wanted.empty()) return {};
+  if (!planner_) return {.fetch = (*tier)->Prefetch(wanted, urgent), .patience_s = kPatience_s};
+  switch (planner_->Choose(LoadPlanner::kRemote, bytes, work, wanted.size())) {
+    case LoadPlanner::Choice::kLoad:
+      return {.fetch = (*tier)->Prefetch(wanted, urgent),
+              .patience_s = std::min(planner_->PatienceSeconds(LoadPlanner::kRemote, bytes, work), kPatience_s)};
+    case LoadPlanner::Choice::kProbe:
+      if (!probe_) probe_ = (*tier)->Prefetch(std::span(wanted).first(1), urgent);
+      break;
+    case LoadPlanner::Choice::kCompute:
+      break;
+  }
+  return {};
+}
+
+void SpanStore::Fetched(const Fetch& fetch) {
+  const Fetch::Progress p = fetch.progress();
+  if (!planner_ || !p.begun) return;
+  // Of what is given up, the span that was on its way counts as if it had just come.
+  const bool answered = p.latency_s < p.seconds;
+  const uint64_t on_its_way = p.done || !answered ? 0 : RecordBytes(geometry(), kKvBlockTokens);
+  planner_->RecordLoad(LoadPlanner::kRemote, p.bytes + on_its_way, p.latency_s, p.seconds, /*given_up=*/!p.done);
 }
 
 std::shared_ptr<const Span> SpanStore::Publish(const SpanKey& parent, std::span<const int32_t> tokens,

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
 #include "kv/evict/policy.h"
+#include "kv/planner.h"
 #include "kv/span.h"
 #include "kv/tiers/tier.h"
 #include "spanwise/status.h"
@@ -19,12 +21,19 @@ struct SpanStoreStats {
   size_t n_blocks = 0;  // blocks in use, by spans and by growing runs
   size_t n_blocks_budget = 0;
   uint64_t hit_tokens = 0;       // tokens whose KV was found
-  uint64_t loaded_tokens = 0;    // of these, that came from a tier
+  uint64_t loaded_tokens = 0;    // of these, that came from disk
   uint64_t mapped_tokens = 0;    // of these, that are attended where they are there
+  uint64_t fetched_tokens = 0;   // of hit_tokens, that came from a server
   uint64_t lookup_tokens = 0;    // tokens that were asked for
   uint64_t published_spans = 0;  // that were new
   uint64_t evicted_spans = 0;
   uint64_t copied_blocks = 0;
+};
+
+// Tokens of a run from `begin` on.
+struct TokenRange {
+  int begin = 0, end = 0;
+  bool Meets(int b, int e) const { return begin < e && b < end; }
 };
 
 // Spans in memory under a byte budget. When room is needed, a replacement policy (evict/policy.h) names a span, and the
@@ -40,6 +49,10 @@ class SpanStore {
   // Looks there too from now on, in the order in which tiers were added.
   void AddTier(std::unique_ptr<Tier> tier) { tiers_.push_back(std::move(tier)); }
   std::span<const std::unique_ptr<Tier>> tiers() const { return tiers_; }
+  // Loads only what would take longer to compute, from now on.
+  void PlanLoads(const LoadPlanner& planner) { planner_ = planner; }
+  // Who is to be told what computing takes; nullptr: nobody.
+  LoadPlanner* planner() { return planner_ ? &*planner_ : nullptr; }
 
   // Says which runs are looked up next, so that tiers can fetch at once what they have of them.
   void Expect(std::span<const WantedRun> runs, ThreadPool& pool);
@@ -50,14 +63,29 @@ class SpanStore {
     std::vector<std::shared_ptr<const Span>> full;
     std::shared_ptr<const Span> partial;
     int partial_tokens = 0;
-    // The tokens from the first to the last that came from a tier.
-    int loaded_begin = 0, loaded_end = 0;
+    // The tokens from the first to the last that came from each kind of tier.
+    TokenRange from_disk, from_remote;
     int n_tokens() const { return static_cast<int>(full.size()) * kKvBlockTokens + partial_tokens; }
   };
-  Match Find(const SpanKey& root, std::span<const int32_t> tokens);
+  // `depth` tokens are seen by the run's first one: they make it dearer to compute.
+  Match Find(const SpanKey& root, std::span<const int32_t> tokens, int depth = 0);
   // The same in memory and what is read in place, without marking or counting anything. Tokens may also follow a full
   // span: its key is then the root.
   Match Peek(const SpanKey& root, std::span<const int32_t> tokens) const;
+
+  // Begins to bring to this machine what Find will be asked for and neither memory nor disk has, if that is worth it.
+  struct Wish {
+    SpanKey root;
+    std::span<const int32_t> tokens;
+    int depth = 0;
+  };
+  struct Prefetched {
+    std::shared_ptr<Fetch> fetch;  // nullptr: nothing to wait for
+    double patience_s = 0;         // how long
+  };
+  Prefetched Prefetch(std::span<const Wish> runs, bool urgent);
+  // Learns from a fetch that is not waited for any more.
+  void Fetched(const Fetch& fetch);
 
   // Seals `tokens`, whose KV stands in the first rows of `block`, as the child of `parent`. Returns the span that is
   // kept: the one already there when the address is known. A shorter span of the same parent that the new one continues
@@ -85,9 +113,23 @@ class SpanStore {
   std::shared_ptr<const Span> Mapped(const SpanKey& parent, const SpanKey& key, std::span<const int32_t> tokens) const;
   // Peek, in memory alone unless `mapped`.
   Match Look(const SpanKey& root, std::span<const int32_t> tokens, bool mapped) const;
+  // What is loaded of one run.
+  struct Loading {
+    std::span<const int32_t> rest;  // from the next span on
+    int position = 0;               // that its first token has
+    Match* match = nullptr;
+    // From disk.
+    std::optional<LoadPlanner::Choice> choice = {};
+    double patience_s = 0, seconds = 0;
+    uint64_t bytes = 0;
+  };
+  bool WorthReading(Loading& loading);
+  void NoteLoaded(KvSource from, int begin, int end, Match* match);
   // A span of `parent` with more than `more_than` of these tokens, from the first tier that has one; nullptr when none
-  // has, or memory is all in use.
-  std::shared_ptr<const Span> Load(const SpanKey& parent, std::span<const int32_t> tokens, int more_than);
+  // has, or it is computed sooner, or memory is all in use.
+  std::shared_ptr<const Span> Load(const SpanKey& parent, std::span<const int32_t> tokens, int more_than,
+                                   Loading& loading);
+  uint64_t BytesOf(size_t n_tokens) const;  // in tiers
   Entry& Insert(std::shared_ptr<const Span> span);
   void Use(const Entry& entry);  // tells the policy
   bool OfferToTiers(const Span& span);
@@ -102,6 +144,9 @@ class SpanStore {
   std::unique_ptr<EvictionPolicy> policy_;
   SpanStoreStats stats_;
   std::vector<std::unique_ptr<Tier>> tiers_;
+  std::optional<LoadPlanner> planner_;
+  double expected_s_per_byte_ = 0;  // that the last Expect took
+  std::shared_ptr<Fetch> probe_;  // for which nobody waits
 };
 
 }  // namespace spanwise

@@ -55,6 +55,8 @@ std::string_view KvSourceName(KvSource source) {
       return "ram";
     case KvSource::kDisk:
       return "disk";
+    case KvSource::kRemote:
+      return "remote";
   }
   return "?";
 }

@@ -87,6 +87,7 @@ Result<BakeReport> Bake(const EngineOptions& engine_options, const std::string& 
     baker.cache_dir_bytes = NoBudget(folder);
     baker.cache_dir_waits = true;
     baker.baked_dirs.clear();
+    baker.cache_remote = {};
     std::atomic<bool> opened = false;
     baker.on_warning = [&](const std::string& message) {
       const std::lock_guard lock(mutex);

@@ -478,6 +478,17 @@ void Api::Metrics(HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
          stats.kv_disk_damaged_spans);
   metric("kv_disk_lost_spans_total", "counter", "Spans that the disk was too slow, too full or unable to take.",
          stats.kv_disk_lost_spans);
+  metric("kv_remote_tokens_total", "counter", "Prompt tokens whose KV came from the cache server.",
+         stats.kv_remote_tokens);
+  metric("kv_remote_found_spans_total", "counter", "Spans that the cache server had.", stats.kv_remote_found_spans);
+  metric("kv_remote_missing_spans_total", "counter", "Spans that the cache server was asked for and did not have.",
+         stats.kv_remote_missing_spans);
+  metric("kv_remote_written_spans_total", "counter", "Spans sent to the cache server.", stats.kv_remote_written_spans);
+  metric("kv_remote_written_bytes_total", "counter", "Bytes of them.", stats.kv_remote_written_bytes);
+  metric("kv_remote_damaged_spans_total", "counter", "Damaged spans met on the cache server and not used.",
+         stats.kv_remote_damaged_spans);
+  metric("kv_remote_lost_spans_total", "counter",
+         "Spans that the cache server was too slow, too full or unable to take.", stats.kv_remote_lost_spans);
   Reply("/metrics", exchange, {200, "text/plain; version=0.0.4; charset=utf-8", std::move(text), {}});
 }
 

@@ -191,6 +191,15 @@ void DiskTier::Expect(std::span<const WantedRun> runs, ThreadPool& pool) {
     if (sound[i]) checked_.insert(fresh[i].record.data());
 }
 
+bool DiskTier::Has(const SpanKey& parent, std::span<const int32_t> tokens) {
+  if (read_failed_) return false;
+  const auto txn = lmdb::Txn::Begin(env_, /*read_only=*/true);
+  if (!txn.ok()) return false;
+  const std::string key = EncodeKey(parent, tokens);
+  lmdb::Cursor at(**txn, env_->spans);
+  return at.Go(MDB_SET_RANGE, key) && at.key().starts_with(key);
+}
+
 bool DiskTier::Offer(const Span& span) {
   if (options_.read_only) return true;
   const uint64_t bytes = RecordBytes(format_.geometry, span.n_tokens());

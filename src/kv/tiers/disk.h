@@ -48,6 +48,7 @@ class DiskTier final : public Tier {
   std::optional<Found> Find(const SpanKey& parent, std::span<const int32_t> tokens, int more_than) override;
   std::shared_ptr<const std::byte> Map(const SpanKey& parent, std::span<const int32_t> tokens) override;
   void Expect(std::span<const WantedRun> runs, ThreadPool& pool) override;
+  bool Has(const SpanKey& parent, std::span<const int32_t> tokens) override;
   bool Offer(const Span& span) override;
   void Touch(const SpanKey& parent, std::span<const int32_t> tokens) override;
   void Flush() override;

@@ -447,8 +447,8 @@ TEST(SpanStore, FindsWhatWasEvictedOnDisk) {
       const int reused = run.Reuse(store, tokens, 200);
       EXPECT_EQ(reused, i < 10 && !second_process ? 0 : 200);
       if (reused > 0) {
-        EXPECT_EQ(run.loaded_begin(), 0);
-        EXPECT_EQ(run.loaded_end(), 200);
+        EXPECT_EQ(run.from_disk().begin, 0);
+        EXPECT_EQ(run.from_disk().end, 200);
       }
       ASSERT_TRUE(run.Extend(store, std::span(tokens).subspan(static_cast<size_t>(reused))).ok());
       const std::vector<Span> expected = spans.Chain(kRoot, tokens);
@@ -494,7 +494,7 @@ TEST(SpanStore, TakesNoMemoryForWhatIsMapped) {
   for (uint64_t i = 1; i <= 5; ++i) {
     spanwise::Run& run = runs.emplace_back(kRoot);
     ASSERT_EQ(run.Reuse(store, tokens, 200), 200);
-    EXPECT_EQ(run.loaded_end(), i == 1 ? 200 : 192);  // the end is a copy, in memory from then on
+    EXPECT_EQ(run.from_disk().end, i == 1 ? 200 : 192);  // the end is a copy, in memory from then on
     EXPECT_EQ(store.stats().mapped_tokens, 192 * i);
     EXPECT_EQ(store.stats().n_blocks, 1u);
     EXPECT_EQ(store.stats().n_spans, 1u);

@@ -12,6 +12,8 @@
 #include "base/thread_pool.h"
 #include "kernels/kv_view.h"
 #include "kv/span.h"
+#include "kv/tiers/fetch.h"
+#include "spanwise/prompt.h"
 
 namespace spanwise {
 
@@ -74,6 +76,22 @@ class Tier {
   virtual void Flush() = 0;
 
   virtual TierStats stats() const = 0;
+
+  // What a report calls it.
+  virtual KvSource source() const { return KvSource::kDisk; }
+
+  // Whether there is a span behind `parent` that begins with these tokens, as far as can be said without reading it.
+  virtual bool Has(const SpanKey& /*parent*/, std::span<const int32_t> /*tokens*/) { return false; }
+
+  // Of a run, spans that follow one another in the order in which they are named.
+  struct Wanted {
+    SpanKey key, parent;
+    std::span<const int32_t> tokens;
+    size_t run = 0;
+  };
+  // Begins to bring spans to where Find takes them at once, for a request whose turn it is (`urgent`) or comes later.
+  // nullptr: there is nothing to wait for, or no room now.
+  virtual std::shared_ptr<Fetch> Prefetch(std::span<const Wanted> /*spans*/, bool /*urgent*/) { return nullptr; }
 };
 
 }  // namespace spanwise
