@@ -106,7 +106,8 @@ void Executor::Find(Sequence& s, std::span<const std::shared_ptr<Run>> held) {
     for (const size_t i : runs) {
       if (s.runs[i]) continue;
       s.runs[i] = std::make_shared<Run>(root_of(i));
-      if (s.use_cache) s.reused[i] = s.runs[i]->Reuse(store_, s.plan.runs[i].tokens, limit_of(i), DepthOf(s.plan, i, at_source));
+      if (s.use_cache)
+        s.reused[i] = s.runs[i]->Reuse(store_, s.plan.runs[i].tokens, limit_of(i), DepthOf(s.plan, i, at_source));
     }
   };
   s.runs.resize(n);
@@ -225,8 +226,8 @@ bool Executor::MustWait(const Sequence& sequence, size_t i, int limit) const {
 
 void Executor::Retake(Sequence& sequence, size_t i, int limit) {
   auto fresh = std::make_shared<Run>(sequence.runs[i]->root());
-  const int reused = fresh->Reuse(store_, sequence.plan.runs[i].tokens, limit,
-                                  DepthOf(sequence.plan, i, sequence.at_source[i]));
+  const int reused =
+      fresh->Reuse(store_, sequence.plan.runs[i].tokens, limit, DepthOf(sequence.plan, i, sequence.at_source[i]));
   sequence.looked[i] = store_.stats().published_spans;
   if (reused > sequence.reused[i]) {
     sequence.runs[i] = std::move(fresh);
@@ -236,7 +237,7 @@ void Executor::Retake(Sequence& sequence, size_t i, int limit) {
 
 bool Executor::MeasureForRepair(Turn& turn, std::span<const size_t> runs, int* room) {
   Sequence& s = *turn.sequence;
-  Sequence::Probe& probe = *s.probe;
+  RepairProbe& probe = *s.probe;
   const RepairSignals& wanted = s.plan.repair->policy->signals;
   const int n_layers = transformer_.config().n_layers;
   const int n_neighbour_layers = wanted.neighbours ? std::min(n_layers, kNeighbourLayers) : 0;

@@ -15,6 +15,19 @@
 
 namespace spanwise {
 
+// What is learnt of a set's documents before it is settled what of them is recomputed.
+struct RepairProbe {
+  // The question, read to learn which tokens it attends to.
+  std::shared_ptr<Run> run;
+  std::vector<int> visible;      // what the question sees up to the set's end
+  std::vector<KeyRange> ranges;  // every token of the set's runs at their source, as `visible` counts runs
+  std::vector<int64_t> mass;     // of each range; see ForwardSequence
+  // Of the set's runs at their source, the first n_runs and of the next n_rows tokens.
+  RepairInput input;
+  size_t n_runs = 0;
+  int n_rows = 0;
+};
+
 // A plan being carried out. Its runs stay pinned while it lives.
 struct Sequence {
   Plan plan;
@@ -30,18 +43,7 @@ struct Sequence {
   std::vector<bool> at_source;  // of each run
   int n_repaired = 0;           // tokens recomputed so far
   // What the plan's policy wants to know, as far as it is known; gone once that is settled.
-  struct Probe {
-    // The question, read to learn which tokens it attends to.
-    std::shared_ptr<Run> run;
-    std::vector<int> visible;      // what the question sees up to the set's end
-    std::vector<KeyRange> ranges;  // every token of the set's runs at their source, as `visible` counts runs
-    std::vector<int64_t> mass;     // of each range; see ForwardSequence
-    // Of the set's runs at their source, the first n_runs and of the next n_rows tokens.
-    RepairInput input;
-    size_t n_runs = 0;
-    int n_rows = 0;
-  };
-  std::optional<Probe> probe;
+  std::optional<RepairProbe> probe;
 
   // Of a sequence that was suspended: the parts of each run that it had found and that it held, before the last time.
   struct Before {

@@ -79,7 +79,8 @@ const char* Isa() {
 
 const char* Formulas() {
   const std::string_view isa = Isa();
-  return isa == "avx2" || isa == "avx512" ? "fused" : isa.data();
+  if (isa == "avx2" || isa == "avx512") return "fused";
+  return isa == "amx" ? "amx, attention by tiles" : isa.data();  // once it was by vectors
 }
 
 void MatMuls(ThreadPool& pool, const float* x, int64_t x_stride, int n_rows, std::span<const Product> products) {
