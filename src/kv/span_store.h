@@ -146,7 +146,7 @@ class SpanStore {
   std::vector<std::unique_ptr<Tier>> tiers_;
   std::optional<LoadPlanner> planner_;
   double expected_s_per_byte_ = 0;  // that the last Expect took
-  std::shared_ptr<Fetch> probe_;  // for which nobody waits
+  std::shared_ptr<Fetch> probe_;    // for which nobody waits
 };
 
 }  // namespace spanwise

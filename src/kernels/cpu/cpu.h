@@ -27,8 +27,8 @@ bool HasBf16Dots();
 bool Bf16DotsAreFast();
 bool UsesBf16Dots();
 
-// Whether this processor has matrix tiles of bf16 and of bytes and the system lets this process use them, and whether the target in
-// use takes them.
+// Whether this processor has matrix tiles of bf16 and of bytes that the system lets this process use, and whether the
+// target in use takes them.
 bool HasTiles();
 bool UsesTiles();
 

@@ -336,7 +336,7 @@ class Liar {
         char command[4096];
         bool first = true;
         while (recv(client, command, sizeof command, 0) > 0) {
-          const std::string_view answer = std::exchange(first, false) ? "+PONG\r\n" : says_;
+          const std::string_view answer = std::exchange(first, false) ? "+PONG\r\n" : std::string_view(says_);
           if (send(client, answer.data(), answer.size(), MSG_NOSIGNAL) < 0) break;
         }
         close(client);
