@@ -94,10 +94,10 @@ class SharedCacheTest(unittest.TestCase):
         first, _ = self.serve()
         cold = self.ask(first)
         self.assertEqual(set(self.sources(cold)), {"computed"})
-        for _ in range(400):  # sending is behind the answer's back
-            if self.metric(first, "kv_remote_written_spans_total") >= 8:
-                break
-            time.sleep(0.05)
+        sent, before = 0, -1
+        while sent < 8 or sent > before:  # sending is behind the answer's back
+            time.sleep(0.5)
+            sent, before = self.metric(first, "kv_remote_written_spans_total"), sent
         second, _ = self.serve()
         warm = self.ask(second)
         self.assertIn("remote", self.sources(warm))
