@@ -59,6 +59,10 @@ struct ComposeOptions {
   static constexpr double kDocumentsTemperature = 0.9, kDocumentsScale = 0.9;
   double repair_fraction = 0.15;          // of kRepair: how much of the kept documents is recomputed
   std::string repair_policy = "focused";  // of kRepair: which tokens
+  // Of kRepair with a fraction below 1: a set's documents stay as they were kept unless the values of some recomputed
+  // token, besides the first two of a document, changed by more than this: the mean over layers of
+  // |new - kept|^2 / |kept|^2. Absent: what the model's calibration found best, else 0.
+  std::optional<double> repair_threshold = {};  // 0 (repairs always) or more
   // Of kSearch: how many orders are tried at most, and the draft whose likelihood as the answer decides; empty: the
   // likelihood of the text behind the documents does.
   static constexpr int kMostTrials = 1000;
@@ -95,7 +99,9 @@ struct ComposeReport {
   // positions, the same for every order of its members.
   std::string exactness;
   std::vector<PieceReport> spans;  // in the order of the prompt
-  int repaired_tokens = 0;
+  int repaired_tokens = 0;         // recomputed in place, and kept
+  // The largest change that decided whether they were kept; absent where nothing was recomputed, or all.
+  std::optional<double> repair_change = {};
   // The mode and its parameters were measured on this model and came close enough to the flat prompt, or are the flat
   // prompt.
   bool calibrated = false;

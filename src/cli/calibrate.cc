@@ -16,32 +16,60 @@ struct Options {
   size_t search = 2;
 };
 
-// Sets the temperature and the scale of `ape` where they are best on questions that will not be measured.
-Status SearchDefaults(const Options& o, Engine& engine, ComposeOptions* ape) {
-  RecordOptions others = o.records;
-  if (others.limit == 0)
+// Questions that will not be measured, to search a mode's parameters on.
+Result<std::vector<eval::QaRecord>> SearchRecords(const Options& o, RecordOptions others) {
+  if (o.records.limit == 0)
     return InvalidArgument(
-        "a search of ape's temperature and scale needs questions that are not measured: give a --limit, or --search 0");
-  others.skip = others.limit;
+        "a search of a mode's parameters needs questions that are not measured: give a --limit, or --search 0");
+  others.skip = o.records.limit;
   others.limit = o.search;
-  const auto records = LoadRecords(others);
-  if (!records.ok())
-    return records.status().WithContext("for the search of ape's temperature and scale (--search 0 leaves it out)");
+  auto records = LoadRecords(others);
+  if (records.ok()) return records;
+  return records.status().WithContext("for the search of a mode's parameters (--search 0 leaves it out)");
+}
+
+// Sets the temperature and the scale of `ape` where they are best.
+Status SearchApe(const Options& o, Engine& engine, ComposeOptions* ape, CalibratedDefaults* defaults) {
+  SW_ASSIGN_OR_RETURN(const auto records, SearchRecords(o, o.records));
   Progress progress("searching", o.common.quiet);
-  const auto n = static_cast<double>(records->size() * eval::kApeSearchPasses);
-  SW_ASSIGN_OR_RETURN(const eval::ApeSearch found, eval::SearchApe(engine, *records, [&](size_t pass, size_t done) {
-                        progress.Update(static_cast<double>(pass * records->size() + done), n);
+  const auto n = static_cast<double>(records.size() * eval::kApeSearchPasses);
+  SW_ASSIGN_OR_RETURN(const eval::ApeSearch found, eval::SearchApe(engine, records, [&](size_t pass, size_t done) {
+                        progress.Update(static_cast<double>(pass * records.size() + done), n);
                       }));
-  ape->documents_temperature = found.temperature;
-  ape->documents_scale = found.scale;
+  defaults->documents_temperature = ape->documents_temperature = found.temperature;
+  defaults->documents_scale = ape->documents_scale = found.scale;
   if (o.common.json) {
     const json::object of{{"documents_temperature", found.temperature}, {"documents_scale", found.scale}};
-    PrintFigure("calibrate", "search_kl", of, found.kl, records->size());
-    PrintFigure("calibrate", "search_set_kl", of, found.set_kl, records->size());
+    PrintFigure("calibrate", "search_kl", of, found.kl, records.size());
+    PrintFigure("calibrate", "search_set_kl", of, found.set_kl, records.size());
   } else if (!o.common.quiet) {
     fmt::print(stderr,
                "ape: temperature {} and scale {} of {} pairs, KL {:.3g} on {} other questions; as a set {:.3g}\n",
-               found.temperature, found.scale, found.n_tried, found.kl, records->size(), found.set_kl);
+               found.temperature, found.scale, found.n_tried, found.kl, records.size(), found.set_kl);
+  }
+  return Status::Ok();
+}
+
+// Sets the threshold of `repair` where it is best. Documents that depend on one another are what repair is for, so no
+// kind of question is left out.
+Status SearchThreshold(const Options& o, Engine& engine, ComposeOptions* repair, CalibratedDefaults* defaults) {
+  RecordOptions all = o.records;
+  all.except.clear();
+  SW_ASSIGN_OR_RETURN(const auto records, SearchRecords(o, all));
+  Progress progress("searching", o.common.quiet);
+  SW_ASSIGN_OR_RETURN(const eval::ThresholdSearch found,
+                      eval::SearchThreshold(engine, records, *repair, [&](size_t done) {
+                        progress.Update(static_cast<double>(done), static_cast<double>(records.size()));
+                      }));
+  defaults->repair_threshold = repair->repair_threshold = found.threshold;
+  if (o.common.json) {
+    const json::object of{{"repair_threshold", found.threshold}};
+    PrintFigure("calibrate", "search_kl", of, found.kl, records.size());
+    PrintFigure("calibrate", "search_always_kl", of, found.always_kl, records.size());
+    PrintFigure("calibrate", "search_never_kl", of, found.never_kl, records.size());
+  } else if (!o.common.quiet) {
+    fmt::print(stderr, "repair: threshold {}, KL {:.3g} on {} other questions; always repaired {:.3g}, never {:.3g}\n",
+               found.threshold, found.kl, records.size(), found.always_kl, found.never_kl);
   }
   return Status::Ok();
 }
@@ -59,9 +87,14 @@ Status Calibrate(Options o) {
   SW_ASSIGN_OR_RETURN(const auto engine, Engine::Open(options));
   CalibratedDefaults defaults;
   for (ComposeOptions& mode : modes) {
-    if (mode.mode != ComposeMode::kApe || o.search == 0) continue;
-    SW_RETURN_IF_ERROR(SearchDefaults(o, *engine, &mode));
-    defaults = {mode.documents_temperature, mode.documents_scale};
+    if (o.search == 0) break;
+    if (mode.mode == ComposeMode::kApe) SW_RETURN_IF_ERROR(SearchApe(o, *engine, &mode, &defaults));
+    if (mode.mode != ComposeMode::kRepair || mode.repair_threshold || mode.repair_fraction == 1) continue;
+    if (defaults.repair_threshold) {  // one for all fractions and policies, found on the first
+      mode.repair_threshold = defaults.repair_threshold;
+    } else {
+      SW_RETURN_IF_ERROR(SearchThreshold(o, *engine, &mode, &defaults));
+    }
   }
   Progress progress("measuring", o.common.quiet);
   SW_ASSIGN_OR_RETURN(Calibration calibration, eval::Calibrate(*engine, records, modes, o.limits, [&](size_t done) {
@@ -107,8 +140,10 @@ Verb CalibrateVerb(CLI::App& app) {
   verb->add_option("--most-loss", o->limits.accuracy_loss, "Refuse modes that answer a larger share less often right")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
-  verb->add_option("--search", o->search,
-                   "Find ape's temperature and scale on so many further questions of each kind (0: leave them)")
+  verb->add_option(
+          "--search", o->search,
+          "Find ape's temperature and scale, and repair's threshold, on so many further questions of each kind "
+          "(0: leave them)")
       ->capture_default_str();
   for (const char* name : {"--skip", "--shard"}) verb->remove_option(verb->get_option(name));
   AddModelOptions(verb, &o->common);

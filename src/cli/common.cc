@@ -65,6 +65,10 @@ void AddComposeOptions(CLI::App* app, CommonOptions* o) {
   app->add_option("--repair-policy", o->repair_policy,
                   "Of repair: focused, first, question, deviation, cachecraft or random")
       ->capture_default_str();
+  app->add_option("--repair-threshold", o->repair_threshold,
+                  "Of repair: keep documents as they were unless what is recomputed changes by more than this "
+                  "(default: as calibrated, else 0, always repair)")
+      ->check(CLI::NonNegativeNumber);
   app->add_option("--documents-temperature", o->documents_temperature,
                   "Of ape: divides the scores of the documents (default: as calibrated, else 0.9)");
   app->add_option("--documents-scale", o->documents_scale,
@@ -213,6 +217,7 @@ Result<ComposeOptions> ToComposeOptions(const CommonOptions& o) {
   SW_ASSIGN_OR_RETURN(compose.order, ParseDocumentOrder(o.order));
   compose.repair_fraction = o.repair_fraction;
   compose.repair_policy = o.repair_policy;
+  compose.repair_threshold = o.repair_threshold;
   compose.search_trials = o.search_trials;
   compose.search_draft = o.search_draft;
   compose.documents_temperature = o.documents_temperature;

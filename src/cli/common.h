@@ -37,7 +37,7 @@ struct CommonOptions {
   std::string cache_policy;
   double repair_fraction = ComposeOptions().repair_fraction;
   std::string repair_policy = "focused";
-  std::optional<double> documents_temperature, documents_scale;
+  std::optional<double> documents_temperature, documents_scale, repair_threshold;
   bool force = false;
   bool no_cache = false;
   bool json = false, quiet = false;

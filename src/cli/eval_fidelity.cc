@@ -52,6 +52,7 @@ json::object CaseOf(const ComposeOptions& compose, const Group& group) {
   if (compose.mode == ComposeMode::kRepair) {
     of["repair_fraction"] = compose.repair_fraction;
     of["repair_policy"] = compose.repair_policy;
+    if (compose.repair_threshold) of["repair_threshold"] = *compose.repair_threshold;
   }
   if (!group.kind.empty()) of["kind"] = group.kind;
   if (group.documents > 0) {

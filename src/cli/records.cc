@@ -65,6 +65,10 @@ void AddModeOptions(CLI::App* app, ModeOptions* o) {
       ->delimiter(',')
       ->check(CLI::Range(0.0, 1.0));
   app->add_option("--repair-policies", o->repair_policies, "Policies of repair, separated by commas")->delimiter(',');
+  app->add_option("--repair-thresholds", o->repair_thresholds,
+                  "Thresholds of repair, separated by commas (default: as calibrated)")
+      ->delimiter(',')
+      ->check(CLI::NonNegativeNumber);
 }
 
 Result<std::vector<ComposeOptions>> ToModes(const ModeOptions& o) {
@@ -80,11 +84,15 @@ Result<std::vector<ComposeOptions>> ToModes(const ModeOptions& o) {
       out.push_back(mode);
       continue;
     }
+    std::vector<std::optional<double>> thresholds(o.repair_thresholds.begin(), o.repair_thresholds.end());
+    if (thresholds.empty()) thresholds.emplace_back();
     for (const std::string& policy :
          o.repair_policies.empty() ? std::vector<std::string>{mode.repair_policy} : o.repair_policies)
       for (const double fraction :
            o.repair_fractions.empty() ? std::vector<double>{mode.repair_fraction} : o.repair_fractions)
-        out.push_back({.mode = mode.mode, .repair_fraction = fraction, .repair_policy = policy});
+        for (const std::optional<double> threshold : thresholds)
+          out.push_back(
+              {.mode = mode.mode, .repair_fraction = fraction, .repair_policy = policy, .repair_threshold = threshold});
   }
   return out;
 }

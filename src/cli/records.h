@@ -19,11 +19,12 @@ Result<std::vector<eval::QaRecord>> LoadRecords(const RecordOptions& options);
 
 struct ModeOptions {
   std::vector<std::string> modes, repair_policies;
-  std::vector<double> repair_fractions;
+  std::vector<double> repair_fractions, repair_thresholds;
 };
 
-void AddModeOptions(CLI::App* app, ModeOptions* options);  // --modes --repair-fractions --repair-policies
-// One for each mode, of repair one for each fraction and policy.
+void AddModeOptions(CLI::App* app,
+                    ModeOptions* options);  // --modes --repair-fractions --repair-policies --repair-thresholds
+// One for each mode, of repair one for each fraction, policy and threshold.
 Result<std::vector<ComposeOptions>> ToModes(const ModeOptions& options);
 
 // {"eval": eval, "metric": metric, "case": ..., "value": value, "n": n} on one line of standard output.

@@ -29,6 +29,10 @@ class Members {
   double Number(std::string_view key, double least, double most) {
     return InRange(Take(GetNumber(object_, key), key), key, least, most);
   }
+  // Of a member that may be missing.
+  std::optional<double> MaybeNumber(std::string_view key, double least, double most) {
+    return object_.contains(key) ? std::optional(Number(key, least, most)) : std::nullopt;
+  }
   const Status& status() const { return status_; }
 
  private:
@@ -71,6 +75,7 @@ Result<CalibratedMode> ParseMode(const json::value& value, const std::string& wh
   if (*parsed == ComposeMode::kRepair) {
     mode.compose.repair_fraction = members.Number("repair_fraction", 0, 1);
     mode.compose.repair_policy = members.String("repair_policy");
+    mode.compose.repair_threshold = members.MaybeNumber("repair_threshold", 0, kAnyDivergence);
   }
   if (*parsed == ComposeMode::kApe) {
     mode.compose.documents_temperature = members.Number("documents_temperature", 0, 100);
@@ -103,13 +108,15 @@ double ScaleOf(const ComposeOptions& compose) {
   return compose.documents_scale.value_or(ComposeOptions::kDocumentsScale);
 }
 
+double ThresholdOf(const ComposeOptions& compose) { return compose.repair_threshold.value_or(0); }
+
 }  // namespace
 
 bool SameComposition(const ComposeOptions& a, const ComposeOptions& b) {
   if (a.mode != b.mode) return false;
   if (a.mode == ComposeMode::kApe) return TemperatureOf(a) == TemperatureOf(b) && ScaleOf(a) == ScaleOf(b);
-  return a.mode != ComposeMode::kRepair ||
-         (a.repair_fraction == b.repair_fraction && a.repair_policy == b.repair_policy);
+  return a.mode != ComposeMode::kRepair || (a.repair_fraction == b.repair_fraction &&
+                                            a.repair_policy == b.repair_policy && ThresholdOf(a) == ThresholdOf(b));
 }
 
 std::string CompositionName(const ComposeOptions& compose) {
@@ -117,7 +124,8 @@ std::string CompositionName(const ComposeOptions& compose) {
   if (compose.mode == ComposeMode::kApe)
     return name + StrFormat(" temperature={} scale={}", TemperatureOf(compose), ScaleOf(compose));
   if (compose.mode != ComposeMode::kRepair) return name;
-  return name + StrFormat(" fraction={} policy={}", compose.repair_fraction, compose.repair_policy);
+  name += StrFormat(" fraction={} policy={}", compose.repair_fraction, compose.repair_policy);
+  return ThresholdOf(compose) > 0 ? name + StrFormat(" threshold={}", ThresholdOf(compose)) : name;
 }
 
 Result<Calibration> Calibration::Parse(std::string_view text, const std::string& where) {
@@ -137,8 +145,9 @@ Result<Calibration> Calibration::Parse(std::string_view text, const std::string&
   if (!defaults.ok()) return defaults.status().WithContext(where);
   if (*defaults) {
     Members of(**defaults, where + ": defaults");
-    calibration.defaults = {.documents_temperature = of.Number("documents_temperature", 0.01, 100),
-                            .documents_scale = of.Number("documents_scale", 0, 100)};
+    calibration.defaults = {.documents_temperature = of.MaybeNumber("documents_temperature", 0.01, 100),
+                            .documents_scale = of.MaybeNumber("documents_scale", 0, 100),
+                            .repair_threshold = of.MaybeNumber("repair_threshold", 0, kAnyDivergence)};
     SW_RETURN_IF_ERROR(of.status());
   }
   auto limits = GetObject(value.get_object(), "limits");
@@ -169,9 +178,12 @@ std::string Calibration::ToJson() const {
   // One mode a line, so that a change reads well.
   std::string out =
       StrFormat("{{\n  \"version\": {},\n  \"model\": {},\n", kVersion, json::serialize(json::value(model)));
-  if (defaults.documents_temperature && defaults.documents_scale)
-    out += StrFormat("  \"defaults\": {{\"documents_temperature\": {}, \"documents_scale\": {}}},\n",
-                     Figure(*defaults.documents_temperature), Figure(*defaults.documents_scale));
+  std::string open;
+  for (const auto& [name, value] : {std::pair{"documents_temperature", defaults.documents_temperature},
+                                    {"documents_scale", defaults.documents_scale},
+                                    {"repair_threshold", defaults.repair_threshold}})
+    if (value) open += StrFormat("{}\"{}\": {}", open.empty() ? "" : ", ", name, Figure(*value));
+  if (!open.empty()) out += StrFormat("  \"defaults\": {{{}}},\n", open);
   out += StrFormat("  \"limits\": {{\"kl\": {}, \"accuracy_loss\": {}}},\n  \"modes\": [", Figure(limits.kl),
                    Figure(limits.accuracy_loss));
   for (size_t i = 0; i < modes.size(); ++i) {
@@ -180,6 +192,8 @@ std::string Calibration::ToJson() const {
     if (m.compose.mode == ComposeMode::kRepair)
       out += StrFormat(", \"repair_fraction\": {}, \"repair_policy\": {}", Figure(m.compose.repair_fraction),
                        json::serialize(json::value(m.compose.repair_policy)));
+    if (m.compose.mode == ComposeMode::kRepair && ThresholdOf(m.compose) > 0)
+      out += StrFormat(", \"repair_threshold\": {}", Figure(ThresholdOf(m.compose)));
     if (m.compose.mode == ComposeMode::kApe)
       out += StrFormat(", \"documents_temperature\": {}, \"documents_scale\": {}", Figure(TemperatureOf(m.compose)),
                        Figure(ScaleOf(m.compose)));
@@ -197,6 +211,7 @@ std::string Calibration::ToJson() const {
 ComposeOptions Calibration::Resolve(ComposeOptions compose) const {
   if (!compose.documents_temperature) compose.documents_temperature = defaults.documents_temperature;
   if (!compose.documents_scale) compose.documents_scale = defaults.documents_scale;
+  if (!compose.repair_threshold) compose.repair_threshold = defaults.repair_threshold;
   return compose;
 }
 

@@ -35,7 +35,7 @@ std::string CompositionName(const ComposeOptions& compose);
 
 // What a request gets that leaves these of its options open.
 struct CalibratedDefaults {
-  std::optional<double> documents_temperature, documents_scale;
+  std::optional<double> documents_temperature = {}, documents_scale = {}, repair_threshold = {};
 };
 
 struct Calibration {

@@ -43,12 +43,25 @@ TEST(Calibration, GivesDefaultsToWhatIsLeftOpen) {
   EXPECT_EQ(open.documents_scale, 1.25);
   EXPECT_TRUE(read.Check(open).value());
   EXPECT_FALSE(read.Check({.mode = ComposeMode::kApe}).value());
+  written.defaults = {.repair_threshold = 0.6};
+  CalibratedMode repair = written.modes[1];
+  repair.compose = written.Resolve(repair.compose);
+  written.modes.push_back(repair);
+  const Calibration other = Calibration::Parse(written.ToJson(), "f").value();
+  EXPECT_EQ(other.ToJson(), written.ToJson());
+  EXPECT_FALSE(other.defaults.documents_scale);
+  EXPECT_EQ(other.Resolve({.mode = ComposeMode::kRepair}).repair_threshold, 0.6);
+  EXPECT_EQ(other.Resolve({.mode = ComposeMode::kRepair, .repair_threshold = 0}).repair_threshold, 0);
+  EXPECT_EQ(other.modes[3].compose.repair_threshold, 0.6);
+  EXPECT_EQ(CompositionName(other.modes[3].compose), "repair fraction=0.1 policy=first threshold=0.6");
+  EXPECT_EQ(CompositionName(other.modes[1].compose), "repair fraction=0.1 policy=first");
+  written.defaults = read.defaults;
   const ComposeOptions named = read.Resolve({.mode = ComposeMode::kApe, .documents_temperature = 1});
   EXPECT_EQ(named.documents_temperature, 1);
   EXPECT_EQ(named.documents_scale, 1.25);
   for (const auto& [from, to, says] :
-       {std::tuple{"\"documents_temperature\": 0.8, \"documents_scale\": 1.25}", "\"documents_scale\": 1}",
-                   "defaults: 'documents_temperature' is missing"},
+       {std::tuple{"\"documents_temperature\": 0.8, \"documents_scale\": 1.25}", "\"repair_threshold\": -1}",
+                   "defaults: 'repair_threshold' is -1"},
         {"\"documents_temperature\": 0.8, \"documents_scale\": 1.25}",
          "\"documents_temperature\": 0, \"documents_scale\": 1}", "defaults: 'documents_temperature' is 0"},
         {"\"defaults\": {", "\"defaults\": 3, \"x\": {", "defaults"}}) {

@@ -134,7 +134,8 @@ void Executor::Suspend(Sequence& s) {
   std::vector<Sequence::Before> before;
   for (size_t i = 0; i < s.runs.size(); ++i) {
     Run& run = *s.runs[i];
-    if (s.use_cache && run.n_ready() > s.reused[i]) run.Seal(store_);
+    const bool on_trial = s.trial && std::ranges::find(s.trial->runs, i) != s.trial->runs.end();
+    if (s.use_cache && !on_trial && run.n_ready() > s.reused[i]) run.Seal(store_);
     before.push_back({.cached = s.n_cached(i), .ready = run.n_ready()});
   }
   std::vector<int32_t>& planned = s.plan.runs.back().tokens;
@@ -153,6 +154,7 @@ void Executor::Suspend(Sequence& s) {
   s.looked.clear();
   s.at_source.clear();
   s.probe.reset();
+  s.trial.reset();
 }
 
 void Executor::Resume(Sequence& sequence, std::span<const std::shared_ptr<Run>> held) {
@@ -290,6 +292,7 @@ bool Executor::MeasureForRepair(Turn& turn, std::span<const size_t> runs, int* r
 
 Result<bool> Executor::Repair(Turn& turn, int* room, std::vector<Part>* parts) {
   Sequence& s = *turn.sequence;
+  if (s.trial) return true;  // later
   const auto n_planned = [&](size_t i) { return static_cast<int>(s.plan.runs[i].tokens.size()); };
   std::vector<size_t> runs;  // those at their source, of the first set that has such
   for (size_t i = 0; i < s.runs.size(); ++i)
@@ -354,22 +357,65 @@ Result<bool> Executor::Repair(Turn& turn, int* room, std::vector<Part>* parts) {
   if (wanted.deviation && input.deviation.empty())  // of one layer
     for (const int length : input.lengths) input.deviation.emplace_back(static_cast<size_t>(length));
   input.budget = RepairBudget(input.lengths, s.plan.options.repair_fraction);
-  const std::vector<std::vector<int32_t>> chosen = repair.policy->choose(input);
+  SW_RETURN_IF_ERROR(Recompute(s, runs, repair.policy->choose(input)));
+  s.probe.reset();
+  return Repair(turn, room, parts);  // the next set
+}
+
+Status Executor::Recompute(Sequence& s, std::span<const size_t> runs, std::vector<std::vector<int32_t>> chosen) {
   std::vector<std::shared_ptr<Run>> repaired;
   for (size_t d = 0; d < runs.size(); ++d) {
     SW_ASSIGN_OR_RETURN(Run run, Run::Repaired(s.plan.runs[runs[d]].root, *s.runs[runs[d]], chosen[d], store_));
     repaired.push_back(std::make_shared<Run>(std::move(run)));
   }
+  const bool none = std::ranges::all_of(chosen, [](const auto& tokens) { return tokens.empty(); });
+  const bool on_trial = !none && s.plan.options.repair_threshold.value_or(0) > 0 && s.plan.options.repair_fraction < 1;
+  if (on_trial) s.trial.emplace();
   for (size_t d = 0; d < runs.size(); ++d) {
     const size_t i = runs[d];
+    if (on_trial) {
+      s.trial->sources.push_back(std::move(s.runs[i]));
+      s.trial->reused.push_back(s.reused[i]);
+    }
     s.runs[i] = std::move(repaired[d]);
-    if (s.use_cache && chosen[d].empty()) s.runs[i]->Seal(store_);  // no step is needed for it
+    if (s.use_cache && !on_trial && chosen[d].empty()) s.runs[i]->Seal(store_);  // no step is needed for it
     s.reused[i] = std::max(0, s.reused[i] - static_cast<int>(chosen[d].size()));
     s.at_source[i] = false;
     s.n_repaired += static_cast<int>(chosen[d].size());
   }
-  s.probe.reset();
-  return Repair(turn, room, parts);  // the next set
+  if (on_trial) {
+    s.trial->runs.assign(runs.begin(), runs.end());
+    s.trial->chosen = std::move(chosen);
+  }
+  return Status::Ok();
+}
+
+void Executor::SettleTrial(Sequence& s) {
+  const RepairTrial& trial = *s.trial;
+  for (const size_t i : trial.runs)
+    if (s.runs[i]->n_ready() < s.runs[i]->n_tokens()) return;
+  double change = 0;
+  for (size_t d = 0; d < trial.runs.size(); ++d) {
+    const Run &before = *trial.sources[d], &after = *s.runs[trial.runs[d]];
+    for (const int32_t token : trial.chosen[d])
+      if (token >= kDocumentHead)
+        change = std::max(change, ValueChange(transformer_.kv_geometry(), before.View(0, before.n_tokens()),
+                                              after.View(0, after.n_tokens()), token));
+  }
+  s.repair_change = std::max(change, s.repair_change.value_or(0));
+  const bool kept = change > *s.plan.options.repair_threshold;
+  for (size_t d = 0; d < trial.runs.size(); ++d) {
+    const size_t i = trial.runs[d];
+    if (!kept) {
+      auto run = Run::Repaired(s.plan.runs[i].root, *trial.sources[d], {}, store_);
+      SW_CHECK(run.ok());  // nothing is copied
+      s.runs[i] = std::make_shared<Run>(std::move(*run));
+      s.reused[i] = trial.reused[d];
+      s.n_repaired -= static_cast<int>(trial.chosen[d].size());
+    }
+    if (s.use_cache) s.runs[i]->Seal(store_);
+  }
+  s.trial.reset();
 }
 
 Status Executor::AddMissing(Turn& turn, int* room, std::vector<Part>* parts) {
@@ -377,6 +423,7 @@ Status Executor::AddMissing(Turn& turn, int* room, std::vector<Part>* parts) {
   SW_ASSIGN_OR_RETURN(const bool settled, Repair(turn, room, parts));
   if (!settled) return Status::Ok();
   const auto n_planned = [&](size_t i) { return static_cast<int>(s.plan.runs[i].tokens.size()); };
+  const auto on_trial = [&](size_t i) { return s.trial && std::ranges::find(s.trial->runs, i) != s.trial->runs.end(); };
   // Complete, or so after this step: rows of a step see each other's KV.
   std::vector<bool> whole(s.runs.size());
   for (size_t i = 0; i < s.runs.size() && *room > 0; ++i) {
@@ -386,12 +433,15 @@ Status Executor::AddMissing(Turn& turn, int* room, std::vector<Part>* parts) {
       continue;
     }
     if (s.without_tail && i + 1 == s.runs.size()) break;
-    const auto is_whole = [&](int seen) { return whole[static_cast<size_t>(seen)]; };
+    const auto is_whole = [&](int seen) {
+      const auto j = static_cast<size_t>(seen);
+      return whole[j] && (!on_trial(j) || on_trial(i));
+    };
     if (!std::ranges::all_of(s.at_source[i] ? planned.source->visible : planned.visible, is_whole)) continue;
     const bool tail = i + 1 == s.runs.size();
     const std::span<const int32_t> tokens = planned.tokens, stale = s.runs[i]->stale();
     const int limit = tail ? s.most_reused : n_planned(i);
-    const bool keep = s.use_cache && !(tail && s.provisional);
+    const bool keep = s.use_cache && !(tail && s.provisional) && !on_trial(i);
     if (stale.empty() && keep && s.runs[i]->n_ready() == s.reused[i] && !(tail && turn.logits_from)) {
       if (MustWait(s, i, limit)) continue;
       if (s.looked[i] != store_.stats().published_spans) Retake(s, i, limit);
@@ -518,6 +568,8 @@ int Executor::Step(std::span<Turn> turns, int room) {
     part.turn->logits = logits.first(part.logit_rows.size() * vocab);
     logits = logits.subspan(part.logit_rows.size() * vocab);
   }
+  for (const Turn& turn : turns)
+    if (turn.sequence->trial) SettleTrial(*turn.sequence);
   return n_encoded;
 }
 

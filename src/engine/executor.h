@@ -28,6 +28,14 @@ struct RepairProbe {
   int n_rows = 0;
 };
 
+// Documents of a set that were recomputed in part, until it is settled whether that is kept.
+struct RepairTrial {
+  std::vector<size_t> runs;
+  std::vector<std::shared_ptr<Run>> sources;  // the runs as they were kept, and how much of each was found
+  std::vector<int> reused;
+  std::vector<std::vector<int32_t>> chosen;  // what is recomputed
+};
+
 // A plan being carried out. Its runs stay pinned while it lives.
 struct Sequence {
   Plan plan;
@@ -41,9 +49,13 @@ struct Sequence {
 
   // Repair. A run with a planned source holds that first, until it is settled what of it is recomputed.
   std::vector<bool> at_source;  // of each run
-  int n_repaired = 0;           // tokens recomputed so far
+  int n_repaired = 0;           // tokens recomputed so far, but those that were not kept
+  // The largest change of a recomputed token; see ComposeOptions::repair_threshold.
+  std::optional<double> repair_change;
   // What the plan's policy wants to know, as far as it is known; gone once that is settled.
   std::optional<RepairProbe> probe;
+  // Runs on trial are seen by each other alone.
+  std::optional<RepairTrial> trial;
 
   // Of a sequence that was suspended: the parts of each run that it had found and that it held, before the last time.
   struct Before {
@@ -148,6 +160,10 @@ class Executor {
   // Settles what is recomputed of the runs at their source, set by set, once all of a set are ready; false when a part
   // was added to learn that, or there is no room for one.
   Result<bool> Repair(Turn& turn, int* room, std::vector<Part>* parts);
+  // Puts a choice into effect.
+  Status Recompute(Sequence& sequence, std::span<const size_t> runs, std::vector<std::vector<int32_t>> chosen);
+  // Once all runs on trial are ready: keeps them, or what they were made of.
+  void SettleTrial(Sequence& sequence);
   // Reads those runs through some layers, as far as there is room, if the plan's policy asks for it; whether all are.
   bool MeasureForRepair(Turn& turn, std::span<const size_t> runs, int* room);
   static void SplitLastRow(const Turn& turn, std::vector<Part>* parts);

@@ -225,8 +225,14 @@ TEST(Scheduling, ARepairedPromptGoesOnAfterASuspension) {
   low.sampling.max_tokens = 40;
   low.sampling.ignore_eos = true;
   low.sampling.logprobs = 1;
-  for (const char* policy : {"focused", "question", "deviation", "cachecraft"}) {
-    low.compose = {.mode = ComposeMode::kRepair, .repair_fraction = 0.2, .repair_policy = policy};
+  for (const auto& [policy, threshold] : {std::pair{"focused", 0.0},
+                                          {"focused", 1e-9},
+                                          {"focused", 1e9},
+                                          {"question", 0.0},
+                                          {"deviation", 0.0},
+                                          {"cachecraft", 0.0}}) {
+    low.compose = {
+        .mode = ComposeMode::kRepair, .repair_fraction = 0.2, .repair_policy = policy, .repair_threshold = threshold};
     const Answer expected = OpenTiny()->Run(low).value();
     for (const bool use_cache : {true, false}) {
       const auto engine = OpenTiny(expected.usage.prompt_tokens / 64 + 14);

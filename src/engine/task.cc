@@ -314,6 +314,7 @@ Answer Task::Finish() {
                      .exactness = plan.exactness,
                      .spans = {},
                      .repaired_tokens = first.sequence().n_repaired,
+                     .repair_change = first.sequence().repair_change,
                      .calibrated = job.calibrated,
                      .search = answer_.compose.search};
   AddPieces(forks() ? context_plan_ : plan, first, &answer_.compose);

@@ -1,7 +1,9 @@
 #include "eval/calibrate.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 
 namespace spanwise::eval {
 
@@ -39,6 +41,58 @@ Result<ApeSearch> SearchApe(Engine& engine, const std::vector<QaRecord>& records
     if (pass > 0 && *at == before) break;
   }
   return best;
+}
+
+ThresholdSearch FindThreshold(const std::vector<FidelitySample>& always, const std::vector<FidelitySample>& never) {
+  constexpr double kNearlyBest = 1.02;
+  const auto sum = [](const FidelitySample& s) {
+    double kl = 0;
+    for (const TokenDivergence& token : s.answer) kl += token.kl;
+    return kl;
+  };
+  struct Point {
+    double change, gain;  // what keeping the repair saves of the divergence
+  };
+  std::vector<Point> points;
+  double all = 0, none = 0;
+  size_t n_tokens = 0;
+  for (size_t i = 0; i < always.size(); ++i) {
+    points.push_back({always[i].repair_change.value_or(0), sum(never[i]) - sum(always[i])});
+    all += sum(always[i]);
+    none += sum(never[i]);
+    n_tokens += always[i].answer.size();
+  }
+  std::ranges::sort(points, {}, &Point::change);
+  // totals[i]: with a threshold that the changes from points[i] on are above.
+  std::vector<double> totals(points.size() + 1, none);
+  for (size_t i = points.size(); i-- > 0;) totals[i] = totals[i + 1] - points[i].gain;
+  const auto can_be = [&](size_t i) { return i == 0 || i == points.size() || points[i - 1].change < points[i].change; };
+  size_t best = points.size();  // of equals the highest threshold, which repairs least
+  for (size_t i = points.size(); i-- > 0;)
+    if (can_be(i) && totals[i] < totals[best]) best = i;
+  size_t low = best, high = best;
+  const auto near = [&](size_t i) { return totals[i] <= kNearlyBest * totals[best]; };
+  while (low > 0 && near(low - 1)) --low;
+  while (high < points.size() && near(high + 1)) ++high;
+  const double from = low == 0 ? 0 : points[low - 1].change;
+  const double to = high == points.size() ? (points.empty() ? 0 : points.back().change) : points[high].change;
+  const auto mean = [&](double kl) { return n_tokens == 0 ? 0 : kl / static_cast<double>(n_tokens); };
+  return {.threshold = best == 0 && low == 0 ? 0 : std::round((from + to) / 2 * 1000) / 1000,
+          .kl = mean(totals[best]),
+          .always_kl = mean(all),
+          .never_kl = mean(none)};
+}
+
+Result<ThresholdSearch> SearchThreshold(Engine& engine, const std::vector<QaRecord>& records, ComposeOptions repair,
+                                        const std::function<void(size_t done)>& progress) {
+  repair.repair_threshold =
+      std::numeric_limits<double>::min();  // whatever changes at all is kept, and how much is said
+  ComposeOptions never = repair;
+  never.repair_fraction = 0;
+  SW_ASSIGN_OR_RETURN(
+      const auto samples,
+      MeasureFidelity(engine, records, {.composed = {repair, never}, .documents = {}, .answers = false}, progress));
+  return FindThreshold(samples[1], samples[2]);
 }
 
 Result<Calibration> Calibrate(Engine& engine, const std::vector<QaRecord>& records,

@@ -24,6 +24,22 @@ inline constexpr size_t kApeSearchPasses = 4;
 Result<ApeSearch> SearchApe(Engine& engine, const std::vector<QaRecord>& records,
                             const std::function<void(size_t pass, size_t done)>& progress);
 
+// Above which change repair comes nearest to the flat prompt.
+struct ThresholdSearch {
+  double threshold = 0;
+  double kl = 0;         // mean over the records' tokens, with it
+  double always_kl = 0;  // with whatever is recomputed kept
+  double never_kl = 0;   // with nothing recomputed
+};
+
+// Reads every record twice, with what `repair` recomputes kept and with nothing recomputed, and takes the middle of the
+// thresholds that come within 2 % of the best. Deterministic.
+Result<ThresholdSearch> SearchThreshold(Engine& engine, const std::vector<QaRecord>& records, ComposeOptions repair,
+                                        const std::function<void(size_t done)>& progress);
+
+// The same for samples measured already, in the same order.
+ThresholdSearch FindThreshold(const std::vector<FidelitySample>& always, const std::vector<FidelitySample>& never);
+
 // The engine's model over the records, each mode against the flat prompt.
 Result<Calibration> Calibrate(Engine& engine, const std::vector<QaRecord>& records,
                               const std::vector<ComposeOptions>& modes, const CalibrationLimits& limits,

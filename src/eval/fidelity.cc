@@ -46,7 +46,8 @@ Result<OneRead> ReadOnce(Engine& engine, const QaRecord& record, const ComposeOp
                 .right = answers && IsRight(record, answer),
                 .as_exact = true,
                 .ttft_ms = answer.timings.ttft_ms,
-                .recomputed_tokens = answer.usage.prompt_tokens - answer.usage.cached_tokens};
+                .recomputed_tokens = answer.usage.prompt_tokens - answer.usage.cached_tokens,
+                .repair_change = (answers ? answer : out.reading.answer).compose.repair_change};
   out.text = std::move(answer.text);
   return out;
 }

@@ -18,11 +18,12 @@ struct FidelitySample {
   std::string kind;
   int documents = 0;
   int prompt_tokens = 0;
-  std::vector<TokenDivergence> answer;  // of the reference answer's tokens, to the flat prompt
-  bool right = false;                   // the greedy answer has the value
-  bool as_exact = false;                // ... is the flat prompt's to the letter
-  double ttft_ms = 0;                   // of the greedy answer
-  int recomputed_tokens = 0;            // of its prompt
+  std::vector<TokenDivergence> answer;       // of the reference answer's tokens, to the flat prompt
+  bool right = false;                        // the greedy answer has the value
+  bool as_exact = false;                     // ... is the flat prompt's to the letter
+  double ttft_ms = 0;                        // of the greedy answer
+  int recomputed_tokens = 0;                 // of its prompt
+  std::optional<double> repair_change = {};  // ComposeReport's
 };
 
 struct FidelityOptions {

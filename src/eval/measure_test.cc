@@ -170,6 +170,49 @@ TEST(Calibrate, FindsWhereApeIsNearest) {
   EXPECT_EQ(again.scale, found.scale);
 }
 
+FidelitySample Sample(double kl, std::optional<double> change = {}) {
+  return {.kind = "k", .answer = {{.kl = kl}, {.kl = 0}}, .repair_change = change};
+}
+
+TEST(Calibrate, FindsTheThresholdThatRepairsWhatGains) {
+  // Of changes .1 to .4 repair does harm, from .8 on it helps; in between nothing is known.
+  std::vector<FidelitySample> always, never;
+  for (const double change : {0.9, 0.1, 0.8, 0.2, 0.4}) {
+    always.push_back(Sample(change > 0.5 ? 0.1 : 0.3, change));
+    never.push_back(Sample(change > 0.5 ? 0.7 : 0.2));
+  }
+  always.push_back(Sample(0.2));  // with nothing to recompute
+  never.push_back(Sample(0.2));
+  const ThresholdSearch found = FindThreshold(always, never);
+  EXPECT_EQ(found.threshold, 0.6);
+  EXPECT_NEAR(found.kl, (2 * 0.1 + 3 * 0.2 + 0.2) / 12, 1e-12);
+  EXPECT_NEAR(found.always_kl, (2 * 0.1 + 3 * 0.3 + 0.2) / 12, 1e-12);
+  EXPECT_NEAR(found.never_kl, (2 * 0.7 + 3 * 0.2 + 0.2) / 12, 1e-12);
+  EXPECT_EQ(FindThreshold(never, always).threshold, 0) << "without changes nothing can be told";
+  for (FidelitySample& sample : always) sample.answer[0].kl = 0.01;
+  EXPECT_EQ(FindThreshold(always, never).threshold, 0) << "repair always helps";
+  for (FidelitySample& sample : always) sample.answer[0].kl = 2;
+  EXPECT_GE(FindThreshold(always, never).threshold, 0.9) << "repair never helps";
+  EXPECT_EQ(FindThreshold({}, {}).threshold, 0);
+}
+
+// What is below the threshold stays as it was kept, and the report says so.
+TEST(Calibrate, ThresholdsAreAsMeasured) {
+  const ComposeOptions repair{.mode = ComposeMode::kRepair};
+  const ThresholdSearch found = SearchThreshold(Pocket(), {Record()}, repair, {}).value();
+  EXPECT_LE(found.kl, std::min(found.always_kl, found.never_kl));
+  ComposeOptions always = repair, never = repair;
+  always.repair_threshold = 1e-9;
+  never.repair_threshold = 1e9;
+  const auto samples =
+      MeasureFidelity(Pocket(), {Record()}, {.composed = {always, never}, .documents = {}}, {}).value();
+  EXPECT_EQ(Score(samples[1]).divergence.kl, found.always_kl);
+  EXPECT_EQ(Score(samples[2]).divergence.kl, found.never_kl);
+  EXPECT_GT(samples[1][0].repair_change.value(), 0);
+  EXPECT_EQ(samples[1][0].repair_change, samples[2][0].repair_change);
+  EXPECT_GT(samples[1][0].recomputed_tokens, samples[2][0].recomputed_tokens);
+}
+
 TEST(Calibrate, MeasuresEveryModeAskedFor) {
   const Calibration c =
       Calibrate(Pocket(), {Record()}, {{.mode = ComposeMode::kSet}}, {.kl = 0.1, .accuracy_loss = 0}, {}).value();

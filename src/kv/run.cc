@@ -1,8 +1,10 @@
 #include "kv/run.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "base/check.h"
+#include "kernels/element.h"
 
 namespace spanwise {
 
@@ -123,6 +125,26 @@ SpanKey Run::Seal(SpanStore& store) {
   // The half-full end is offered too; it stays this run's to continue, in rows that the span does not cover.
   const auto rest = tokens.subspan(static_cast<size_t>(n_sealed_), static_cast<size_t>(n_ready_ - n_sealed_));
   return store.Publish(sealed_parent_, rest, block_at(n_sealed_))->key;
+}
+
+double ValueChange(const KvGeometry& geometry, const KvRun& before, const KvRun& after, int token) {
+  const auto block = static_cast<size_t>(token / kKvBlockTokens), dim = static_cast<size_t>(geometry.head_dim);
+  const size_t row = static_cast<size_t>(token % kKvBlockTokens) * dim;
+  double mean = 0;
+  for (int layer = 0; layer < geometry.n_layers; ++layer) {
+    double difference = 0, norm = 0;
+    for (int head = 0; head < geometry.n_kv_heads; ++head) {
+      const size_t offset = geometry.ValueOffset(layer, head);
+      for (size_t i = row; i < row + dim; ++i) {
+        const double old = LoadElement(before.blocks[block] + offset, geometry.dtype, i);
+        const double change = LoadElement(after.blocks[block] + offset, geometry.dtype, i) - old;
+        difference += change * change;
+        norm += old * old;
+      }
+    }
+    if (difference > 0) mean += difference / std::max(norm, std::numeric_limits<double>::min());
+  }
+  return mean / geometry.n_layers;
 }
 
 }  // namespace spanwise

@@ -79,4 +79,8 @@ class Run {
   std::vector<std::byte*> writable_;                 // the same; nullptr for those of others
 };
 
+// How much the values of a token differ between two runs of the same tokens: the mean over layers of
+// |after - before|^2 / |before|^2, over all KV heads.
+double ValueChange(const KvGeometry& geometry, const KvRun& before, const KvRun& after, int token);
+
 }  // namespace spanwise

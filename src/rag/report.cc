@@ -53,6 +53,7 @@ json::object ComposeJson(const ComposeReport& report) {
                    {"spans", std::move(spans)},
                    {"repaired_tokens", report.repaired_tokens},
                    {"calibrated", report.calibrated}};
+  if (report.repair_change) out["repair_change"] = *report.repair_change;
   if (report.search)
     out["search"] = json::object{{"trials", report.search->trials},
                                  {"tokens", report.search->tokens},

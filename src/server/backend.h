@@ -17,7 +17,7 @@ struct Job {
   Request request;  // its compose member is not used
   std::optional<ComposeMode> compose;
   std::optional<DocumentOrder> order;
-  std::optional<double> repair_fraction, documents_temperature, documents_scale;
+  std::optional<double> repair_fraction, repair_threshold, documents_temperature, documents_scale;
   std::optional<std::string> repair_policy, search_draft;
   std::optional<int> search_trials;
   bool force = false;        // ComposeOptions::force

@@ -34,6 +34,7 @@ class EngineBackend final : public Backend {
         .documents_scale = job.documents_scale ? job.documents_scale : options_.compose.documents_scale,
         .repair_fraction = job.repair_fraction.value_or(options_.compose.repair_fraction),
         .repair_policy = job.repair_policy.value_or(options_.compose.repair_policy),
+        .repair_threshold = job.repair_threshold ? job.repair_threshold : options_.compose.repair_threshold,
         .search_trials = job.search_trials.value_or(options_.compose.search_trials),
         .search_draft = job.search_draft.value_or(options_.compose.search_draft),
         .force = job.force || options_.compose.force};

@@ -272,6 +272,7 @@ void ReadSpanwise(Fields& fields, Job* job) {
     return value;
   };
   job->repair_fraction = number("repair_fraction", 0, 1);
+  job->repair_threshold = number("repair_threshold", 0, 1e9);
   job->documents_temperature = number("documents_temperature", 0.01, 100);
   job->documents_scale = number("documents_scale", 0, 100);
   job->repair_policy = options.String("repair_policy");

@@ -167,6 +167,7 @@ TEST(ParseChat, NamesTheFieldThatIsWrong) {
       {R"("spanwise":{"top_k":-1})", "spanwise.top_k"},
       {R"("spanwise":{"repair_fraction":1.1})", "spanwise.repair_fraction"},
       {R"("spanwise":{"repair_policy":3})", "spanwise.repair_policy"},
+      {R"("spanwise":{"repair_threshold":-0.1})", "spanwise.repair_threshold"},
       {R"("spanwise":{"documents_temperature":0})", "spanwise.documents_temperature"},
       {R"("spanwise":{"documents_scale":-1})", "spanwise.documents_scale"},
       {R"("spanwise":{"magic":true})", "spanwise.magic"},

@@ -42,10 +42,12 @@ class RepairWalk : public TreeWalk {
 Status ComposeRepair(const PromptNode& tree, const PlanKeys& keys, Plan* plan) {
   const double fraction = plan->options.repair_fraction;
   if (!(fraction >= 0 && fraction <= 1)) return InvalidArgument("repair_fraction must be 0 to 1");
+  const double threshold = plan->options.repair_threshold.value_or(0);
+  if (!(threshold >= 0)) return InvalidArgument("repair_threshold must not be negative");
   PlannedRepair repair;
   SW_ASSIGN_OR_RETURN(repair.policy, FindRepairPolicy(plan->options.repair_policy));
   Hasher method;
-  method.Field(repair.policy->name).Field(std::bit_cast<uint64_t>(fraction));
+  method.Field(repair.policy->name).Field(std::bit_cast<uint64_t>(fraction)).Field(std::bit_cast<uint64_t>(threshold));
   // A budget is shared among all documents, and may be spent by what is asked.
   method.Field(ContentKey(tree));
   SW_RETURN_IF_ERROR(RepairWalk(keys, method.Finish(), plan).Visit(tree));

@@ -74,7 +74,7 @@ Chosen ChooseByDeviation(const RepairInput& input) { return TakeHighest(input, i
 // budget. A document's first tokens say which one it is, and know in their new context what stands before it; a longer
 // head belongs to the text that follows it and would stand apart from that. Neighbours stay of one kind, since a
 // statement of which some tokens have seen the other documents and some have not can be worse than one that has not
-// (docs/composition.md, "Repair").
+// (docs/composition.md, "Repair"); the more may be recomputed, the more of them.
 Chosen Focus(const RepairInput& input, int head, int length) {
   struct Stretch {
     bool first;
@@ -100,7 +100,11 @@ Chosen Focus(const RepairInput& input, int head, int length) {
   return chosen;
 }
 
-Chosen ChooseFocused(const RepairInput& input) { return Focus(input, 2, 16); }
+Chosen ChooseFocused(const RepairInput& input) {
+  const double all = std::accumulate(input.lengths.begin(), input.lengths.end(), 0.0);
+  const int length = all == 0 ? 0 : static_cast<int>(128 * input.budget / all);
+  return Focus(input, kDocumentHead, std::max(16, length));
+}
 
 // How many tokens each of some documents gets when `budget` tokens are shared among them in proportion to `share`, none
 // more than it has. What rounding leaves goes to the first. Adds to `wanted`; returns how many tokens were given.

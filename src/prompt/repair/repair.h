@@ -13,6 +13,9 @@
 
 namespace spanwise {
 
+// The tokens that open a document: the mark that it begins with, and its label. They change whatever stands before it.
+inline constexpr int kDocumentHead = 2;
+
 // What a policy wants to know of each token.
 struct RepairSignals {
   bool question = false;    // how much attention the prompt's end pays it, before any repair, over all layers and heads
