@@ -16,13 +16,13 @@ struct Options {
   size_t search = 2;
 };
 
-// Questions that will not be measured, to search a mode's parameters on.
-Result<std::vector<eval::QaRecord>> SearchRecords(const Options& o, RecordOptions others) {
+// Up to n questions of each kind that will not be measured, to search a mode's parameters on.
+Result<std::vector<eval::QaRecord>> SearchRecords(const Options& o, RecordOptions others, size_t n) {
   if (o.records.limit == 0)
     return InvalidArgument(
         "a search of a mode's parameters needs questions that are not measured: give a --limit, or --search 0");
   others.skip = o.records.limit;
-  others.limit = o.search;
+  others.limit = n;
   auto records = LoadRecords(others);
   if (records.ok()) return records;
   return records.status().WithContext("for the search of a mode's parameters (--search 0 leaves it out)");
@@ -30,7 +30,7 @@ Result<std::vector<eval::QaRecord>> SearchRecords(const Options& o, RecordOption
 
 // Sets the temperature and the scale of `ape` where they are best.
 Status SearchApe(const Options& o, Engine& engine, ComposeOptions* ape, CalibratedDefaults* defaults) {
-  SW_ASSIGN_OR_RETURN(const auto records, SearchRecords(o, o.records));
+  SW_ASSIGN_OR_RETURN(const auto records, SearchRecords(o, o.records, o.search));
   Progress progress("searching", o.common.quiet);
   const auto n = static_cast<double>(records.size() * eval::kApeSearchPasses);
   SW_ASSIGN_OR_RETURN(const eval::ApeSearch found, eval::SearchApe(engine, records, [&](size_t pass, size_t done) {
@@ -55,7 +55,8 @@ Status SearchApe(const Options& o, Engine& engine, ComposeOptions* ape, Calibrat
 Status SearchThreshold(const Options& o, Engine& engine, ComposeOptions* repair, CalibratedDefaults* defaults) {
   RecordOptions all = o.records;
   all.except.clear();
-  SW_ASSIGN_OR_RETURN(const auto records, SearchRecords(o, all));
+  // A threshold rests on the few prompts that repair changes; each is read three times, not dozens of times as for ape.
+  SW_ASSIGN_OR_RETURN(const auto records, SearchRecords(o, all, 8 * o.search));
   Progress progress("searching", o.common.quiet);
   SW_ASSIGN_OR_RETURN(const eval::ThresholdSearch found,
                       eval::SearchThreshold(engine, records, *repair, [&](size_t done) {
@@ -142,8 +143,8 @@ Verb CalibrateVerb(CLI::App& app) {
       ->capture_default_str();
   verb->add_option(
           "--search", o->search,
-          "Find ape's temperature and scale, and repair's threshold, on so many further questions of each kind "
-          "(0: leave them)")
+          "Find ape's temperature and scale on so many further questions of each kind, and repair's threshold on "
+          "eight times as many (0: leave them)")
       ->capture_default_str();
   for (const char* name : {"--skip", "--shard"}) verb->remove_option(verb->get_option(name));
   AddModelOptions(verb, &o->common);

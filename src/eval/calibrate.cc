@@ -44,7 +44,7 @@ Result<ApeSearch> SearchApe(Engine& engine, const std::vector<QaRecord>& records
 }
 
 ThresholdSearch FindThreshold(const std::vector<FidelitySample>& always, const std::vector<FidelitySample>& never) {
-  constexpr double kNearlyBest = 1.02;
+  constexpr double kNearlyBest = 1.25;
   const auto sum = [](const FidelitySample& s) {
     double kl = 0;
     for (const TokenDivergence& token : s.answer) kl += token.kl;

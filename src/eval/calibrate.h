@@ -33,7 +33,8 @@ struct ThresholdSearch {
 };
 
 // Reads every record twice, with what `repair` recomputes kept and with nothing recomputed, and takes the middle of the
-// thresholds that come within 2 % of the best. Deterministic.
+// thresholds whose divergence is at most a quarter more than the least: the best one on few records is not the best on
+// others. Deterministic.
 Result<ThresholdSearch> SearchThreshold(Engine& engine, const std::vector<QaRecord>& records, ComposeOptions repair,
                                         const std::function<void(size_t done)>& progress);
 
