@@ -3,6 +3,7 @@
 #include <cstring>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "base/check.h"
 #include "kv/tiers/record.h"
@@ -18,8 +19,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const std::span<const int32_t> tokens(header.tokens, std::min<uint32_t>(header.n_tokens, kKvBlockTokens));
     const auto rows = ReadRecord(*format, header.parent, tokens, record);
     if (rows.ok()) {
-      SW_CHECK(rows->size() == RowsBytes(format->geometry, static_cast<int>(tokens.size())));
+      SW_CHECK(rows->size() == RowsBytes(*format, static_cast<int>(tokens.size())));
       SW_CHECK(rows->data() + rows->size() == record.data() + record.size());
+      std::vector<std::byte> block(format->geometry.BlockBytes());
+      UnpackRows(*format, *rows, static_cast<int>(tokens.size()), block.data());
     }
   }
   const std::string_view key(reinterpret_cast<const char*>(data), size);

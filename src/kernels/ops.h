@@ -19,6 +19,7 @@
 #include <string_view>
 
 #include "base/thread_pool.h"
+#include "kernels/kv_code.h"
 #include "kernels/kv_view.h"
 #include "spanwise/status.h"
 #include "tensor/activation.h"
@@ -151,6 +152,12 @@ void EmbedRows(ThreadPool& pool, const WeightMatrix& w, const int32_t* ids, int 
 //   at      [n_rows], no index twice
 void StoreKv(ThreadPool& pool, const KvGeometry& kv, int layer, const float* k, const float* v, int64_t stride,
              const RotationTable& table, std::span<std::byte* const> blocks, std::span<const int32_t> at);
+
+// Gives the keys or values of one head back, as they lie in a block: of keys the panels in use, of values the first
+// n_tokens rows. The same bits on every path, where scales and offsets are finite: a scale times a code is exact in
+// float32, so that each element is rounded once there, when the offset is added.
+void DecodeKeys(const KvGeometry& kv, const CodedHead& head, int n_tokens, std::byte* keys);
+void DecodeValues(const KvGeometry& kv, const CodedHead& head, int n_tokens, std::byte* values);
 
 // See AttentionSequence. The sequences are independent; work is split over (sequence, row tile, KV head).
 void SpanAttention(ThreadPool& pool, const AttentionShape& shape, std::span<const AttentionSequence> sequences);

@@ -129,8 +129,9 @@ SpanStore::Match SpanStore::Find(const SpanKey& root, std::span<const int32_t> t
 }
 
 uint64_t SpanStore::BytesOf(size_t n_tokens) const {
-  return n_tokens / kKvBlockTokens * RecordBytes(geometry(), kKvBlockTokens) +
-         (n_tokens % kKvBlockTokens ? RecordBytes(geometry(), static_cast<int>(n_tokens % kKvBlockTokens)) : 0);
+  const SpanFormat& format = tiers_.front()->format();
+  return n_tokens / kKvBlockTokens * RecordBytes(format, kKvBlockTokens) +
+         (n_tokens % kKvBlockTokens ? RecordBytes(format, static_cast<int>(n_tokens % kKvBlockTokens)) : 0);
 }
 
 // Decided once for a run, from where memory ends; what turns out slower than that is given up.
@@ -159,14 +160,15 @@ std::shared_ptr<const Span> SpanStore::Load(const SpanKey& parent, std::span<con
     if (const auto it = spans_.find(key); it != spans_.end()) return it->second.span;
     auto block = Allocate();
     if (!block.ok()) return nullptr;
-    UnpackRows(geometry(), found->rows, static_cast<int>(found->tokens.size()), (*block)->data());
+    UnpackRows(tier->format(), found->rows, static_cast<int>(found->tokens.size()), (*block)->data());
     Entry& entry = Insert(std::make_shared<Span>(Span{key, parent, found->tokens, std::move(*block)}));
     entry.in_tiers = true;
     if (!remote) {
       loading.seconds += SecondsSince(start);
-      loading.bytes += RecordBytes(geometry(), entry.span->n_tokens());
+      loading.bytes += RecordBytes(tier->format(), entry.span->n_tokens());
     } else {  // the next time it is nearer
-      for (const auto& other : tiers_) entry.in_tiers = (other == tier || other->Offer(*entry.span)) && entry.in_tiers;
+      for (const auto& other : tiers_)
+        entry.in_tiers = (other == tier || other->Keep(*entry.span, found->rows)) && entry.in_tiers;
     }
     const auto common = std::ranges::mismatch(found->tokens, tokens).in1 - found->tokens.begin();
     const int begin = static_cast<int>(loading.match->full.size()) * kKvBlockTokens +
@@ -239,7 +241,7 @@ void SpanStore::Fetched(const Fetch& fetch) {
   if (!planner_ || !p.begun) return;
   // Of what is given up, the span that was on its way counts as if it had just come.
   const bool answered = p.latency_s < p.seconds;
-  const uint64_t on_its_way = p.done || !answered ? 0 : RecordBytes(geometry(), kKvBlockTokens);
+  const uint64_t on_its_way = p.done || !answered ? 0 : RecordBytes(tiers_.front()->format(), kKvBlockTokens);
   planner_->RecordLoad(LoadPlanner::kRemote, p.bytes + on_its_way, p.latency_s, p.seconds, /*given_up=*/!p.done);
 }
 

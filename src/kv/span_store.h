@@ -46,7 +46,7 @@ class SpanStore {
   // REQUIRES: the name of a policy that needs to know no future (MakeEvictionPolicy).
   SpanStore(const KvGeometry& geometry, size_t budget_bytes, std::string_view policy = kDefaultEvictionPolicy);
 
-  // Looks there too from now on, in the order in which tiers were added.
+  // Looks there too from now on, in the order in which tiers were added. REQUIRES: the format of those before.
   void AddTier(std::unique_ptr<Tier> tier) { tiers_.push_back(std::move(tier)); }
   std::span<const std::unique_ptr<Tier>> tiers() const { return tiers_; }
   // Loads only what would take longer to compute, from now on.
@@ -129,7 +129,7 @@ class SpanStore {
   // has, or it is computed sooner, or memory is all in use.
   std::shared_ptr<const Span> Load(const SpanKey& parent, std::span<const int32_t> tokens, int more_than,
                                    Loading& loading);
-  uint64_t BytesOf(size_t n_tokens) const;  // in tiers
+  uint64_t BytesOf(size_t n_tokens) const;  // in tiers. REQUIRES: there are any
   Entry& Insert(std::shared_ptr<const Span> span);
   void Use(const Entry& entry);  // tells the policy
   bool OfferToTiers(const Span& span);

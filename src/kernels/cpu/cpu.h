@@ -19,6 +19,8 @@ decltype(ops::Add) Add;
 decltype(ops::ScaleAndCap) ScaleAndCap;
 decltype(ops::EmbedRows) EmbedRows;
 decltype(ops::StoreKv) StoreKv;
+decltype(ops::DecodeKeys) DecodeKeys;
+decltype(ops::DecodeValues) DecodeValues;
 decltype(ops::SpanAttention) SpanAttention;
 
 // Whether this processor has dot products of bf16, whether they are taken to be faster there than multiply-adds of

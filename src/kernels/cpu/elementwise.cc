@@ -118,19 +118,12 @@ void ScaleAndCapRange(float* x, float scale, float cap, int64_t n) {
 
 void NarrowRow(const float* in, int n, DType dtype, std::byte* out) {
   const DF d;
-  const hn::RebindToUnsigned<DF> du;
   const hn::RebindToSigned<DF> di;
   const hn::Rebind<uint16_t, DF> d16;
   int i = 0;
-  for (; dtype == DType::kBf16 && i + kLanes <= n; i += kLanes) {  // FloatToBf16, lane by lane
-    const VF v = hn::LoadU(d, in + i);
-    const auto bits = hn::BitCast(du, v);
-    const auto high = hn::ShiftRight<16>(bits);
-    const auto bias = hn::Add(hn::Set(du, 0x7FFFu), hn::And(high, hn::Set(du, 1u)));
-    const auto rounded = hn::ShiftRight<16>(hn::Add(bits, bias));
-    const auto quiet = hn::Or(high, hn::Set(du, 0x40u));
-    const auto chosen = hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(v)), quiet, rounded);
-    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, chosen)), d16, reinterpret_cast<uint16_t*>(out) + i);
+  for (; dtype == DType::kBf16 && i + kLanes <= n; i += kLanes) {
+    const auto rounded = hn::ShiftRight<16>(RoundToBf16(hn::LoadU(d, in + i)));
+    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, rounded)), d16, reinterpret_cast<uint16_t*>(out) + i);
   }
   for (; i < n; ++i) StoreElement(out, dtype, static_cast<size_t>(i), in[i]);
 }

@@ -94,6 +94,15 @@ HWY_INLINE VF WidenBf16(const std::byte* from) {
   return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, bits)));
 }
 
+// FloatToBf16, lane by lane: the bf16 in the upper half.
+HWY_INLINE hn::Vec<hn::RebindToUnsigned<DF>> RoundToBf16(VF v) {
+  const hn::RebindToUnsigned<DF> du;
+  const auto bits = hn::BitCast(du, v);
+  const auto bias = hn::Add(hn::Set(du, 0x7FFFu), hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u)));
+  const auto quiet = hn::Or(bits, hn::Set(du, 0x400000u));
+  return hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(v)), quiet, hn::Add(bits, bias));
+}
+
 // Rows of bf16, one after another.
 struct Bf16RowsRight {
   static constexpr int kStep = 1;

@@ -43,11 +43,15 @@ Status WarnIfForeign(const SpanFormat& format, const DiskTierOptions& options, c
   lmdb::Cursor first(*txn, env->spans);
   if (!first.Go(MDB_FIRST)) return first.status();
   const auto its = RecordFormat(std::as_bytes(std::span(first.value().data(), first.value().size())));
-  if (its.ok() && its->model != format.model)
+  if (its.ok() && its->codec != format.codec) {
+    options.warn(StrFormat("{}: its KV is written by codec {}, expected {}: nothing of it is used", options.folder,
+                           its->codec->name, format.codec->name));
+  } else if (its.ok() && its->model != format.model) {
     options.warn(
         StrFormat("{}: was made with another model, other types of weights or KV, or on another kind of CPU: "
                   "nothing of it is used",
                   options.folder));
+  }
   return Status::Ok();
 }
 
@@ -156,7 +160,7 @@ std::optional<Tier::Found> DiskTier::Find(const SpanKey& parent, std::span<const
 
 std::shared_ptr<const std::byte> DiskTier::Map(const SpanKey& parent, std::span<const int32_t> tokens) {
   // Who writes wants to use pages again that were freed, and cannot while somebody reads what was there before.
-  if (!options_.read_only) return nullptr;
+  if (!options_.read_only || !format_.codec->exact) return nullptr;
   const auto found = Find(parent, tokens, static_cast<int>(tokens.size()) - 1);
   // Small records stand in the pages of the tree, anyhow.
   if (!found || reinterpret_cast<uintptr_t>(found->rows.data()) % KvBlock::kAlignment != 0) return nullptr;
@@ -200,9 +204,9 @@ bool DiskTier::Has(const SpanKey& parent, std::span<const int32_t> tokens) {
   return at.Go(MDB_SET_RANGE, key) && at.key().starts_with(key);
 }
 
-bool DiskTier::Offer(const Span& span) {
+bool DiskTier::Keep(const Span& span, std::span<const std::byte> rows) {
   if (options_.read_only) return true;
-  const uint64_t bytes = RecordBytes(format_.geometry, span.n_tokens());
+  const uint64_t bytes = RecordBytes(format_, span.n_tokens());
   {
     std::unique_lock lock(mutex_);
     const auto has_room = [&] {
@@ -216,7 +220,7 @@ bool DiskTier::Offer(const Span& span) {
   }
   Work work{.kind = Work::Kind::kPut, .key = EncodeKey(span.parent, span.tokens), .record = {}};
   work.record.resize(bytes);
-  WriteRecord(format_, span, work.record);
+  WriteRecord(format_, span, rows, work.record);
   Add(std::move(work));
   return true;
 }

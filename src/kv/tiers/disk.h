@@ -34,9 +34,10 @@ struct DiskTierOptions {
 };
 
 // Reads on the engine's thread, from the page cache where it can; whole blocks of a folder that is only read may be
-// attended there. Writes on a thread of its own, many spans in a transaction, after each of which they are on disk as a
-// whole or not at all, whatever becomes of process or machine. Past the budget spans used longest ago go. A folder that
-// is damaged as a whole is set aside, and begun anew. Format: docs/formats/span-store.md.
+// attended there, where they are written as they are. Writes on a thread of its own, many spans in a transaction, after
+// each of which they are on disk as a whole or not at all, whatever becomes of process or machine. Past the budget
+// spans used longest ago go. A folder that is damaged as a whole is set aside, and begun anew. Format:
+// docs/formats/span-store.md.
 class DiskTier final : public Tier {
  public:
   // InvalidArgument: the folder is a file, or of another format; NotFound: read_only and there is none; Unavailable or
@@ -45,11 +46,12 @@ class DiskTier final : public Tier {
   // Waits until what was offered is written.
   ~DiskTier() override;
 
+  const SpanFormat& format() const override { return format_; }
   std::optional<Found> Find(const SpanKey& parent, std::span<const int32_t> tokens, int more_than) override;
   std::shared_ptr<const std::byte> Map(const SpanKey& parent, std::span<const int32_t> tokens) override;
   void Expect(std::span<const WantedRun> runs, ThreadPool& pool) override;
   bool Has(const SpanKey& parent, std::span<const int32_t> tokens) override;
-  bool Offer(const Span& span) override;
+  bool Keep(const Span& span, std::span<const std::byte> rows) override;
   void Touch(const SpanKey& parent, std::span<const int32_t> tokens) override;
   void Flush() override;
   TierStats stats() const override;

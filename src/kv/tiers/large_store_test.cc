@@ -45,8 +45,8 @@ class SparseStore {
     for (int block = 0; block < kChainBlocks; ++block) {
       const Span span{ChildKey(parent, TokensOf(block)), parent, TokensOf(block), zeros_};
       if (checksums || record_.empty()) {
-        record_.resize(RecordBytes(kLarge.geometry, kKvBlockTokens));
-        WriteRecord(kLarge, span, record_);
+        record_.resize(RecordBytes(kLarge, kKvBlockTokens));
+        WriteRecord(kLarge, span, {}, record_);
       }
       const std::string key = EncodeKey(parent, span.tokens), use = EncodeKey({}, Iota(2, 2 * n_++)).substr(32);
       MDB_val k = lmdb::Val(key), u = lmdb::Val(use), v{record_.size(), nullptr};

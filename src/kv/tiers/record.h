@@ -26,20 +26,21 @@ struct RecordHeader {
   char dtype[8];
   uint32_t n_tokens;
   int32_t tokens[kKvBlockTokens];  // zero past n_tokens
-  char reserved[24];               // zero
+  char codec[8];                   // name of the codec of the rows; zeros: as they are
+  char reserved[16];               // zero
 };
 static_assert(sizeof(RecordHeader) == 432);
 
-// The rows of a span in a record: as in its block, but of each head only the panels in which it has tokens, the rest of
-// the last panel zero.
-size_t RowsBytes(const KvGeometry& geometry, int n_tokens);
-size_t RecordBytes(const KvGeometry& geometry, int n_tokens);
+// Of the rows alone, as the format's codec writes them; and with the header.
+size_t RowsBytes(const SpanFormat& format, int n_tokens);
+size_t RecordBytes(const SpanFormat& format, int n_tokens);
 
-// Fills a record. REQUIRES: out has RecordBytes(...) bytes.
-void WriteRecord(const SpanFormat& format, const Span& span, std::span<std::byte> out);
+// Fills a record, with rows as a record of the same format has them, if there are any. REQUIRES: out has
+// RecordBytes(...) bytes.
+void WriteRecord(const SpanFormat& format, const Span& span, std::span<const std::byte> rows, std::span<std::byte> out);
 
-// The rows of the record that holds these tokens behind `parent`. Corruption where any byte is another than WriteRecord
-// gave.
+// The rows, as they are written, of the record that holds these tokens behind `parent`. Corruption where any byte is
+// another than WriteRecord gave.
 Result<std::span<const std::byte>> ReadRecord(const SpanFormat& format, const SpanKey& parent,
                                               std::span<const int32_t> tokens, std::span<const std::byte> record);
 
@@ -48,6 +49,6 @@ Result<std::span<const std::byte>> ReadRecord(const SpanFormat& format, const Sp
 Result<SpanFormat> RecordFormat(std::span<const std::byte> record);
 
 // Puts rows back into a block.
-void UnpackRows(const KvGeometry& geometry, std::span<const std::byte> rows, int n_tokens, std::byte* block);
+void UnpackRows(const SpanFormat& format, std::span<const std::byte> rows, int n_tokens, std::byte* block);
 
 }  // namespace spanwise

@@ -23,9 +23,21 @@ void FixChecksum(std::vector<std::byte>* record) {
   std::memcpy(record->data(), &checksum, sizeof checksum);
 }
 
-TEST(Record, GivesBackTheRowsInUse) {
+class Records : public testing::TestWithParam<const SpanCodec*> {
+ protected:
+  SpanFormat Format() const {
+    SpanFormat format = kFormat;
+    format.codec = GetParam();
+    return format;
+  }
+};
+const auto kCodecName = [](const auto& row) { return std::string(row.param->name); };
+INSTANTIATE_TEST_SUITE_P(Codecs, Records, testing::ValuesIn(SpanCodecs()), kCodecName);
+
+TEST_P(Records, GiveBackTheRowsInUse) {
   for (const DType dtype : {DType::kBf16, DType::kF32}) {
-    const SpanFormat format{Sha256("m"), {.n_layers = 3, .n_kv_heads = 2, .head_dim = 6, .dtype = dtype}};
+    const SpanFormat format{
+        Sha256("m"), {.n_layers = 3, .n_kv_heads = 2, .head_dim = 6, .dtype = dtype}, /*codec=*/GetParam()};
     const KvGeometry& kv = format.geometry;
     Spans spans(format);
     for (const int n : {1, 2, 15, 16, 17, 40, 63, 64}) {
@@ -33,12 +45,35 @@ TEST(Record, GivesBackTheRowsInUse) {
       const auto record = spans.Record(span);
       const auto rows = ReadRecord(format, kRoot, span.tokens, record);
       ASSERT_TRUE(rows.ok()) << rows.status().message();
-      EXPECT_EQ(rows->size(), RowsBytes(kv, n));
+      EXPECT_EQ(rows->size(), RowsBytes(format, n));
+      std::vector<std::byte> encoded(rows->size()), block(kv.BlockBytes()), expected(kv.BlockBytes());
+      GetParam()->encode(kv, span.block->data(), n, encoded.data());
+      EXPECT_EQ(std::memcmp(rows->data(), encoded.data(), encoded.size()), 0);
+      UnpackRows(format, *rows, n, block.data());
+      GetParam()->decode(kv, encoded.data(), n, expected.data());
+      EXPECT_EQ(block, expected);
+      // Rows of a record make the same record.
+      std::vector<std::byte> again(record.size());
+      WriteRecord(format, span, *rows, again);
+      EXPECT_EQ(again, record);
+    }
+  }
+}
+
+TEST(Record, HoldsABlockAsItIsAndZerosBehindTheLastToken) {
+  for (const DType dtype : {DType::kBf16, DType::kF32}) {
+    const SpanFormat format{Sha256("m"), {.n_layers = 3, .n_kv_heads = 2, .head_dim = 6, .dtype = dtype}};
+    const KvGeometry& kv = format.geometry;
+    Spans spans(format);
+    for (const int n : {1, 2, 15, 16, 17, 40, 63, 64}) {
+      const Span span = spans.Make(kRoot, Iota(n));
+      const auto record = spans.Record(span);
+      const std::span<const std::byte> rows = std::span(record).subspan(sizeof(RecordHeader));
       if (n == 64) {
-        EXPECT_EQ(std::memcmp(rows->data(), span.block->data(), kv.BlockBytes()), 0);
+        EXPECT_EQ(std::memcmp(rows.data(), span.block->data(), kv.BlockBytes()), 0);
       }
       std::vector<std::byte> block(kv.BlockBytes());
-      UnpackRows(kv, *rows, n, block.data());
+      UnpackRows(format, rows, n, block.data());
       const size_t row = static_cast<size_t>(kv.head_dim) * DTypeBytes(dtype), element = DTypeBytes(dtype);
       for (int layer = 0; layer < kv.n_layers; ++layer)
         for (int head = 0; head < kv.n_kv_heads; ++head)
@@ -56,36 +91,40 @@ TEST(Record, GivesBackTheRowsInUse) {
   }
 }
 
-TEST(Record, MeetsEveryFlippedBit) {
-  Spans spans;
+TEST_P(Records, MeetEveryFlippedBit) {
+  const SpanFormat format = Format();
+  Spans spans(format);
   const Span span = spans.Make(kRoot, Iota(19));
   std::vector<std::byte> record = spans.Record(span);
   for (size_t i = 0; i < record.size(); ++i)
     for (int bit = 0; bit < 8; ++bit) {
       record[i] ^= std::byte(1 << bit);
-      ASSERT_FALSE(Served(kFormat, span, record)) << i << " " << bit;
+      ASSERT_FALSE(Served(format, span, record)) << i << " " << bit;
       (void)RecordFormat(record);
       record[i] ^= std::byte(1 << bit);
     }
-  EXPECT_TRUE(Served(kFormat, span, record));
+  EXPECT_TRUE(Served(format, span, record));
 }
 
-TEST(Record, MeetsEveryWrongLength) {
-  Spans spans;
+TEST_P(Records, MeetEveryWrongLength) {
+  const SpanFormat format = Format();
+  Spans spans(format);
   const Span span = spans.Make(kRoot, Iota(5));
   std::vector<std::byte> record = spans.Record(span);
   for (size_t n = 0; n < record.size(); ++n) {
-    ASSERT_FALSE(Served(kFormat, span, std::span(record).first(n))) << n;
+    ASSERT_FALSE(Served(format, span, std::span(record).first(n))) << n;
     (void)RecordFormat(std::span(record).first(n));
   }
   record.push_back({});
-  EXPECT_FALSE(Served(kFormat, span, record));
+  EXPECT_FALSE(Served(format, span, record));
 }
 
 // Whole fields, of another span and with the right checksum: what a confused writer would leave.
-TEST(Record, MeetsEveryFieldOfAnotherSpan) {
-  Spans spans;
-  SpanFormat other_format = kFormat;
+TEST_P(Records, MeetEveryFieldOfAnotherSpan) {
+  const SpanFormat format = Format();
+  Spans spans(format);
+  SpanFormat other_format = format;
+  other_format.codec = format.codec->exact ? &kInt8 : &kAsIs;
   other_format.model = Sha256("another model");
   other_format.geometry = {.n_layers = 1, .n_kv_heads = 1, .head_dim = 32, .dtype = DType::kF32};
   Spans other_spans(other_format);
@@ -98,10 +137,9 @@ TEST(Record, MeetsEveryFieldOfAnotherSpan) {
     FixChecksum(&record);
     return record;
   };
-#define SW_FIELD(name)      \
-  EXPECT_FALSE(             \
-      Served(kFormat, span, \
-             swapped(offsetof(RecordHeader, name), offsetof(RecordHeader, name) + sizeof(RecordHeader::name))))
+#define SW_FIELD(name) \
+  EXPECT_FALSE(Served( \
+      format, span, swapped(offsetof(RecordHeader, name), offsetof(RecordHeader, name) + sizeof(RecordHeader::name))))
   SW_FIELD(record_bytes);
   SW_FIELD(model);
   SW_FIELD(key);
@@ -112,27 +150,33 @@ TEST(Record, MeetsEveryFieldOfAnotherSpan) {
   SW_FIELD(dtype);
   SW_FIELD(n_tokens);
   SW_FIELD(tokens);
+  SW_FIELD(codec);
 #undef SW_FIELD
-  EXPECT_FALSE(Served(kFormat, span, theirs));
+  EXPECT_FALSE(Served(format, span, theirs));
   for (const size_t at : {offsetof(RecordHeader, magic), offsetof(RecordHeader, version),
                           offsetof(RecordHeader, header_bytes), offsetof(RecordHeader, reserved)}) {
     auto record = spans.Record(span);
     record[at] ^= std::byte{1};
     FixChecksum(&record);
-    EXPECT_FALSE(Served(kFormat, span, record)) << at;
+    EXPECT_FALSE(Served(format, span, record)) << at;
   }
   auto rows = spans.Record(span);  // rows alone: the checksum is all that tells
   std::reverse(rows.begin() + sizeof(RecordHeader), rows.end());
-  EXPECT_FALSE(Served(kFormat, span, rows));
+  EXPECT_FALSE(Served(format, span, rows));
 }
 
-TEST(Record, TellsItsFormat) {
-  Spans spans;
-  const auto record = spans.Record(spans.Make(kRoot, Iota(3)));
+TEST_P(Records, TellTheirFormat) {
+  Spans spans(Format());
+  auto record = spans.Record(spans.Make(kRoot, Iota(3)));
   const auto format = RecordFormat(record);
   ASSERT_TRUE(format.ok());
   EXPECT_EQ(format->model, kFormat.model);
+  EXPECT_EQ(format->codec, GetParam());
   EXPECT_EQ(format->geometry.BlockBytes(), kFormat.geometry.BlockBytes());
+  for (const std::string_view name : {"none", "int3", "int88888"}) {
+    std::memcpy(record.data() + offsetof(RecordHeader, codec), name.data(), name.size());
+    EXPECT_EQ(RecordFormat(record).status().code(), StatusCode::kCorruption) << name;
+  }
 }
 
 TEST(TableKey, StandsInTheOrderOfItsTokens) {

@@ -104,7 +104,7 @@ class RemoteTier::Order final : public Fetch {
 
 Result<std::unique_ptr<RemoteTier>> RemoteTier::Open(const SpanFormat& format, const RemoteTierOptions& options) {
   RespOptions server_options = options.server;
-  server_options.most_reply_bytes = RecordBytes(format.geometry, kKvBlockTokens) + 1;
+  server_options.most_reply_bytes = RecordBytes(format, kKvBlockTokens) + 1;
   SW_ASSIGN_OR_RETURN(auto server, RespServer::Create(server_options));
   return std::unique_ptr<RemoteTier>(new RemoteTier(format, options, std::move(server)));
 }
@@ -167,7 +167,7 @@ void RemoteTier::Failed(Link& link, const Status& status) {
 std::shared_ptr<Fetch> RemoteTier::Prefetch(std::span<const Wanted> spans, bool urgent) {
   if (load_.down || spans.empty()) return nullptr;
   uint64_t bytes = 0;
-  for (const Wanted& span : spans) bytes += RecordBytes(format_.geometry, static_cast<int>(span.tokens.size()));
+  for (const Wanted& span : spans) bytes += RecordBytes(format_, static_cast<int>(span.tokens.size()));
   // Half of the room is for those whose turn it is.
   if (*arrived_bytes_ + bytes > options_.arrived_bytes / (urgent ? 1 : 2)) return nullptr;
   std::vector<Order::Part> parts;
@@ -179,8 +179,8 @@ std::shared_ptr<Fetch> RemoteTier::Prefetch(std::span<const Wanted> spans, bool 
     std::shared_ptr<Item> item = known.lock();
     // What was missing may have been written since.
     if (!item || item->state == Item::State::kMissing)
-      known = item = std::make_shared<Item>(span, RecordBytes(format_.geometry, static_cast<int>(span.tokens.size())),
-                                            arrived_bytes_);
+      known = item =
+          std::make_shared<Item>(span, RecordBytes(format_, static_cast<int>(span.tokens.size())), arrived_bytes_);
     parts.push_back({std::move(item), span.run});
   }
   auto order = std::make_shared<Order>(std::move(parts));
@@ -303,8 +303,8 @@ Status RemoteTier::Take(RespConnection& connection, Order& order, Item& item) {
   return Status::Ok();
 }
 
-bool RemoteTier::Offer(const Span& span) {
-  const uint64_t bytes = RecordBytes(format_.geometry, span.n_tokens());
+bool RemoteTier::Keep(const Span& span, std::span<const std::byte> rows) {
+  const uint64_t bytes = RecordBytes(format_, span.n_tokens());
   {
     const std::lock_guard lock(mutex_);
     if (Clock::now() < send_.next.load() || queue_.size() >= kMostQueued ||
@@ -315,7 +315,7 @@ bool RemoteTier::Offer(const Span& span) {
   }
   Work work{.kind = Work::Kind::kPut, .key = span.key, .parent = span.parent, .tokens = span.tokens, .record = {}};
   work.record.resize(bytes);
-  WriteRecord(format_, span, work.record);
+  WriteRecord(format_, span, rows, work.record);
   Add(std::move(work));
   return true;
 }

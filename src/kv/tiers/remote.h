@@ -44,10 +44,11 @@ class RemoteTier final : public Tier {
   // Sends what was offered, if the server takes it soon.
   ~RemoteTier() override;
 
+  const SpanFormat& format() const override { return format_; }
   KvSource source() const override { return KvSource::kRemote; }
   std::shared_ptr<Fetch> Prefetch(std::span<const Wanted> spans, bool urgent) override;
   std::optional<Found> Find(const SpanKey& parent, std::span<const int32_t> tokens, int more_than) override;
-  bool Offer(const Span& span) override;
+  bool Keep(const Span& span, std::span<const std::byte> rows) override;
   void Touch(const SpanKey& parent, std::span<const int32_t> tokens) override;
   void Flush() override;
   TierStats stats() const override;

@@ -216,7 +216,7 @@ TEST(Remote, ThereIsRoomForSoMuchOnly) {
   const RedisServer server;
   Spans made;
   const auto chain = made.Chain(kRoot, Iota(192));
-  const uint64_t bytes = RecordBytes(kFormat.geometry, 64);
+  const uint64_t bytes = RecordBytes(kFormat, 64);
   Remote remote({.server = {.address = server.address()}, .arrived_bytes = 4 * bytes});
   Keep(*remote, chain);
   const auto fetch = Prefetch(*remote, chain);

@@ -58,8 +58,8 @@ class Spans {
   }
 
   std::vector<std::byte> Record(const Span& span) {
-    std::vector<std::byte> record(RecordBytes(format_.geometry, span.n_tokens()));
-    WriteRecord(format_, span, record);
+    std::vector<std::byte> record(RecordBytes(format_, span.n_tokens()));
+    WriteRecord(format_, span, {}, record);
     return record;
   }
 

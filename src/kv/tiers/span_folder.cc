@@ -14,8 +14,10 @@ Result<std::shared_ptr<lmdb::Env>> OpenToWrite(const std::string& folder) {
   return lmdb::Env::Open(folder, /*read_only=*/false, kSpanMapBytes);
 }
 
-bool SameGeometry(const KvGeometry& a, const KvGeometry& b) {
-  return a.n_layers == b.n_layers && a.n_kv_heads == b.n_kv_heads && a.head_dim == b.head_dim && a.dtype == b.dtype;
+bool SameFormat(const SpanFormat& one, const SpanFormat& other) {
+  const KvGeometry &a = one.geometry, &b = other.geometry;
+  return one.model == other.model && one.codec == other.codec && a.n_layers == b.n_layers &&
+         a.n_kv_heads == b.n_kv_heads && a.head_dim == b.head_dim && a.dtype == b.dtype;
 }
 
 // What a record is of. Corruption where it would not be served.
@@ -61,9 +63,8 @@ Result<SpanFolderReport> CheckSpanFolder(const std::string& folder, bool verify,
       ++report.damaged;
       continue;
     }
-    auto model = std::ranges::find_if(report.models, [&](const SpanFolderReport::OfModel& m) {
-      return m.format.model == format->model && SameGeometry(m.format.geometry, format->geometry);
-    });
+    auto model = std::ranges::find_if(
+        report.models, [&](const SpanFolderReport::OfModel& m) { return SameFormat(m.format, *format); });
     if (model == report.models.end()) model = report.models.insert(model, {.format = *format});
     ++model->spans;
     model->tokens += n_tokens;

@@ -11,6 +11,7 @@
 
 #include "base/thread_pool.h"
 #include "kernels/kv_view.h"
+#include "kv/compress/codec.h"
 #include "kv/span.h"
 #include "kv/tiers/fetch.h"
 #include "spanwise/prompt.h"
@@ -19,8 +20,9 @@ namespace spanwise {
 
 // Whose KV a tier holds: what every record must agree with.
 struct SpanFormat {
-  Hash256 model;  // digest of weights, tokenizer and KV format, as in RootKey
+  Hash256 model;  // digest of weights, tokenizer and KV format, as in RootKey; a codec that rounds is part of it
   KvGeometry geometry;
+  const SpanCodec* codec = &ExactCodec();  // how rows are written
 };
 
 // A run that is about to be looked up: what follows a root or a full span.
@@ -45,10 +47,13 @@ class Tier {
  public:
   virtual ~Tier() = default;
 
-  // A span that was checked as a whole: its rows are as they were offered, to the bit.
+  // Whose spans these are, and how they are written.
+  virtual const SpanFormat& format() const = 0;
+
+  // A span that was checked as a whole: its rows are as they were written, to the bit.
   struct Found {
     std::vector<int32_t> tokens;
-    std::span<const std::byte> rows;   // see RowsBytes in record.h; where there are kKvBlockTokens, a block as it is
+    std::span<const std::byte> rows;   // as the format's codec writes them
     std::shared_ptr<const void> hold;  // the rows stay as long as it lives; holding it for long may keep the tier big
   };
 
@@ -57,6 +62,7 @@ class Tier {
   virtual std::optional<Found> Find(const SpanKey& parent, std::span<const int32_t> tokens, int more_than) = 0;
 
   // The block of the span of exactly these kKvBlockTokens tokens, to be attended where it is, aligned as KvBlock says.
+  // Only of a codec that is exact.
   // Its bytes were checked as a whole once, and stay as long as the pointer lives. nullptr where there is none, or none
   // that can be used without a copy; a tier that would have to wait for another machine has none.
   virtual std::shared_ptr<const std::byte> Map(const SpanKey& /*parent*/, std::span<const int32_t> /*tokens*/) {
@@ -66,8 +72,10 @@ class Tier {
   // Says which runs are looked up next, so that all of their spans can be fetched and checked at once.
   virtual void Expect(std::span<const WantedRun> /*runs*/, ThreadPool& /*pool*/) {}
 
-  // Takes a copy of a span, to be kept soon. False when there is no room for it now.
-  virtual bool Offer(const Span& span) = 0;
+  // Takes a copy of a span, to be kept soon. False when there is no room for it now. `rows`, if any: those that another
+  // tier of this format has of it, so that nothing is rounded twice.
+  virtual bool Keep(const Span& span, std::span<const std::byte> rows) = 0;
+  bool Offer(const Span& span) { return Keep(span, {}); }
 
   // Says that a span was used.
   virtual void Touch(const SpanKey& parent, std::span<const int32_t> tokens) = 0;
