@@ -16,11 +16,11 @@ const SpanKey kRoot = RootKey(kFormat.model, "causal", {}, "");
 constexpr uint64_t kBudget = 1 << 20;
 
 // Until it is killed.
-[[noreturn]] void Work(const std::string& folder, unsigned seed) {
+[[noreturn]] void Work(const SpanFormat& format, const std::string& folder, unsigned seed) {
   std::mt19937 random(seed);
-  Spans spans;
+  Spans spans(format);
   while (true) {
-    auto tier = DiskTier::Open(kFormat, {.folder = folder, .budget_bytes = kBudget});
+    auto tier = DiskTier::Open(format, {.folder = folder, .budget_bytes = kBudget});
     if (!tier.ok()) _exit(1);
     for (int i = static_cast<int>(random() % 40); i >= 0; --i) {
       const std::vector<int32_t> tokens =
@@ -52,9 +52,13 @@ constexpr uint64_t kBudget = 1 << 20;
   }
 }
 
-TEST(Crash, LeavesOnlyWholeSpans) {
+class Crash : public testing::TestWithParam<const SpanCodec*> {};
+INSTANTIATE_TEST_SUITE_P(Codecs, Crash, kAllCodecs, kCodecName);
+
+TEST_P(Crash, LeavesOnlyWholeSpans) {
   const Folder folder;
-  Spans spans;
+  const SpanFormat format = FormatOf(GetParam());
+  Spans spans(format);
   std::mt19937 random(SPANWISE_KILLS);
   uint64_t n_served = 0;
   for (int kill_number = 0; kill_number < SPANWISE_KILLS; ++kill_number) {
@@ -62,7 +66,7 @@ TEST(Crash, LeavesOnlyWholeSpans) {
     const int n_children = 1 + kill_number % 2;  // alone, and two that share the folder
     for (int c = 0; c < n_children; ++c) {
       children[c] = fork();
-      if (children[c] == 0) Work(folder.path(), static_cast<unsigned>(random()) + static_cast<unsigned>(c));
+      if (children[c] == 0) Work(format, folder.path(), static_cast<unsigned>(random()) + static_cast<unsigned>(c));
     }
     for (int c = 0; c < n_children; ++c) {
       std::this_thread::sleep_for(std::chrono::microseconds(random() % 60'000));
@@ -80,7 +84,7 @@ TEST(Crash, LeavesOnlyWholeSpans) {
         EXPECT_EQ(report.status().code(), StatusCode::kInvalidArgument) << report.status().message();  // no tables yet
       }
     }
-    auto tier = DiskTier::Open(kFormat, {.folder = folder.path(), .budget_bytes = kBudget});
+    auto tier = DiskTier::Open(format, {.folder = folder.path(), .budget_bytes = kBudget});
     ASSERT_TRUE(tier.ok()) << tier.status().message();
     for (int i = 0; i < 40; ++i) {
       SpanKey parent = kRoot;

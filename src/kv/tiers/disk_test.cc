@@ -8,6 +8,7 @@
 #include <csignal>
 #include <fstream>
 
+#include "base/str.h"
 #include "kv/run.h"
 #include "kv/span_store.h"
 #include "kv/tiers/span_fixture.h"
@@ -18,10 +19,11 @@ namespace {
 
 const SpanKey kRoot = RootKey(kFormat.model, "causal", {}, "");
 
-std::unique_ptr<DiskTier> Open(const std::string& folder, DiskTierOptions options = {}) {
+std::unique_ptr<DiskTier> Open(const std::string& folder, DiskTierOptions options = {},
+                               const SpanFormat& format = kFormat) {
   options.folder = folder;
   if (options.budget_bytes == 0) options.budget_bytes = uint64_t{1} << 30;
-  auto tier = DiskTier::Open(kFormat, options);
+  auto tier = DiskTier::Open(format, options);
   if (!tier.ok()) ADD_FAILURE() << tier.status().message();
   return tier.ok() ? std::move(*tier) : nullptr;
 }
@@ -63,14 +65,18 @@ void Damage(const std::string& folder, const Span& span, const std::function<voi
   ASSERT_TRUE(txn->Commit().ok());
 }
 
-TEST(DiskTier, KeepsWhatWasOffered) {
+class DiskTiers : public testing::TestWithParam<const SpanCodec*> {};
+INSTANTIATE_TEST_SUITE_P(Codecs, DiskTiers, kAllCodecs, kCodecName);
+
+TEST_P(DiskTiers, KeepWhatWasOffered) {
   const Folder folder;
-  Spans spans;
+  const SpanFormat format = FormatOf(GetParam());
+  Spans spans(format);
   {
-    const auto tier = Open(folder.path());
+    const auto tier = Open(folder.path(), {}, format);
     for (const Span& span : spans.Chain(kRoot, Iota(200))) tier->Offer(span);
   }  // waits for the disk
-  const auto tier = Open(folder.path());
+  const auto tier = Open(folder.path(), {}, format);
   EXPECT_EQ(FoundTokens(*tier, spans, kRoot, Iota(200)), 200);
   EXPECT_EQ(FoundTokens(*tier, spans, kRoot, Iota(300)), 200);
   EXPECT_EQ(FoundTokens(*tier, spans, RootKey(kFormat.model, "causal", {}, "tenant"), Iota(200)), 0);
@@ -142,11 +148,12 @@ TEST(DiskTier, LeavesOutWhatIsLargerThanItsBudget) {
   EXPECT_EQ(tier->stats().lost_spans, 1u);
 }
 
-TEST(DiskTier, NeverServesADamagedRecord) {
-  Spans spans;
+TEST_P(DiskTiers, NeverServeADamagedRecord) {
+  const SpanFormat format = FormatOf(GetParam());
+  Spans spans(format);
   const Folder folder;
   const Span span = spans.Make(kRoot, Iota(17)), other = spans.Make(kRoot, Iota(17, 100));
-  const auto tier = Open(folder.path());
+  const auto tier = Open(folder.path(), {}, format);
   std::mt19937 random(2);
   std::vector<std::function<void(std::string*)>> changes;
   const size_t bytes = spans.Record(span).size();
@@ -291,6 +298,30 @@ TEST(DiskTier, MapsWholeBlocksOfAFolderThatIsOnlyRead) {
     EXPECT_EQ(std::memcmp(blocks[i].get(), chain[i].block->data(), kFormat.geometry.BlockBytes()), 0);
 }
 
+TEST_P(DiskTiers, AreOfOneCodecAndMapOnlyWhatIsAsItIs) {
+  const Folder folder;
+  const SpanFormat format = FormatOf(GetParam());
+  Spans spans(format);
+  { Keep(*Open(folder.path(), {}, format), spans.Chain(kRoot, Iota(200))); }
+  const uint64_t rows = RowsBytes(format, 64);
+  EXPECT_EQ(rows < kFormat.geometry.BlockBytes(), !GetParam()->exact);
+  for (const SpanCodec* other : SpanCodecs()) {
+    std::vector<std::string> warnings;
+    const auto tier =
+        Open(folder.path(), {.read_only = true, .warn = [&](const std::string& w) { warnings.push_back(w); }},
+             FormatOf(other));
+    if (other == GetParam()) {
+      EXPECT_THAT(warnings, testing::IsEmpty());
+      EXPECT_EQ(FoundTokens(*tier, spans, kRoot, Iota(200)), 200);
+      EXPECT_EQ(tier->Map(kRoot, Iota(64)) != nullptr, other->exact);
+      continue;
+    }
+    EXPECT_THAT(warnings, testing::ElementsAre(testing::HasSubstr(
+                              StrFormat("is written by codec {}, expected {}", GetParam()->name, other->name))));
+    EXPECT_FALSE(tier->Find(kRoot, Iota(64), 0));  // a digest of its own keeps an engine from asking at all
+  }
+}
+
 TEST(DiskTier, NeverMapsADamagedRecord) {
   const Folder folder;
   Spans spans;
@@ -431,6 +462,51 @@ TEST(DiskTier, GoesOnWithoutADiskThatIsFull) {
   int status;
   ASSERT_EQ(waitpid(child, &status, 0), child);
   EXPECT_EQ(status, 0);
+}
+
+// What came from another machine, as the store meets it.
+class Elsewhere final : public Tier {
+ public:
+  Elsewhere(const SpanFormat& format, Spans& spans) : format_(format), spans_(spans) {}
+  const SpanFormat& format() const override { return format_; }
+  KvSource source() const override { return KvSource::kRemote; }
+  std::optional<Found> Find(const SpanKey& parent, std::span<const int32_t> tokens, int) override {
+    const auto record =
+        std::make_shared<std::vector<std::byte>>(spans_.Record(spans_.Make(parent, {tokens.begin(), tokens.end()})));
+    return Found{.tokens = {tokens.begin(), tokens.end()},
+                 .rows = std::span(*record).subspan(sizeof(RecordHeader)),
+                 .hold = record};
+  }
+  bool Keep(const Span&, std::span<const std::byte>) override { return true; }
+  void Touch(const SpanKey&, std::span<const int32_t>) override {}
+  void Flush() override {}
+  TierStats stats() const override { return {}; }
+
+ private:
+  const SpanFormat format_;
+  Spans& spans_;
+};
+
+TEST_P(DiskTiers, KeepWhatCameFromAnotherTierAsItIs) {
+  const Folder folder;
+  const SpanFormat format = FormatOf(GetParam());
+  Spans spans(format);
+  SpanStore store(kFormat.geometry, uint64_t{1} << 20);
+  store.AddTier(std::make_unique<Elsewhere>(format, spans));
+  store.AddTier(Open(folder.path(), {}, format));
+  const auto tokens = Iota(100);
+  const auto match = store.Find(kRoot, tokens);
+  ASSERT_EQ(match.n_tokens(), 100);
+  EXPECT_EQ(match.from_remote.end, 100);
+  auto& disk = static_cast<DiskTier&>(*store.tiers()[1]);
+  disk.Flush();
+  EXPECT_EQ(FoundTokens(disk, spans, kRoot, tokens), 100);
+  // In memory stands what the rows say, not what they were made from.
+  const Span span = spans.Make(kRoot, Iota(64));
+  const auto record = spans.Record(span);
+  std::vector<std::byte> block(kFormat.geometry.BlockBytes());
+  UnpackRows(format, std::span(record).subspan(sizeof(RecordHeader)), 64, block.data());
+  EXPECT_EQ(std::memcmp(match.full[0]->block->data(), block.data(), block.size()), 0);
 }
 
 // Through the store, as the engine uses it.

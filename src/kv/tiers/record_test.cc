@@ -23,16 +23,8 @@ void FixChecksum(std::vector<std::byte>* record) {
   std::memcpy(record->data(), &checksum, sizeof checksum);
 }
 
-class Records : public testing::TestWithParam<const SpanCodec*> {
- protected:
-  SpanFormat Format() const {
-    SpanFormat format = kFormat;
-    format.codec = GetParam();
-    return format;
-  }
-};
-const auto kCodecName = [](const auto& row) { return std::string(row.param->name); };
-INSTANTIATE_TEST_SUITE_P(Codecs, Records, testing::ValuesIn(SpanCodecs()), kCodecName);
+class Records : public testing::TestWithParam<const SpanCodec*> {};
+INSTANTIATE_TEST_SUITE_P(Codecs, Records, kAllCodecs, kCodecName);
 
 TEST_P(Records, GiveBackTheRowsInUse) {
   for (const DType dtype : {DType::kBf16, DType::kF32}) {
@@ -92,7 +84,7 @@ TEST(Record, HoldsABlockAsItIsAndZerosBehindTheLastToken) {
 }
 
 TEST_P(Records, MeetEveryFlippedBit) {
-  const SpanFormat format = Format();
+  const SpanFormat format = FormatOf(GetParam());
   Spans spans(format);
   const Span span = spans.Make(kRoot, Iota(19));
   std::vector<std::byte> record = spans.Record(span);
@@ -107,7 +99,7 @@ TEST_P(Records, MeetEveryFlippedBit) {
 }
 
 TEST_P(Records, MeetEveryWrongLength) {
-  const SpanFormat format = Format();
+  const SpanFormat format = FormatOf(GetParam());
   Spans spans(format);
   const Span span = spans.Make(kRoot, Iota(5));
   std::vector<std::byte> record = spans.Record(span);
@@ -121,7 +113,7 @@ TEST_P(Records, MeetEveryWrongLength) {
 
 // Whole fields, of another span and with the right checksum: what a confused writer would leave.
 TEST_P(Records, MeetEveryFieldOfAnotherSpan) {
-  const SpanFormat format = Format();
+  const SpanFormat format = FormatOf(GetParam());
   Spans spans(format);
   SpanFormat other_format = format;
   other_format.codec = format.codec->exact ? &kInt8 : &kAsIs;
@@ -166,7 +158,7 @@ TEST_P(Records, MeetEveryFieldOfAnotherSpan) {
 }
 
 TEST_P(Records, TellTheirFormat) {
-  Spans spans(Format());
+  Spans spans(FormatOf(GetParam()));
   auto record = spans.Record(spans.Make(kRoot, Iota(3)));
   const auto format = RecordFormat(record);
   ASSERT_TRUE(format.ok());

@@ -21,13 +21,13 @@ const SpanKey kRoot = RootKey(kFormat.model, "causal", {}, "");
 // A tier, and what it warned of.
 class Remote {
  public:
-  explicit Remote(RemoteTierOptions options) {
+  explicit Remote(RemoteTierOptions options, const SpanFormat& format = kFormat) {
     options.warn = [this](const std::string& message) {
       const std::lock_guard lock(mutex_);
       warnings_.push_back(message);
     };
     if (options.first_pause == milliseconds(1000)) options.first_pause = milliseconds(50);
-    tier_ = RemoteTier::Open(kFormat, options).value();
+    tier_ = RemoteTier::Open(format, options).value();
   }
   RemoteTier* operator->() { return tier_.get(); }
   RemoteTier& operator*() { return *tier_; }
@@ -114,18 +114,22 @@ TEST(Remote, EndsThatAreContinuedAreNotSent) {
   EXPECT_EQ(remote->stats().lost_spans, 0u);
 }
 
-TEST(Remote, DamagedSpansAreCountedRemovedAndNeverServed) {
+class Remotes : public testing::TestWithParam<const SpanCodec*> {};
+INSTANTIATE_TEST_SUITE_P(Codecs, Remotes, kAllCodecs, kCodecName);
+
+TEST_P(Remotes, CountRemoveAndNeverServeDamagedSpans) {
   SW_NEEDS_REDIS();
   const RedisServer server;
-  Spans made;
+  const SpanFormat format = FormatOf(GetParam());
+  Spans made(format);
   const Span span = made.Chain(kRoot, Iota(64))[0], other = made.Chain(kRoot, Iota(64, 7))[0];
-  Remote remote(At(server.address()));
+  Remote remote(At(server.address()), format);
   Keep(*remote, {span});
   const RespReply kept = server.Ask({"GET", KeyOf(span)});
   const std::string good(kept.text());
   std::vector<std::string> wrong = {good.substr(0, good.size() - 1), good + "x", "x", std::string(5 << 20, 'x')};
   for (const size_t at : {size_t{0}, size_t{9}, size_t{17}, size_t{40}, size_t{70}, size_t{130}, size_t{150},
-                          size_t{160}, size_t{420}, size_t{440}, good.size() - 1}) {
+                          size_t{160}, size_t{410}, size_t{420}, size_t{440}, good.size() - 1}) {
     wrong.push_back(good);
     wrong.back()[at] = static_cast<char>(wrong.back()[at] ^ 16);
   }

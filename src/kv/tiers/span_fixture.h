@@ -20,6 +20,16 @@ namespace spanwise {
 inline const SpanFormat kFormat{Sha256("model"),
                                 {.n_layers = 2, .n_kv_heads = 2, .head_dim = 16, .dtype = DType::kBf16}};
 
+inline SpanFormat FormatOf(const SpanCodec* codec) {
+  SpanFormat format = kFormat;
+  format.codec = codec;
+  return format;
+}
+
+// Rows of tests that hold for every codec.
+inline const auto kAllCodecs = testing::ValuesIn(SpanCodecs());
+inline const auto kCodecName = [](const auto& row) { return std::string(row.param->name); };
+
 inline std::vector<int32_t> Iota(int n, int first = 0) {
   std::vector<int32_t> tokens(static_cast<size_t>(n));
   std::iota(tokens.begin(), tokens.end(), first);
