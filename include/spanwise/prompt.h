@@ -96,14 +96,15 @@ struct ComposeReport {
   ComposeMode mode = ComposeMode::kExact;
   DocumentOrder order = DocumentOrder::kGiven;
   // "causal-exact": equals reading the flat prompt. "set-exact": equals the same model under the set's visibility and
-  // positions, the same for every order of its members.
+  // positions, the same for every order of its members. "approximate": kept KV may have been used that a codec rounded.
   std::string exactness;
+  std::string kv_codec = "none";   // that codec
   std::vector<PieceReport> spans;  // in the order of the prompt
   int repaired_tokens = 0;         // recomputed in place, and kept
   // The largest change that decided whether they were kept; absent where nothing was recomputed, or all.
   std::optional<double> repair_change = {};
   // The mode and its parameters were measured on this model and came close enough to the flat prompt, or are the flat
-  // prompt.
+  // prompt. Says nothing of kv_codec.
   bool calibrated = false;
   std::optional<SearchReport> search = {};  // of kSearch
 };

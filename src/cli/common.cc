@@ -42,6 +42,11 @@ void AddModelOptions(CLI::App* app, CommonOptions* o) {
   of_remote(app->add_option("--cache-remote-ttl", o->cache_remote.ttl_s,
                             "Seconds after which it forgets what nobody used (0: as the server decides)")
                 ->check(CLI::Range(int64_t{0}, int64_t{1} << 31)));
+  app->add_option("--cache-codec", o->cache_codec,
+                  "How keys and values are written there: none (as they are), fp8, int8 or int4 (rounded: smaller, and "
+                  "answers that use them are approximate)")
+      ->check(CLI::IsMember({"none", "fp8", "int8", "int4"}))
+      ->capture_default_str();
   app->add_option("--cache-load", o->cache_load,
                   "What is kept outside memory is loaded: planned, where that is faster than computing it; or always")
       ->check(CLI::IsMember({"planned", "always"}))
@@ -178,6 +183,7 @@ Result<EngineOptions> ToEngineOptions(const CommonOptions& o) {
     if (engine.cache_remote.password.empty())
       return InvalidArgument(o.cache_remote_password_file + ": its first line is empty, expected a password");
   }
+  engine.cache_codec = o.cache_codec;
   engine.plan_loads = o.cache_load == "planned";
   engine.on_warning = [](const std::string& message) {
     if (spdlog::should_log(spdlog::level::warn)) fmt::print(stderr, "spanwise: {}\n", message);

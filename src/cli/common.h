@@ -33,7 +33,7 @@ struct CommonOptions {
   std::vector<std::string> baked;  // folders of KV that are only read
   RemoteCache cache_remote;        // without its password, which stands in ...
   std::string cache_remote_password_file;
-  std::string cache_load = "planned";
+  std::string cache_codec = "none", cache_load = "planned";
   std::string cache_policy;
   double repair_fraction = ComposeOptions().repair_fraction;
   std::string repair_policy = "focused";

@@ -8,7 +8,7 @@ Verb EvalVerb(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("eval", "Measure quality");
   verb->require_subcommand(1);
   const std::vector<Verb> evals = {EvalFidelityVerb(*verb), EvalOrderVerb(*verb), EvalPerplexityVerb(*verb),
-                                   EvalQaVerb(*verb)};
+                                   EvalQaVerb(*verb), EvalStorageVerb(*verb)};
   return {verb, [evals] {
             for (const Verb& eval : evals)
               if (eval.app->parsed()) return eval.run();

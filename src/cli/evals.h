@@ -9,5 +9,6 @@ Verb EvalFidelityVerb(CLI::App& eval);
 Verb EvalOrderVerb(CLI::App& eval);
 Verb EvalPerplexityVerb(CLI::App& eval);
 Verb EvalQaVerb(CLI::App& eval);
+Verb EvalStorageVerb(CLI::App& eval);
 
 }  // namespace spanwise::cli

@@ -36,6 +36,7 @@ Status InspectSpans(const Options& o, const std::string& folder) {
                                   {"kv_heads", m.format.geometry.n_kv_heads},
                                   {"head_dim", m.format.geometry.head_dim},
                                   {"dtype", json::string(DTypeName(m.format.geometry.dtype))},
+                                  {"codec", json::string(m.format.codec->name)},
                                   {"spans", m.spans},
                                   {"tokens", m.tokens}});
   const json::object out{{"spans", report.spans},     {"file_bytes", report.file_bytes}, {"verified", o.verify},

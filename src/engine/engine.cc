@@ -99,6 +99,7 @@ class EngineImpl final : public Engine {
     if (options.kv_dtype) {
       SW_ASSIGN_OR_RETURN(kv_dtype, ParseKvDType(*options.kv_dtype));
     }
+    SW_ASSIGN_OR_RETURN(codec_, FindSpanCodec(options.cache_codec));
     const std::string policy = options.cache_policy.value_or(std::string(kDefaultEvictionPolicy));
     SW_RETURN_IF_ERROR(MakeEvictionPolicy(policy, {}).status());
     if (!std::filesystem::exists(options.model)) return NotFound(options.model + ": no such model folder or GGUF file");
@@ -114,14 +115,13 @@ class EngineImpl final : public Engine {
     auto executor = std::make_unique<Executor>(weights, kv_dtype, budget, options.threads, policy);
     n_blocks_ = executor->store().stats().n_blocks_budget;
     eos_ids_ = weights->config().eos_ids;
-    keys_ = Hasher()
-                .Field(weights->digest())
-                .Field(text_.tokenizer->digest())
-                .Field(DTypeName(kv_dtype))
-                .Field(ops::Formulas())
-                .Finish();
+    Hasher keys;
+    keys.Field(weights->digest()).Field(text_.tokenizer->digest()).Field(DTypeName(kv_dtype)).Field(ops::Formulas());
+    if (!codec_->exact) keys.Field(codec_->name);  // rounded KV, and what was computed from it, is found by no one else
+    keys_ = keys.Finish();
 
     SW_RETURN_IF_ERROR(AddTiers(options, executor.get()));
+    has_tiers_ = !executor->store().tiers().empty();
     // Until it is measured: as if the processor did this many operations a second, which is few.
     constexpr double kPriorRate = 20e9;
     if (options.plan_loads)
@@ -152,7 +152,7 @@ class EngineImpl final : public Engine {
   // Where KV is looked for before anything is computed: what a server has sent is here already; of folders, those that
   // are only read come first.
   Status AddTiers(const EngineOptions& options, Executor* executor) {
-    const SpanFormat format{keys_, executor->transformer().kv_geometry()};
+    const SpanFormat format{keys_, executor->transformer().kv_geometry(), codec_};
     if (const RemoteCache& remote = options.cache_remote; !remote.address.empty()) {
       const RespOptions server{.address = remote.address,
                                .user = remote.user,
@@ -315,6 +315,7 @@ class EngineImpl final : public Engine {
     job.echo = request.echo;
     job.documents_only = request.documents_only;
     job.use_cache = request.use_cache;
+    if (request.use_cache && has_tiers_) job.codec = codec_;
     job.priority = request.priority;
     job.client = request.client;
     return job;
@@ -324,6 +325,8 @@ class EngineImpl final : public Engine {
   std::vector<int32_t> eos_ids_;
   size_t n_blocks_ = 0;  // of KV memory
   Hash256 keys_;
+  const SpanCodec* codec_ = &ExactCodec();
+  bool has_tiers_ = false;
   Calibration calibration_;
   ModelInfo info_;
   std::unique_ptr<Runner> runner_;

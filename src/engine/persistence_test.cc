@@ -296,6 +296,113 @@ TEST_F(Persistence, WhatIsReadInPlaceAnswersTheSameToTheBit) {
   EXPECT_GT(n_damaged(file), 0u);
 }
 
+struct Rounding {
+  const char* codec;
+  double most;  // that a log-probability may be off
+};
+void PrintTo(const Rounding& r, std::ostream* out) { *out << r.codec; }
+
+class PersistenceCodecs : public Persistence, public testing::WithParamInterface<Rounding> {
+ protected:
+  // A copy of the cache, so that one engine does not find what another one has added.
+  EngineOptions Copied(const std::string& name) const {
+    EngineOptions options = Options();
+    options.cache_codec = GetParam().codec;
+    options.cache_dir = folder_ + "/" + name;
+    std::filesystem::create_directories(options.cache_dir);
+    std::filesystem::copy_file(folder_ + "/cache/data.mdb", options.cache_dir + "/data.mdb",
+                               std::filesystem::copy_options::overwrite_existing);
+    return options;
+  }
+};
+const auto kCodecOf = [](const auto& row) { return std::string(row.param.codec); };
+INSTANTIATE_TEST_SUITE_P(Codecs, PersistenceCodecs,
+                         testing::Values(Rounding{"fp8", 0.15}, Rounding{"int8", 0.05}, Rounding{"int4", 0.5}),
+                         kCodecOf);
+
+// What is in memory is as computed; what comes back from disk is close to it, the same for everybody, and said.
+TEST_P(PersistenceCodecs, WhatComesBackIsCloseAndSaid) {
+  EngineOptions options = Options();
+  options.cache_codec = GetParam().codec;
+  {
+    const auto engine = Engine::Open(options).value();
+    for (const ComposeMode mode : kModes) {
+      const Answer cold = Answered(*engine, Question(mode));
+      ExpectSame(cold.tokens, Fresh(Question(mode)).tokens);
+      EXPECT_EQ(cold.compose.exactness, "approximate");
+      EXPECT_EQ(cold.compose.kv_codec, GetParam().codec);
+      Request uncached = Question(mode);
+      uncached.use_cache = false;
+      const Answer exact = Answered(*engine, uncached);
+      ExpectSame(exact.tokens, Fresh(Question(mode)).tokens);
+      EXPECT_EQ(exact.compose.exactness, Fresh(Question(mode)).compose.exactness);
+      EXPECT_EQ(exact.compose.kv_codec, "none");
+    }
+  }
+  const auto report = CheckSpanFolder(options.cache_dir, true);
+  ASSERT_TRUE(report->sound());
+  ASSERT_EQ(report->models.size(), 1u);
+  EXPECT_EQ(report->models[0].format.codec->name, GetParam().codec);
+
+  double greatest = 0;
+  for (const ComposeMode mode : kModes) {
+    Request request = Question(mode);
+    const Answer expected = Fresh(request);
+    for (const TokenReport& token : expected.tokens) request.forced_tokens.push_back(token.id);
+    const Answer warm = Answered(*Engine::Open(Copied("warm")).value(), request);
+    EngineOptions other = Copied("other");
+    other.threads = 1;
+    other.step_tokens = 7;
+    ExpectSame(Answered(*Engine::Open(other).value(), request).tokens, warm.tokens);
+    EXPECT_EQ(warm.compose.exactness, "approximate");
+    if (mode != ComposeMode::kRepair) {
+      EXPECT_EQ(warm.usage.cached_tokens, warm.usage.prompt_tokens - 1);
+    }
+    ASSERT_EQ(warm.tokens.size(), expected.tokens.size());
+    for (size_t i = 0; i < warm.tokens.size(); ++i)
+      greatest = std::max(greatest, std::abs(static_cast<double>(*warm.tokens[i].logprob) -
+                                             static_cast<double>(*expected.tokens[i].logprob)));
+  }
+  EXPECT_GT(greatest, 0);
+  EXPECT_LT(greatest, GetParam().most);
+}
+
+TEST_P(PersistenceCodecs, OneCodecNeverMeetsAnother) {
+  EngineOptions options = Options();
+  options.cache_codec = GetParam().codec;
+  const int cold = Answered(*Engine::Open(options).value(), Question(ComposeMode::kSet)).usage.cached_tokens;
+  for (const char* other : {"none", "fp8", "int8", "int4"}) {
+    if (other == std::string(GetParam().codec)) continue;
+    std::vector<std::string> warnings;
+    EngineOptions reader = Options();
+    reader.cache_dir.clear();
+    reader.baked_dirs = {options.cache_dir};
+    reader.cache_codec = other;
+    reader.on_warning = [&](const std::string& message) { warnings.push_back(message); };
+    const auto engine = Engine::Open(reader).value();
+    const Answer answer = Answered(*engine, Question(ComposeMode::kSet));
+    EXPECT_EQ(answer.usage.cached_tokens, cold);
+    EXPECT_EQ(engine->stats().kv_disk_damaged_spans, 0u);
+    EXPECT_THAT(warnings, testing::ElementsAre(testing::HasSubstr("codec " + std::string(GetParam().codec))));
+    ExpectSame(answer.tokens, Fresh(Question(ComposeMode::kSet)).tokens);
+  }
+}
+
+TEST_F(Persistence, AnUnknownCodecIsSaid) {
+  EngineOptions options = Options();
+  options.cache_codec = "int3";
+  const auto engine = Engine::Open(options);
+  EXPECT_EQ(engine.status().code(), StatusCode::kInvalidArgument);
+  EXPECT_THAT(engine.status().message(), testing::HasSubstr("\"int3\""));
+}
+
+TEST_F(Persistence, WithoutAPlaceToKeepThemNothingIsApproximate) {
+  EngineOptions options = Options();
+  options.cache_dir.clear();
+  options.cache_codec = "int8";
+  EXPECT_EQ(Answered(*Engine::Open(options).value(), Question(ComposeMode::kExact)).compose.exactness, "causal-exact");
+}
+
 TEST_F(Persistence, ADamagedFolderIsSetAsideWithOneWarning) {
   std::filesystem::create_directories(folder_ + "/cache");
   std::ofstream(folder_ + "/cache/data.mdb") << Text(1, 10'000);

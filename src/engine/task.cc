@@ -320,6 +320,10 @@ Answer Task::Finish() {
   AddPieces(forks() ? context_plan_ : plan, first, &answer_.compose);
   for (size_t i = 0; i < plan.runs.size(); ++i) answer_.usage.cached_tokens += first.n_cached(static_cast<int>(i));
   if (forks()) ReportFork();
+  if (!job.codec->exact) {
+    answer_.compose.exactness = "approximate";
+    answer_.compose.kv_codec = job.codec->name;
+  }
   answer_.usage.prompt_tokens = n_prompt_tokens;
   if (job.course)  // what was never read
     for (size_t i = answer_lane_.n_passages(); i < job.course->passages.size(); ++i)

@@ -16,6 +16,7 @@
 #include "engine/fork.h"
 #include "engine/generation.h"
 #include "engine/lane.h"
+#include "kv/compress/codec.h"
 #include "prompt/branches.h"
 #include "prompt/order/search.h"
 #include "prompt/plan.h"
@@ -43,6 +44,7 @@ struct Job {
   bool documents_only = false;
   bool use_cache = true;
   bool calibrated = false;  // ComposeReport::calibrated
+  const SpanCodec* codec = &ExactCodec();  // of KV that it may find
   std::vector<std::string> labels;
   RequestObserver observer;
   int priority = 0;

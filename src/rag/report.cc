@@ -50,6 +50,7 @@ json::object ComposeJson(const ComposeReport& report) {
   json::object out{{"mode", json::string(ComposeModeName(report.mode))},
                    {"order", json::string(DocumentOrderName(report.order))},
                    {"exactness", report.exactness},
+                   {"kv_codec", report.kv_codec},
                    {"spans", std::move(spans)},
                    {"repaired_tokens", report.repaired_tokens},
                    {"calibrated", report.calibrated}};
