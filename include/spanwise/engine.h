@@ -48,9 +48,9 @@ struct EngineOptions {
   bool cache_dir_waits = false;  // the engine waits for the disk rather than leave out what it is too slow for
   std::vector<std::string> baked_dirs = {};  // folders that an engine has filled before, and that this one only reads
   RemoteCache cache_remote = {};
-  // How KV is written in all of these: "none" (as it is), "fp8", "int8" or "int4". But for "none" what comes from there
-  // is only close to what was computed (docs/persistence.md).
-  std::string cache_codec = "none";
+  // How KV is written in all of these: "fp8", "int8" or "int4"; what comes from there is then only close to what was
+  // computed (docs/persistence.md). Empty, or "none": as it is.
+  std::string cache_codec = {};
   bool plan_loads = true;  // false: what is kept is loaded even where computing it would be faster
   int max_queued = 256;    // requests that may wait to begin; one more is ResourceExhausted
   int max_running = 64;    // requests that share each step; never changes results

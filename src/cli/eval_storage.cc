@@ -17,9 +17,10 @@ struct Options {
 void PrintRow(const Options& o, const eval::StorageScore& s) {
   if (!o.common.json) {
     fmt::print(
-        "{:<6} {:>5} {:>9.4g} {:>9.4g} {:>9.3g} {:>9.3g} {:>7.2f} {:>7.1f} {:>7.1f} {:>9.1f} {:>8.0f} {:>9.2f}\n",
+        "{:<6} {:>5} {:>9.4g} {:>9.4g} {:>9.3g} {:>9.3g} {:>7.2f} {:>7.1f} {:>7.1f} {:>9.1f} {:>8.0f} {:>9.2f} "
+        "{:>9.2f}\n",
         s.codec, s.n, s.keys, s.values, s.divergence.kl, s.divergence.kl_p99, 100 * s.divergence.agreement,
-        100 * s.accuracy, 100 * s.as_exact, s.ttft_ms, s.bytes_per_token, s.decode_ms);
+        100 * s.accuracy, 100 * s.as_exact, s.ttft_ms, s.bytes_per_token, s.encode_ms, s.decode_ms);
     return;
   }
   const json::object of{{"codec", s.codec}, {"mode", o.compose}};
@@ -33,6 +34,7 @@ void PrintRow(const Options& o, const eval::StorageScore& s) {
   PrintFigure("storage", "ttft_ms", of, s.ttft_ms, s.n);
   PrintFigure("storage", "from_disk", of, s.from_disk, s.n);
   PrintFigure("storage", "bytes_per_token", of, s.bytes_per_token, s.n);
+  PrintFigure("storage", "encode_ms", of, s.encode_ms, s.n);
   PrintFigure("storage", "decode_ms", of, s.decode_ms, s.n);
 }
 
@@ -45,8 +47,9 @@ Status EvalStorage(const Options& o) {
   SW_ASSIGN_OR_RETURN(const auto scores,
                       eval::MeasureStorage(engine, records, options, [&](double done) { progress.Update(done, 1); }));
   if (!o.common.json)
-    fmt::print("{:<6} {:>5} {:>9} {:>9} {:>9} {:>9} {:>7} {:>7} {:>7} {:>9} {:>8} {:>9}\n", "codec", "n", "keys",
-               "values", "KL", "KL p99", "top-1 %", "right %", "same %", "TTFT ms", "B/token", "ms/1000");
+    fmt::print("{:<6} {:>5} {:>9} {:>9} {:>9} {:>9} {:>7} {:>7} {:>7} {:>9} {:>8} {:>9} {:>9}\n", "codec", "n", "keys",
+               "values", "KL", "KL p99", "top-1 %", "right %", "same %", "TTFT ms", "B/token", "encode ms",
+               "decode ms");
   for (const eval::StorageScore& score : scores) PrintRow(o, score);
   return Status::Ok();
 }

@@ -99,7 +99,7 @@ class EngineImpl final : public Engine {
     if (options.kv_dtype) {
       SW_ASSIGN_OR_RETURN(kv_dtype, ParseKvDType(*options.kv_dtype));
     }
-    SW_ASSIGN_OR_RETURN(codec_, FindSpanCodec(options.cache_codec));
+    SW_ASSIGN_OR_RETURN(codec_, FindSpanCodec(options.cache_codec.empty() ? "none" : options.cache_codec));
     const std::string policy = options.cache_policy.value_or(std::string(kDefaultEvictionPolicy));
     SW_RETURN_IF_ERROR(MakeEvictionPolicy(policy, {}).status());
     if (!std::filesystem::exists(options.model)) return NotFound(options.model + ": no such model folder or GGUF file");

@@ -10,19 +10,23 @@
 #include "eval/fidelity.h"
 #include "eval/order.h"
 #include "eval/perplexity.h"
+#include "eval/storage.h"
 
 namespace spanwise::eval {
 namespace {
 
 using ::testing::HasSubstr;
 
+std::string PocketFolder() {
+  const char* root = std::getenv("SPANWISE_SOURCE_DIR");
+  return std::string(root ? root : ".") + "/models/pocket";
+}
+
 Engine& Pocket(const std::string& dtype = "") {
   static std::map<std::string, std::unique_ptr<Engine>> engines;
   std::unique_ptr<Engine>& engine = engines[dtype];
   if (!engine) {
-    const char* root = std::getenv("SPANWISE_SOURCE_DIR");
-    EngineOptions options{.model = std::string(root ? root : ".") + "/models/pocket",
-                          .kv_memory_bytes = size_t{64} << 20};
+    EngineOptions options{.model = PocketFolder(), .kv_memory_bytes = size_t{64} << 20};
     if (!dtype.empty()) options.dtype = dtype;
     engine = Engine::Open(options).value();
   }
@@ -222,6 +226,31 @@ TEST(Calibrate, MeasuresEveryModeAskedFor) {
   EXPECT_EQ(c.modes[0].exact_accuracy, 1.0);
   EXPECT_TRUE(c.Check({.mode = ComposeMode::kSet}).value());
   EXPECT_FALSE(Calibrate(Pocket(), {Record()}, {{.mode = ComposeMode::kExact}}, {}, {}).ok());
+}
+
+TEST(Storage, TellsWhatRoundingCosts) {
+  QaRecord record = Record();
+  for (int i = 0; i < 12; ++i) record.documents[0].text += " The keeper of the Velk lighthouse has two boats.";
+  const EngineOptions options{.model = PocketFolder(), .kv_memory_bytes = size_t{64} << 20};
+  size_t n_told = 0;
+  const auto scores = MeasureStorage(options, {record}, {.codecs = {"none", "int8", "int4"}, .compose = {}},
+                                     [&](double done) { n_told += done <= 1; });
+  ASSERT_TRUE(scores.ok()) << scores.status().message();
+  ASSERT_EQ(scores->size(), 3u);
+  EXPECT_EQ(n_told, 8u);
+  const StorageScore &none = (*scores)[0], &int8 = (*scores)[1], &int4 = (*scores)[2];
+  EXPECT_EQ(none.divergence.kl, 0);
+  EXPECT_EQ(none.keys + none.values, 0);
+  EXPECT_EQ(none.as_exact, 1);
+  EXPECT_EQ(none.bytes_per_token, 2 * 8 * 4 * 64 * 2);
+  EXPECT_GT(none.from_disk, 0.5);
+  EXPECT_GT(int8.divergence.kl, 0);
+  EXPECT_GT(int4.divergence.kl, int8.divergence.kl);
+  EXPECT_GT(int4.keys, int8.keys);
+  EXPECT_LT(int8.bytes_per_token, 0.54 * none.bytes_per_token);
+  EXPECT_LT(int4.bytes_per_token, 0.29 * none.bytes_per_token);
+  EXPECT_EQ(MeasureStorage(options, {record}, {.codecs = {"int3"}, .compose = {}}, {}).status().code(),
+            StatusCode::kInvalidArgument);
 }
 
 }  // namespace

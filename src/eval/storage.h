@@ -20,7 +20,8 @@ struct StorageScore {
   double ttft_ms = 0;                 // median of these
   double from_disk = 0;               // share of the prompts' tokens
   double bytes_per_token = 0;         // of whole blocks, headers left out
-  double decode_ms = 0;               // to check and put back 1000 tokens of whole blocks in memory, one thread
+  double encode_ms = 0;               // to round 1000 tokens of whole blocks, one thread
+  double decode_ms = 0;               // to check their records and put them back, one thread
   double keys = 0, values = 0;        // relative root mean square error
 };
 

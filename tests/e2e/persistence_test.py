@@ -115,10 +115,33 @@ class PersistenceTest(unittest.TestCase):
         done = self.run_program("ask", QUESTION, "--corpus", self.corpus, "--quiet")
         self.assertIn("another model", done.stderr)
 
+    def test_fewer_bits_are_approximate_and_said(self):
+        exact = self.bake()
+        fresh = self.ask("--no-cache")
+        shutil.rmtree(self.corpus)
+        made = self.bake("--cache-codec", "int8")
+        self.assertEqual(made["tokens"], exact["tokens"])
+        self.assertLess(made["bytes"], 0.7 * exact["bytes"])
+        self.assertEqual([m["codec"] for m in self.read("inspect", self.corpus, "--verify")["models"]], ["int8"])
+        warm = self.ask("--cache-codec", "int8")
+        self.assertEqual(warm["compose"]["exactness"], "approximate")
+        self.assertEqual(warm["compose"]["kv_codec"], "int8")
+        self.assertIn("disk", [span["source"] for span in warm["compose"]["spans"]])
+        self.assertEqual(warm["answer"], fresh["answer"])
+        for a, b in zip(warm["logprobs"]["token_logprobs"], fresh["logprobs"]["token_logprobs"]):
+            self.assertAlmostEqual(a, b, delta=0.05)
+        # An engine of another codec uses nothing of it, and says why.
+        done = self.run_program("ask", QUESTION, "--corpus", self.corpus, "--quiet")
+        self.assertIn("is written by codec int8, expected none", done.stderr)
+        ignored = self.ask()
+        self.same(ignored, fresh)
+        self.assertEqual(ignored["compose"]["exactness"], "set-exact")
+
     def test_wrong_usage(self):
         self.run_program("inspect", "--verify", status=1)
         self.run_program("ask", QUESTION, "--doc", self.documents, "--baked", self.folder / "none", status=1)
         self.run_program("ask", QUESTION, "--doc", self.documents, "--cache-disk", "5", status=2)
+        self.run_program("ask", QUESTION, "--doc", self.documents, "--cache-codec", "int3", status=2)
 
 
 if __name__ == "__main__":

@@ -509,6 +509,21 @@ TEST_P(DiskTiers, KeepWhatCameFromAnotherTierAsItIs) {
   EXPECT_EQ(std::memcmp(match.full[0]->block->data(), block.data(), block.size()), 0);
 }
 
+// A disk on which loading all bytes of a block would take as long as computing 4/3 of it.
+TEST_P(DiskTiers, ArePlannedByTheBytesThatTheyHave) {
+  const Folder folder;
+  const SpanFormat format = FormatOf(GetParam());
+  Spans spans(format);
+  { Keep(*Open(folder.path(), {}, format), spans.Chain(kRoot, Iota(640))); }
+  SpanStore store(kFormat.geometry, uint64_t{1} << 20);
+  store.AddTier(Open(folder.path(), {}, format));
+  const double second_per_byte = 1, work = RecomputeCost(640, 0);
+  LoadPlanner planner(0.75 * 10 * static_cast<double>(kFormat.geometry.BlockBytes()) * second_per_byte / work);
+  planner.RecordLoad(LoadPlanner::kDisk, 1000, 0, 1000 * second_per_byte);
+  store.PlanLoads(planner);
+  EXPECT_EQ(store.Find(kRoot, Iota(640)).n_tokens(), GetParam()->exact ? 0 : 640);
+}
+
 // Through the store, as the engine uses it.
 TEST(SpanStore, FindsWhatWasEvictedOnDisk) {
   const Folder folder;
