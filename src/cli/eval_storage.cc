@@ -62,7 +62,7 @@ Verb EvalStorageVerb(CLI::App& app) {
   AddRecordOptions(verb, &o->records);
   verb->get_option("--data")->required();
   verb->add_option("--codecs", o->codecs, "Codecs, separated by commas")->delimiter(',')->capture_default_str();
-  verb->add_option("--mode", o->compose, "How documents enter the context")->capture_default_str();
+  verb->add_option("--compose", o->compose, "How documents enter the context")->capture_default_str();
   AddModelOptions(verb, &o->common);
   AddOutputOptions(verb, &o->common);
   return {verb, [o] {

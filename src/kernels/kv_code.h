@@ -31,11 +31,26 @@ static_assert(kValuesPerGroup % kCodesPerLine == 0);
 //           Lines [n_tokens][ceil(head_dim / 16)]
 //
 // Codes past the last token or element may be anything.
-struct CodedHead {
+template <class Byte>
+struct CodedHeadOf {
   KvCode code = KvCode::kU8;
-  const std::byte* scales = nullptr;   // bf16, aligned to nothing
-  const std::byte* offsets = nullptr;  // the same; nullptr: none
-  const std::byte* lines = nullptr;
+  Byte* scales = nullptr;   // bf16, aligned to nothing
+  Byte* offsets = nullptr;  // the same; nullptr: none
+  Byte* lines = nullptr;
 };
+using CodedHead = CodedHeadOf<const std::byte>;
+using CodedHeadOut = CodedHeadOf<std::byte>;
+
+// Scale and offset of a group, both bf16, by its least and greatest element. kU4 and kU8, which have offsets: the
+// greatest bf16 not above the least element, and the least scale with which the last code reaches the greatest. kE4m3,
+// which has none: the largest code, 448, reaches the element farthest from zero.
+struct CodeScale {
+  float scale = 0, offset = 0;
+  float inverse = 0;  // of the scale; 0 where that is 0
+};
+CodeScale FitCodes(KvCode code, float least, float greatest);
+constexpr int LastCode(KvCode code) { return code == KvCode::kU4 ? 15 : 255; }  // of those with offsets
+inline constexpr float kMostE4m3 = 448, kLeastNormalE4m3 = 0x1p-6f;
+constexpr bool HasOffsets(KvCode code) { return code != KvCode::kE4m3; }
 
 }  // namespace spanwise

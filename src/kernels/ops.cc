@@ -20,15 +20,19 @@ struct Path {
   decltype(&ScaleAndCap) scale_and_cap;
   decltype(&EmbedRows) embed_rows;
   decltype(&StoreKv) store_kv;
+  decltype(&EncodeKeys) encode_keys;
+  decltype(&EncodeValues) encode_values;
   decltype(&DecodeKeys) decode_keys;
   decltype(&DecodeValues) decode_values;
   decltype(&SpanAttention) span_attention;
 };
 
-constexpr Path kRef = {ref::MatMuls,   ref::RmsNorm, ref::GatedUnit,  ref::Add,          ref::ScaleAndCap,
-                       ref::EmbedRows, ref::StoreKv, ref::DecodeKeys, ref::DecodeValues, ref::SpanAttention};
-constexpr Path kCpu = {cpu::MatMuls,   cpu::RmsNorm, cpu::GatedUnit,  cpu::Add,          cpu::ScaleAndCap,
-                       cpu::EmbedRows, cpu::StoreKv, cpu::DecodeKeys, cpu::DecodeValues, cpu::SpanAttention};
+constexpr Path kRef = {ref::MatMuls,      ref::RmsNorm,    ref::GatedUnit,    ref::Add,
+                       ref::ScaleAndCap,  ref::EmbedRows,  ref::StoreKv,      ref::EncodeKeys,
+                       ref::EncodeValues, ref::DecodeKeys, ref::DecodeValues, ref::SpanAttention};
+constexpr Path kCpu = {cpu::MatMuls,      cpu::RmsNorm,    cpu::GatedUnit,    cpu::Add,
+                       cpu::ScaleAndCap,  cpu::EmbedRows,  cpu::StoreKv,      cpu::EncodeKeys,
+                       cpu::EncodeValues, cpu::DecodeKeys, cpu::DecodeValues, cpu::SpanAttention};
 
 // Both set by SelectIsa alone; null until then.
 std::atomic<const Path*> chosen_path = nullptr;
@@ -118,6 +122,14 @@ void EmbedRows(ThreadPool& pool, const WeightMatrix& w, const int32_t* ids, int 
 void StoreKv(ThreadPool& pool, const KvGeometry& kv, int layer, const float* k, const float* v, int64_t stride,
              const RotationTable& table, std::span<std::byte* const> blocks, std::span<const int32_t> at) {
   Current().store_kv(pool, kv, layer, k, v, stride, table, blocks, at);
+}
+
+void EncodeKeys(const KvGeometry& kv, const std::byte* keys, int n_tokens, const CodedHeadOut& head) {
+  Current().encode_keys(kv, keys, n_tokens, head);
+}
+
+void EncodeValues(const KvGeometry& kv, const std::byte* values, int n_tokens, const CodedHeadOut& head) {
+  Current().encode_values(kv, values, n_tokens, head);
 }
 
 void DecodeKeys(const KvGeometry& kv, const CodedHead& head, int n_tokens, std::byte* keys) {

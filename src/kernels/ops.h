@@ -153,6 +153,13 @@ void EmbedRows(ThreadPool& pool, const WeightMatrix& w, const int32_t* ids, int 
 void StoreKv(ThreadPool& pool, const KvGeometry& kv, int layer, const float* k, const float* v, int64_t stride,
              const RotationTable& table, std::span<std::byte* const> blocks, std::span<const int32_t> at);
 
+// Rounds the keys or values of one head of a block, n_tokens of them, to codes: FitCodes for each group, the nearest
+// code for each element (docs/formats/span-store.md); codes past the last token or element are 0. The same bits on
+// every path where all elements are finite; where not, what is written may not be. REQUIRES: offsets where the code has
+// them.
+void EncodeKeys(const KvGeometry& kv, const std::byte* keys, int n_tokens, const CodedHeadOut& head);
+void EncodeValues(const KvGeometry& kv, const std::byte* values, int n_tokens, const CodedHeadOut& head);
+
 // Gives the keys or values of one head back, as they lie in a block: of keys the panels in use, of values the first
 // n_tokens rows. The same bits on every path, where scales and offsets are finite: a scale times a code is exact in
 // float32, so that each element is rounded once there, when the offset is added.

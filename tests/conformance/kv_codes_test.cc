@@ -51,6 +51,37 @@ TEST_P(KvCodesTest, GiveTheBitsOfTheOracle) {
           }
 }
 
+TEST_P(KvCodesTest, AreMadeAsByTheOracle) {
+  for (const KvCode code : {KvCode::kU4, KvCode::kU8, KvCode::kE4m3})
+    for (const DType dtype : {DType::kF32, DType::kBf16})
+      for (const int dim : {2, 6, 16, 18, 40, 64, 80, 96, 128, 250, 256})
+        for (const int n : {1, 2, 15, 16, 17, 40, 63, 64}) {
+          const KvGeometry kv = {.n_layers = 1, .n_kv_heads = 1, .head_dim = dim, .dtype = dtype};
+          std::vector<std::byte> block(kv.BlockBytes());
+          const auto floats = RandomFloats(block.size() / DTypeBytes(dtype), static_cast<uint32_t>(dim + n), 3);
+          for (size_t i = 0; i < floats.size(); ++i)
+            StoreElement(block.data(), dtype, i, i % 11 == 5 ? 0 : i % 13 == 7 ? floats[i] * 1e-3f : floats[i]);
+          const auto parts = [](int whole, int part) { return static_cast<size_t>((whole + part - 1) / part); };
+          const auto encoded = [&](const auto& encode, size_t n_groups, size_t n_lines) {
+            std::vector<std::byte> out(4 * n_groups + n_lines * CodeLineBytes(code), std::byte{0xEE});
+            encode(CodedHeadOut{code, out.data(), HasOffsets(code) ? out.data() + 2 * n_groups : nullptr,
+                                out.data() + 4 * n_groups});
+            return out;
+          };
+          const size_t d = static_cast<size_t>(dim), tokens = static_cast<size_t>(n);
+          const auto keys = [&](const auto& encode) {
+            return encoded([&](const CodedHeadOut& head) { encode(kv, block.data(), n, head); }, d,
+                           parts(n, kPanelRows) * d);
+          };
+          const auto values = [&](const auto& encode) {
+            return encoded([&](const CodedHeadOut& head) { encode(kv, block.data() + kv.ValueOffset(0, 0), n, head); },
+                           tokens * parts(dim, kValuesPerGroup), tokens * parts(dim, kCodesPerLine));
+          };
+          ASSERT_EQ(keys(ops::EncodeKeys), keys(ref::EncodeKeys)) << dim << " " << n;
+          ASSERT_EQ(values(ops::EncodeValues), values(ref::EncodeValues)) << dim << " " << n;
+        }
+}
+
 TEST_P(KvCodesTest, GiveEveryCodeOfE4m3ItsNumber) {
   const KvGeometry kv = {.n_layers = 1, .n_kv_heads = 1, .head_dim = 16, .dtype = DType::kF32};
   std::vector<std::byte> lines(256), scales(2 * 16);

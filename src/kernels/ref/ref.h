@@ -14,6 +14,8 @@ decltype(ops::Add) Add;
 decltype(ops::ScaleAndCap) ScaleAndCap;
 decltype(ops::EmbedRows) EmbedRows;
 decltype(ops::StoreKv) StoreKv;
+decltype(ops::EncodeKeys) EncodeKeys;
+decltype(ops::EncodeValues) EncodeValues;
 decltype(ops::DecodeKeys) DecodeKeys;
 decltype(ops::DecodeValues) DecodeValues;
 decltype(ops::SpanAttention) SpanAttention;

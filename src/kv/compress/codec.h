@@ -34,7 +34,7 @@ Result<const SpanCodec*> FindSpanCodec(std::string_view name);
 // neighbours of one token (KIVI, 2024), since outliers of keys stay in their channels; scales are bf16.
 extern const SpanCodec kAsIs;  // as_is.cc: the bytes of the block, cut behind the last panel in use
 extern const SpanCodec kFp8;   // fp8.cc: floats of 8 bits, e4m3
-extern const SpanCodec kInt8;  // int8.cc: 256 steps between a group's least and greatest element
+extern const SpanCodec kInt8;  // int8.cc: 256 numbers from a group's least to its greatest element
 extern const SpanCodec kInt4;  // int4.cc: 16 of them
 
 // What a codec does to KV, as sums of squares.
