@@ -43,7 +43,7 @@ struct Job {
   bool echo = false;
   bool documents_only = false;
   bool use_cache = true;
-  bool calibrated = false;  // ComposeReport::calibrated
+  bool calibrated = false;                 // ComposeReport::calibrated
   const SpanCodec* codec = &ExactCodec();  // of KV that it may find
   std::vector<std::string> labels;
   RequestObserver observer;
