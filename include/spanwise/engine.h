@@ -104,8 +104,9 @@ struct Request {
   // Reads the documents as every composed mode keeps them, and what stands before them, and answers nothing. What
   // follows the documents does not matter.
   bool documents_only = false;
-  bool use_cache = true;   // false: recompute everything and keep nothing
-  std::string cache_salt;  // KV is shared only between requests of equal salt
+  bool use_cache = true;  // false: recompute everything and keep nothing
+  // The salt of whatever has none of its own: messages, documents, other text, and what is generated.
+  std::string cache_salt;
 
   // Who comes when; never changes results. Higher priorities come first and may suspend lower ones that run. Within a
   // priority, clients get equal shares of the engine's work, and each client's requests come in their order.

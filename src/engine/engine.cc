@@ -45,6 +45,23 @@ std::string ModelName(const std::string& path) {
   return (name.extension() == ".gguf" ? name.stem() : name).string();
 }
 
+Status CheckSalts(const Request& request) {
+  const auto check = [](const std::string& salt, const auto& name) -> Status {
+    if (salt.size() <= Document::kMostSaltBytes) return Status::Ok();
+    return InvalidArgument(
+        StrFormat("'{}' has {} bytes, expected at most {}", name(), salt.size(), Document::kMostSaltBytes));
+  };
+  SW_RETURN_IF_ERROR(check(request.cache_salt, [] { return "cache_salt"; }));
+  const auto check_all = [&](const auto& texts, std::string_view of) -> Status {
+    for (size_t i = 0; i < texts.size(); ++i)
+      if (texts[i].cache_salt)
+        SW_RETURN_IF_ERROR(check(*texts[i].cache_salt, [&] { return StrFormat("{}[{}].cache_salt", of, i); }));
+    return Status::Ok();
+  };
+  SW_RETURN_IF_ERROR(check_all(request.messages, "messages"));
+  return check_all(request.documents, "documents");
+}
+
 class EngineImpl final : public Engine {
  public:
   static Result<std::unique_ptr<Engine>> Open(const EngineOptions& options) {
@@ -187,14 +204,17 @@ class EngineImpl final : public Engine {
   Result<PromptNode> BuildTree(const Request& request, std::vector<std::string>* labels) const {
     const int given = !request.messages.empty() + request.prompt.has_value() + request.prompt_tokens.has_value();
     if (given != 1) return InvalidArgument("a request needs either messages, a prompt, or prompt tokens");
+    SW_RETURN_IF_ERROR(CheckSalts(request));
     if (request.messages.empty()) {
       if (!request.documents.empty()) return InvalidArgument("documents go with messages; a plain prompt has none");
+      PromptNode prompt = PromptNode::Text({}, {}, {}, SaltsFrom(request.cache_salt));
       if (request.prompt) {
-        SW_ASSIGN_OR_RETURN(auto ids, text_.tokenizer->Encode(*request.prompt, /*parse_special=*/true));
-        return PromptNode::Text(std::move(ids));
+        SW_ASSIGN_OR_RETURN(prompt.tokens, text_.tokenizer->Encode(*request.prompt, /*parse_special=*/true));
+      } else {
+        SW_RETURN_IF_ERROR(CheckTokens(*request.prompt_tokens, "prompt"));
+        prompt.tokens = *request.prompt_tokens;
       }
-      SW_RETURN_IF_ERROR(CheckTokens(*request.prompt_tokens, "prompt"));
-      return PromptNode::Text(*request.prompt_tokens);
+      return prompt;
     }
     if (request.echo) return InvalidArgument("'echo' goes with a plain prompt, not with messages");
     if (!text_.chat) return text_.no_chat;
@@ -202,7 +222,7 @@ class EngineImpl final : public Engine {
     for (const Document& d : request.documents)
       if (!ids.insert(d.id).second) return InvalidArgument(StrFormat("document id {} is given twice", Quoted(d.id)));
     *labels = AssignLabels(request.documents);
-    return text_.chat->Build(request.messages, request.documents, *labels,
+    return text_.chat->Build(request.messages, request.documents, *labels, request.cache_salt,
                              /*locate=*/request.attention || request.extract);
   }
 

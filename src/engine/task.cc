@@ -89,7 +89,7 @@ void Task::Prefetch(Executor& executor, bool urgent) {
       if (tail && (job.echo || job.documents_only)) continue;
       const std::span<const int32_t> tokens = runs[i].tokens;
       // A repaired run is made again from its source.
-      wishes.push_back({.root = runs[i].source ? runs[i].source->root : runs[i].root,
+      wishes.push_back({.address = runs[i].source ? runs[i].source->address : runs[i].address,
                         .tokens = tail ? tokens.first((tokens.size() - 1) / kKvBlockTokens * kKvBlockTokens) : tokens,
                         .depth = DepthOf(job.plan, i, runs[i].source.has_value())});
     }

@@ -45,7 +45,7 @@ Request MakeRequest(std::vector<Message> messages, const std::vector<Source>& so
   Request request;
   request.messages = std::move(messages);
   for (const Source& source : sources)
-    request.documents.push_back({SourceId(source), source.title, source.text, source.score});
+    request.documents.push_back({SourceId(source), source.title, source.text, source.score, source.cache_salt});
   request.compose = compose;
   request.sampling = sampling;
   return request;
@@ -135,13 +135,13 @@ GroundedAnswer Ground(Answer answer, std::vector<Source> sources) {
 
 std::vector<Source> WholeDocuments(const std::vector<retrieval::SourceDocument>& documents) {
   std::vector<Source> sources;
-  for (const auto& d : documents) sources.push_back({d.id, d.title, d.text});
+  for (const auto& d : documents) sources.push_back({d.id, d.title, d.text, 0, {}, d.cache_salt});
   return sources;
 }
 
 std::vector<Source> WholeDocuments(const std::vector<Document>& documents) {
   std::vector<Source> sources;
-  for (const Document& d : documents) sources.push_back({d.id, d.title, d.text, 0, d.score});
+  for (const Document& d : documents) sources.push_back({d.id, d.title, d.text, 0, d.score, d.cache_salt});
   return sources;
 }
 
@@ -149,7 +149,8 @@ Result<std::vector<Source>> Retrieve(const retrieval::Corpus& corpus, const std:
   SW_ASSIGN_OR_RETURN(std::vector<retrieval::Hit> hits, corpus.Search(question, k));
   std::vector<Source> sources;
   for (retrieval::Hit& hit : hits)
-    sources.push_back({std::move(hit.document_id), std::move(hit.title), std::move(hit.text), hit.begin, hit.score});
+    sources.push_back({std::move(hit.document_id), std::move(hit.title), std::move(hit.text), hit.begin, hit.score,
+                       std::move(hit.cache_salt)});
   return sources;
 }
 

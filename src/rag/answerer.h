@@ -19,7 +19,8 @@ struct Source {
   std::string title;
   std::string text;  // bytes [begin, begin + text.size()) of the document
   size_t begin = 0;
-  std::optional<double> score = {};  // of the retrieval; absent where nothing was retrieved
+  std::optional<double> score = {};            // of the retrieval; absent where nothing was retrieved
+  std::optional<std::string> cache_salt = {};  // Document::cache_salt
 };
 
 struct Citation {

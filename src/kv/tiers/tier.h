@@ -25,7 +25,7 @@ struct SpanFormat {
 
 // A run that is about to be looked up: what follows a root or a full span.
 struct WantedRun {
-  SpanKey parent;
+  RunAddress address;
   std::span<const int32_t> tokens;
 };
 
