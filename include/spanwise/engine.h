@@ -190,7 +190,7 @@ struct AttentionReport {
 // A stretch of a document.
 struct Extraction {
   std::string document;       // Document::id
-  size_t begin = 0, end = 0;  // bytes of its text
+  size_t begin = 0, end = 0;  // bytes of its text, of which the answer has the form that the model reads
 };
 
 struct Answer {
@@ -240,6 +240,7 @@ struct ModelInfo {
   size_t kv_bytes_per_token = 0;
   std::string weight_dtype, kv_dtype;
   std::string digest;            // of the weights, as they are used, and the tokenizer: hexadecimal
+  std::string kv_digest;         // of all that KV depends on besides the tokens: who has the same shares kept KV
   std::string calibration_note;  // why a calibration beside the model is not used, in one line; empty: nothing to say
 };
 

@@ -18,7 +18,7 @@ struct Message {
 };
 
 struct Document {
-  std::string id;     // the caller's; unique in a request
+  std::string id;     // the caller's; unique in a request. Empty: the place in the list, from 1
   std::string title;  // may be empty
   std::string text;
   std::optional<double> score = {};  // relevance to the question, higher is better; orders by relevance need it

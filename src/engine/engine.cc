@@ -23,6 +23,7 @@
 #include "model/weights.h"
 #include "prompt/chat_format.h"
 #include "prompt/labels.h"
+#include "prompt/normal_text.h"
 #include "tokenizer/tokenizer.h"
 
 namespace spanwise {
@@ -72,7 +73,7 @@ class EngineImpl final : public Engine {
 
   Status Submit(Request request, RequestObserver observer, std::shared_ptr<CancelFlag> cancel,
                 std::function<void(Result<Answer>)> done) override {
-    auto job = Prepare(request);
+    auto job = Prepare(std::move(request));
     if (!job.ok()) {
       runner_->CountRefused();
       return job.status();
@@ -131,12 +132,7 @@ class EngineImpl final : public Engine {
     auto executor = std::make_unique<Executor>(weights, kv_dtype, budget, options.threads, policy);
     n_blocks_ = executor->store().stats().n_blocks_budget;
     eos_ids_ = weights->config().eos_ids;
-    keys_ = Hasher()
-                .Field(weights->digest())
-                .Field(text_.tokenizer->digest())
-                .Field(DTypeName(kv_dtype))
-                .Field(ops::Formulas())
-                .Finish();
+    keys_ = Hasher().Field(weights->digest()).Field(DTypeName(kv_dtype)).Field(ops::Formulas()).Finish();
 
     SW_RETURN_IF_ERROR(AddTiers(options, executor.get()));
     // Until it is measured: as if the processor did this many operations a second, which is few.
@@ -155,6 +151,7 @@ class EngineImpl final : public Engine {
              .weight_dtype = std::string(WeightTypeName(weights->main_type())),
              .kv_dtype = std::string(DTypeName(kv_dtype)),
              .digest = Hasher().Field(weights->digest()).Field(text_.tokenizer->digest()).Finish().Hex(),
+             .kv_digest = keys_.Hex(),
              .calibration_note = {}};
     if (options.calibration) {
       SW_ASSIGN_OR_RETURN(calibration_, LoadCalibration(options.model, info_.digest, &info_.calibration_note));
@@ -201,10 +198,28 @@ class EngineImpl final : public Engine {
     return Status::Ok();
   }
 
-  Result<PromptNode> BuildTree(const Request& request, std::vector<std::string>* labels) const {
+  // Documents as the model reads them, whoever wrote them down; `job` learns their labels and where they came from.
+  static Status TakeIn(Request* request, Job* job) {
+    SW_RETURN_IF_ERROR(CheckSalts(*request));
+    for (Document& document : request->documents) {
+      SW_ASSIGN_OR_RETURN(const auto title, NormalText(document.title));
+      if (title) document.title = title->text;
+      SW_ASSIGN_OR_RETURN(job->rewritten.emplace_back(), NormalText(document.text));
+      if (job->rewritten.back()) document.text = job->rewritten.back()->text;
+    }
+    job->labels = AssignLabels(request->documents, request->cache_salt);
+    NameDocuments(&request->documents);
+    std::set<std::string> ids;
+    for (const Document& d : request->documents) {
+      if (!ids.insert(d.id).second) return InvalidArgument(StrFormat("document id {} is given twice", Quoted(d.id)));
+      job->document_ids.push_back(d.id);
+    }
+    return Status::Ok();
+  }
+
+  Result<PromptNode> BuildTree(const Request& request, const std::vector<std::string>& labels) const {
     const int given = !request.messages.empty() + request.prompt.has_value() + request.prompt_tokens.has_value();
     if (given != 1) return InvalidArgument("a request needs either messages, a prompt, or prompt tokens");
-    SW_RETURN_IF_ERROR(CheckSalts(request));
     if (request.messages.empty()) {
       if (!request.documents.empty()) return InvalidArgument("documents go with messages; a plain prompt has none");
       PromptNode prompt = PromptNode::Text({}, {}, {}, SaltsFrom(request.cache_salt));
@@ -218,11 +233,7 @@ class EngineImpl final : public Engine {
     }
     if (request.echo) return InvalidArgument("'echo' goes with a plain prompt, not with messages");
     if (!text_.chat) return text_.no_chat;
-    std::set<std::string> ids;
-    for (const Document& d : request.documents)
-      if (!ids.insert(d.id).second) return InvalidArgument(StrFormat("document id {} is given twice", Quoted(d.id)));
-    *labels = AssignLabels(request.documents);
-    return text_.chat->Build(request.messages, request.documents, *labels, request.cache_salt,
+    return text_.chat->Build(request.messages, request.documents, labels, request.cache_salt,
                              /*locate=*/request.attention || request.extract);
   }
 
@@ -262,13 +273,14 @@ class EngineImpl final : public Engine {
     return std::optional(std::move(arrangement));
   }
 
-  Result<Job> Prepare(const Request& request) const {
+  Result<Job> Prepare(Request request) const {
     SW_RETURN_IF_ERROR(decode::ValidateSampling(request.sampling, info_.vocab_size));
     if (request.priority < -Request::kMostPriority || request.priority > Request::kMostPriority)
       return InvalidArgument(StrFormat("priority is {}, expected -{} to {}", request.priority, Request::kMostPriority,
                                        Request::kMostPriority));
     Job job;
-    SW_ASSIGN_OR_RETURN(const PromptNode tree, BuildTree(request, &job.labels));
+    SW_RETURN_IF_ERROR(TakeIn(&request, &job));
+    SW_ASSIGN_OR_RETURN(const PromptNode tree, BuildTree(request, job.labels));
     ComposeOptions compose = calibration_.Resolve(request.compose);
     if (request.documents_only) {
       if (request.documents.empty() || request.echo || !request.branches.empty() || !request.steps.empty() ||

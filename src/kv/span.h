@@ -24,8 +24,8 @@ namespace spanwise {
 using SpanKey = Hash256;
 
 // Where a run starts: everything that its tokens' KV depend on besides the tokens themselves.
-//   model       digest of weights, tokenizer and KV format
-//   method      how the KV is made ("causal"; a lossy or modified method names itself and its parameters)
+//   model       digest of weights, KV format and kernels; what tokens mean is not in it, since they stand for
+//   themselves method      how the KV is made ("causal"; a lossy or modified method names itself and its parameters)
 //   context     key of what the run's tokens can see besides their own run; the zero hash if nothing
 SpanKey RootKey(const Hash256& model, std::string_view method, const SpanKey& context);
 

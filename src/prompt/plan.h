@@ -74,7 +74,7 @@ SpanKey ContextKey(const Plan& plan, const PlannedRun& run);
 void AppendText(const PromptNode& text, PlannedRun* run);
 
 struct PlanKeys {
-  Hash256 model;     // weights, tokenizer and KV format
+  Hash256 model;     // weights, KV format and kernels
   std::string salt;  // of what is generated, and of text that comes behind the tree; empty: none
 };
 

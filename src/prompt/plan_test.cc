@@ -392,7 +392,7 @@ TEST(Plan, SaysWhatItCannotDo) {
 
 TEST(Labels, KeepNumbersAndDoNotDependOnOrder) {
   std::vector<Document> docs;
-  for (int i = 0; i < 300; ++i) docs.push_back({"doc-" + std::to_string(i), "", ""});
+  for (int i = 0; i < 300; ++i) docs.push_back({"doc-" + std::to_string(i), "", "text " + std::to_string(i)});
   docs.push_back({"417", "", ""});
   docs.push_back({"0417", "", ""});
   std::vector<std::string> labels = AssignLabels(docs);
@@ -405,10 +405,42 @@ TEST(Labels, KeepNumbersAndDoNotDependOnOrder) {
   std::ranges::reverse(other);
   EXPECT_EQ(other, labels);
   docs.resize(1200);
-  for (size_t i = 302; i < docs.size(); ++i) docs[i].id = "more-" + std::to_string(i);
+  for (size_t i = 302; i < docs.size(); ++i) docs[i].text = "more " + std::to_string(i);
   sorted = AssignLabels(docs);
   std::ranges::sort(sorted);
   EXPECT_EQ(std::ranges::adjacent_find(sorted), sorted.end());
+}
+
+TEST(Labels, AreOfWhatDocumentsSay) {
+  std::vector<Document> docs = {{"a.txt", "A", "first"}, {"b.txt", "B", "second"}, {"", "", "third"}};
+  const std::vector<std::string> labels = AssignLabels(docs);
+  docs = {{"", "", "third"}, {"other/a.md@77", "A", "first"}, {"x", "B", "second"}, {"y", "A", "first"}};
+  const std::vector<std::string> other = AssignLabels(docs);
+  EXPECT_EQ(other[0], labels[2]);
+  EXPECT_EQ(other[1], labels[0]);
+  EXPECT_EQ(other[2], labels[1]);
+  EXPECT_EQ(other[3], other[1]);  // says the same
+  docs[3].title = "a";
+  EXPECT_NE(AssignLabels(docs)[3], other[1]);
+  // Those without an id are called by their place.
+  NameDocuments(&docs);
+  EXPECT_EQ(docs[0].id, "1");
+  EXPECT_EQ(docs[1].id, "other/a.md@77");
+}
+
+TEST(Labels, OfPublicTextsDoNotTellOfPrivateOnes) {
+  std::vector<Document> docs;
+  for (int i = 0; i < 500; ++i) docs.push_back({"d" + std::to_string(i), "", std::to_string(i), {}, ""});
+  const std::vector<std::string> labels = AssignLabels(docs);
+  int moved = 0;
+  for (int i = 0; i < 400; ++i) {
+    docs.push_back({"p" + std::to_string(i), "", "p" + std::to_string(i)});
+    if (i % 2) docs.back().cache_salt = "group";
+  }
+  const std::vector<std::string> more = AssignLabels(docs, "tenant"), open = AssignLabels(docs);
+  EXPECT_TRUE(std::equal(labels.begin(), labels.end(), more.begin()));
+  for (size_t i = 0; i < labels.size(); ++i) moved += open[i] != labels[i];
+  EXPECT_GT(moved, 50);  // else there was nothing to tell
 }
 
 }  // namespace

@@ -84,6 +84,7 @@ GroundedAnswer Ground(Answer answer, std::vector<Source> sources) {
   std::map<std::string, size_t> by_label;
   std::map<std::string, const Source*> by_id;
   for (size_t i = 0; i < sources.size(); ++i) {
+    if (sources[i].document_id.empty()) sources[i].document_id = std::to_string(i + 1);
     by_label.emplace(answer.document_labels[i], i);
     by_id.emplace(SourceId(sources[i]), &sources[i]);
   }
@@ -93,13 +94,14 @@ GroundedAnswer Ground(Answer answer, std::vector<Source> sources) {
   const auto extracted = answer.extraction ? by_id.find(answer.extraction->document) : by_id.end();
   if (extracted != by_id.end()) {
     const Source& source = *extracted->second;
-    grounded.citations.push_back({.document_id = source.document_id,
-                                  .title = source.title,
-                                  .label = answer.document_labels[static_cast<size_t>(&source - sources.data())],
-                                  .quote = answer.text,
-                                  .begin = source.begin + answer.extraction->begin,
-                                  .end = source.begin + answer.extraction->end,
-                                  .score = 1});
+    grounded.citations.push_back(
+        {.document_id = source.document_id,
+         .title = source.title,
+         .label = answer.document_labels[static_cast<size_t>(&source - sources.data())],
+         .quote = source.text.substr(answer.extraction->begin, answer.extraction->end - answer.extraction->begin),
+         .begin = source.begin + answer.extraction->begin,
+         .end = source.begin + answer.extraction->end,
+         .score = 1});
     grounded.answer = std::move(answer);
     grounded.sources = std::move(sources);
     return grounded;

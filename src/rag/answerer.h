@@ -15,7 +15,7 @@ namespace spanwise::rag {
 
 // A stretch of a document that may enter a prompt: a chunk, or the whole.
 struct Source {
-  std::string document_id;
+  std::string document_id;  // of one without: see Document::id
   std::string title;
   std::string text;  // bytes [begin, begin + text.size()) of the document
   size_t begin = 0;

@@ -226,10 +226,9 @@ void ReadDocuments(Fields& fields, const ParseLimits& limits, std::vector<Docume
       return fields.Fail(StrFormat("'{}' is {}, expected an object or a string", key, JsonKindName(item)), key,
                          "invalid_type");
     }
-    if (document.id.empty()) document.id = std::to_string(i + 1);
-    if (!ids.insert(document.id).second)
-      return fields.Fail(StrFormat("'{}.id' is {}, which an earlier document has", key, Quoted(document.id)),
-                         key + ".id");
+    const std::string id = document.id.empty() ? std::to_string(i + 1) : document.id;
+    if (!ids.insert(id).second)
+      return fields.Fail(StrFormat("'{}.id' is {}, which an earlier document has", key, Quoted(id)), key + ".id");
     out->push_back(std::move(document));
   }
 }

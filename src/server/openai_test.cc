@@ -82,7 +82,7 @@ TEST(ParseChat, ReadsDocumentsAndExtensions) {
   ASSERT_EQ(documents.size(), 3u);
   EXPECT_EQ(documents[0].title, "T");
   EXPECT_EQ(documents[0].score, -1.5);
-  EXPECT_EQ(documents[1].id, "2");
+  EXPECT_EQ(documents[1].id, "");
   EXPECT_FALSE(documents[1].score);
   EXPECT_EQ(documents[2].text, "z");
   EXPECT_EQ(call.job.compose, ComposeMode::kSet);

@@ -19,7 +19,7 @@ namespace spanwise {
 
 // Whose KV a tier holds: what every record must agree with.
 struct SpanFormat {
-  Hash256 model;  // digest of weights, tokenizer and KV format, as in RootKey
+  Hash256 model;  // digest of weights, KV format and kernels, as in RootKey
   KvGeometry geometry;
 };
 
