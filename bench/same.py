@@ -6,8 +6,8 @@ usage: bench/same.py [--spanwise PROGRAM] [--model MODEL] [--requests N] [--seed
 Starts one server for every case and mode. The first rows ask once about six documents, and then again about the same ones
 under other ids, without ids in another order, written as another program would have saved them (byte order mark, \\r\\n,
 accents apart, white space at the end), and with one of them twice: the share of the documents' tokens that is found then. The
-last row is a workload: requests of six documents, drawn by Zipf's law from 36 texts, each text in one of four forms under an id
-of its own, and the share found over all of them; beside it what it would be if every text were always written alike.
+last rows are a workload: requests of six documents, drawn by Zipf's law from 36 texts, each time under another id, in one of four
+forms, or both, and the share found over all of them; then what it would be if every text always came alike.
 """
 import argparse
 import itertools
@@ -58,7 +58,7 @@ class Server:
         return sum(span["cached_tokens"] for span in spans), sum(span["tokens"] for span in spans)
 
 
-def workload(texts, n_requests, seed, alike):
+def workload(texts, n_requests, seed, other_ids, other_forms):
     """Requests, each a list of documents."""
     draw = random.Random(seed)
     weights = [1 / rank for rank in range(1, len(texts) + 1)]
@@ -69,8 +69,8 @@ def workload(texts, n_requests, seed, alike):
             chosen.update(draw.choices(range(len(texts)), weights))
         places = draw.sample(sorted(chosen), 6)
         forms = [draw.randrange(len(FORMS)) for _ in places]
-        yield [{"id": f"text-{i}.md" if alike else f"{next(serial)}.md", "text": texts[i] if alike else FORMS[form](texts[i])}
-               for i, form in zip(places, forms)]
+        yield [{"id": f"{next(serial)}.md" if other_ids else f"text-{i}.md",
+                "text": FORMS[form](texts[i]) if other_forms else texts[i]} for i, form in zip(places, forms)]
 
 
 def main():
@@ -88,16 +88,18 @@ def main():
              "no ids, moved": [{"text": d["text"]} for d in first[1:] + first[:1]],
              "saved otherwise": [{**d, "text": saved_otherwise(d["text"])} for d in first],
              "one of them twice": first + [{"id": "copy.md", "text": first[0]["text"]}]}
-    rows = {name: [] for name in [*cases, "workload", "... written alike"]}
+    workloads = {"workload: other ids": (True, False), "workload: other forms": (False, True), "workload: both": (True, True),
+                 "workload: all alike": (False, False)}
+    rows = {name: [] for name in [*cases, *workloads]}
     for mode in MODES:
         for name, documents in cases.items():
             with Server(args.spanwise, "--model", args.model) as server:
                 server.ask([{"text": d["text"]} for d in first] if name == "no ids, moved" else first, mode)
                 found, all_tokens = server.ask(documents, mode)
                 rows[name].append(found / all_tokens)
-        for name, alike in (("workload", False), ("... written alike", True)):
+        for name, others in workloads.items():
             with Server(args.spanwise, "--model", args.model) as server:
-                totals = [server.ask(documents, mode) for documents in workload(texts, args.requests, args.seed, alike)]
+                totals = [server.ask(documents, mode) for documents in workload(texts, args.requests, args.seed, *others)]
                 rows[name].append(sum(found for found, _ in totals) / sum(n for _, n in totals))
     print("| |", " | ".join(MODES), "|")
     print("|---|" + "---|" * len(MODES))

@@ -344,6 +344,7 @@ class EngineImpl final : public Engine {
         return InvalidArgument("'attention' goes with neither 'branches' nor 'steps' nor 'keep_subtasks'");
       job.pointed = PointInto(request.documents);
     }
+    if (!request.attention && !request.extract) job.rewritten.clear();  // nothing else names places
     job.echo = request.echo;
     job.documents_only = request.documents_only;
     job.use_cache = request.use_cache;

@@ -241,6 +241,23 @@ TEST(Salts, OnDiskToo) {
   std::filesystem::remove_all(folder);
 }
 
+// Chains that go on under a salt lose their blocks like others, and what is left of them is as good.
+TEST(Salts, InMemoryThatIsTooSmall) {
+  const auto engine = OpenTiny(24);
+  for (int round = 0; round < 3; ++round)
+    for (unsigned i = 0; i < 6; ++i)
+      for (const ComposeMode mode : {ComposeMode::kExact, ComposeMode::kSet, ComposeMode::kRepair}) {
+        Request request = Asked(mode, i % 2 ? "a" : "b");
+        request.documents = {
+            {"1", "", Text(i / 2, 90), {}, ""}, {"2", "", Text(i, 80)}, {"3", "", Text(7, 70), {}, ""}};
+        const Answer answer = Answered(*engine, request);
+        request.use_cache = false;
+        ExpectSame(Answered(*engine, request).tokens, answer.tokens);
+      }
+  EXPECT_GT(engine->stats().cached_tokens, 0u);
+  EXPECT_LE(engine->stats().kv_blocks, 24u);
+}
+
 TEST(Salts, HaveALimit) {
   const auto engine = OpenTiny();
   const auto refused = [&](const auto& change, const std::string& name) {

@@ -15,8 +15,8 @@ constexpr const char* kTexts[] = {
     "1234567890 3.14159 -2e10 0x1F",
     "don't can't I'll we've O'Brien's",
     "na\u00efve caf\u00e9, cafe\u0301, \u00c5ngstr\u00f6m, stra\u00dfe, \u0130stanbul",
-    "\u4e2d\u6587\u6587\u672c \u65e5\u672c\u8a9e \ud55c\uad6d\uc5b4 \u0939\u093f\u0928\u094d\u0926\u0940 "
-    "\u0e44\u0e17\u0e22",
+    "\u4e2d\u6587\u6587\u672c \u65e5\u672c\u8a9e \ud55c\uad6d\uc5b4",
+    "\u0939\u093f\u0928\u094d\u0926\u0940 \u0e44\u0e17\u0e22",
     "\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467 \u2192 \u221e \u00a0\u2003\u200b",
     "for (int i = 0; i < n; ++i) { sum += a[i] * b[i]; }  // ok?",
     "| a | b |\n|---|---|\n| 1 | 2 |\n",

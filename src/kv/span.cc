@@ -32,7 +32,14 @@ SpanKey ChildKey(const SpanKey& parent, std::span<const int32_t> tokens) {
   return hasher.Finish();
 }
 
-Salts SaltsFrom(const std::string& salt) { return salt.empty() ? Salts() : Salts{salt}; }
+Salts SaltsFrom(const std::string& salt) { return salt.empty() ? Salts() : Salts{Sha256(salt).Hex()}; }
+
+Salts Joined(const Salts& salts) {
+  if (salts.size() < 2) return salts;
+  Hasher hasher;
+  for (const std::string& salt : salts) hasher.Field(salt);
+  return {hasher.Finish().Hex()};
+}
 
 void RunAddress::AddSalts(int from, const Salts& more) {
   Salts fresh = more;

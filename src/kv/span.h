@@ -24,8 +24,8 @@ namespace spanwise {
 using SpanKey = Hash256;
 
 // Where a run starts: everything that its tokens' KV depend on besides the tokens themselves.
-//   model       digest of weights, KV format and kernels; what tokens mean is not in it, since they stand for
-//   themselves method      how the KV is made ("causal"; a lossy or modified method names itself and its parameters)
+//   model       digest of weights, KV format and kernels; not of the tokenizer, since tokens stand for themselves
+//   method      how the KV is made ("causal"; a lossy or modified method names itself and its parameters)
 //   context     key of what the run's tokens can see besides their own run; the zero hash if nothing
 SpanKey RootKey(const Hash256& model, std::string_view method, const SpanKey& context);
 
@@ -33,12 +33,14 @@ SpanKey RootKey(const Hash256& model, std::string_view method, const SpanKey& co
 // tokens.
 SpanKey ChildKey(const SpanKey& parent, std::span<const int32_t> tokens);
 
-// What whoever looks for KV has to know besides what determines it: secrets of tenants, none of them empty. Nobody
-// finds, by an answer or by its time, what was read under a salt that he does not give.
+// What whoever looks for KV has to know besides what determines it: secrets of tenants. Nobody finds, by an answer or
+// by its time, what was read under a salt that he does not give.
 using Salts = std::set<std::string>;
 
-// That one; none of an empty one.
+// What a caller names, as it is kept here: its hash, so that a long one costs no more. None of an empty one.
 Salts SaltsFrom(const std::string& salt);
+// One that stands for all of them together; none of none.
+Salts Joined(const Salts& salts);
 
 // Where a run's blocks are found: its root, and the salts under which it is kept from some tokens on. The block of such
 // a token, and so all behind it, has another address for every set of salts; its bytes do not depend on them.

@@ -10,7 +10,9 @@ namespace {
 
 const PlanKeys kKeys{Sha256("model"), "salt"};
 
-PromptNode Salted(std::vector<int32_t> tokens) { return PromptNode::Text(std::move(tokens), {}, {}, {kKeys.salt}); }
+PromptNode Salted(std::vector<int32_t> tokens) {
+  return PromptNode::Text(std::move(tokens), {}, {}, SaltsFrom(kKeys.salt));
+}
 
 PromptNode Context(bool documents) {
   if (!documents) return Salted({1, 2, 3});

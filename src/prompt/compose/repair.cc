@@ -57,7 +57,7 @@ Status ComposeRepair(const PromptNode& tree, const PlanKeys& keys, Plan* plan) {
   method.Field(repair.policy->name).Field(std::bit_cast<uint64_t>(fraction)).Field(std::bit_cast<uint64_t>(threshold));
   // A budget is shared among all documents, and may be spent by what is asked.
   method.Field(ContentKey(tree));
-  SW_RETURN_IF_ERROR(RepairWalk(keys, method.Finish(), SaltsOf(tree), plan).Visit(tree));
+  SW_RETURN_IF_ERROR(RepairWalk(keys, method.Finish(), Joined(SaltsOf(tree)), plan).Visit(tree));
   if (plan->runs.empty()) return Status::Ok();
   repair.question_run = static_cast<int>(plan->runs.size()) - 1;
   repair.question_tokens = static_cast<int>(plan->runs.back().tokens.size());
