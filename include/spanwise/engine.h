@@ -107,8 +107,9 @@ struct Request {
   // Reads the documents as every composed mode keeps them, and what stands before them, and answers nothing. What
   // follows the documents does not matter.
   bool documents_only = false;
-  bool use_cache = true;   // false: recompute everything and keep nothing
-  std::string cache_salt;  // KV is shared only between requests of equal salt
+  bool use_cache = true;  // false: recompute everything and keep nothing
+  // The salt of whatever has none of its own: messages, documents, other text, and what is generated.
+  std::string cache_salt;
 
   // Who comes when; never changes results. Higher priorities come first and may suspend lower ones that run. Within a
   // priority, clients get equal shares of the engine's work, and each client's requests come in their order.
@@ -192,7 +193,7 @@ struct AttentionReport {
 // A stretch of a document.
 struct Extraction {
   std::string document;       // Document::id
-  size_t begin = 0, end = 0;  // bytes of its text
+  size_t begin = 0, end = 0;  // bytes of its text, of which the answer has the form that the model reads
 };
 
 struct Answer {
@@ -242,6 +243,7 @@ struct ModelInfo {
   size_t kv_bytes_per_token = 0;
   std::string weight_dtype, kv_dtype;
   std::string digest;            // of the weights, as they are used, and the tokenizer: hexadecimal
+  std::string kv_digest;         // of all that KV depends on besides the tokens: who has the same shares kept KV
   std::string calibration_note;  // why a calibration beside the model is not used, in one line; empty: nothing to say
 };
 

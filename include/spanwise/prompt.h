@@ -14,13 +14,18 @@ namespace spanwise {
 struct Message {
   std::string role;  // system, user, assistant
   std::string content;
+  std::optional<std::string> cache_salt = {};  // see Document
 };
 
 struct Document {
-  std::string id;     // the caller's; unique in a request
+  std::string id;     // the caller's; unique in a request. Empty: the place in the list, from 1
   std::string title;  // may be empty
   std::string text;
   std::optional<double> score = {};  // relevance to the question, higher is better; orders by relevance need it
+  // KV of the text, and all KV that has seen it, is found only by who gives the same salt with it. Empty: by everybody.
+  // Absent: Request::cache_salt.
+  static constexpr size_t kMostSaltBytes = 1024;
+  std::optional<std::string> cache_salt = {};
 };
 
 // How documents' KV enter the context, and so how far the answer may differ from reading one flat prompt.

@@ -7,6 +7,7 @@
 
 #include "base/str.h"
 #include "cli/common.h"
+#include "eval/function.h"
 #include "formats/weight_source.h"
 #include "kernels/kv_view.h"
 #include "kv/tiers/span_folder.h"
@@ -19,6 +20,7 @@ namespace {
 struct Options {
   CommonOptions common;
   std::string model;
+  std::string same_as;
   bool verify = false;
 };
 
@@ -148,12 +150,43 @@ Sizes Measure(const std::vector<StoredTensor>& tensors) {
   return sizes;
 }
 
+// Whether two models share KV, and prompts. The first is a proof (equal digests), the rest are probes.
+Status CompareModels(const Options& o, const std::string& path) {
+  std::vector<eval::ModelFunction> both;
+  for (const std::string& model : {path, o.same_as}) {
+    SW_ASSIGN_OR_RETURN(eval::ModelFunction function,
+                        eval::ProbeModel({.model = model, .calibration = false, .kv_memory_bytes = size_t{64} << 20}));
+    both.push_back(std::move(function));
+  }
+  const eval::ModelFunction &a = both[0], &b = both[1];
+  size_t n_same = 0;
+  for (size_t i = 0; i < a.prompts.size(); ++i) n_same += a.prompts[i] == b.prompts[i];
+  const bool same = a.kv == b.kv && a.logits == b.logits && a.tokens == b.tokens && n_same == a.prompts.size();
+  const json::object out{{"same", same},
+                         {"kv", a.kv == b.kv},
+                         {"logits", a.logits == b.logits},
+                         {"tokens", a.tokens == b.tokens},
+                         {"prompts", json::object{{"same", n_same}, {"of", a.prompts.size()}}}};
+  if (o.common.json) {
+    PrintJson(out);
+  } else {
+    const auto word = [](bool equal) { return equal ? "the same" : "different"; };
+    fmt::print("kept KV   {}\nlogits    {}, {} probe tokens\ntokens    {}, probe texts\nprompts   {} of {} the same\n",
+               a.kv == b.kv ? "shared" : "not shared", word(a.logits == b.logits), eval::ModelFunction::kProbeTokens,
+               word(a.tokens == b.tokens), n_same, a.prompts.size());
+  }
+  if (a.kv == b.kv && a.logits != b.logits)
+    return Internal(StrFormat("{} and {} have one digest and do not compute the same", path, o.same_as));
+  return same ? Status::Ok() : InvalidArgument(StrFormat("{} and {} are not the same", path, o.same_as));
+}
+
 Status Inspect(Options o) {
   for (const std::string& folder : {o.model, rag::BakedFolder(o.model)})
     if (!o.model.empty() && IsSpanFolder(folder)) return InspectSpans(o, folder);
   if (o.verify) return InvalidArgument("--verify goes with a folder of kept KV (--cache-dir, or index --bake)");
   if (!o.model.empty()) o.common.model = o.model;
   SW_ASSIGN_OR_RETURN(const std::string path, ModelFolder(o.common));
+  if (!o.same_as.empty()) return CompareModels(o, path);
   SW_ASSIGN_OR_RETURN(const auto source, WeightSource::Open(path));
   const ModelConfig& c = source->config();
   const std::vector<StoredTensor> stored = source->Tensors();
@@ -235,6 +268,7 @@ Verb InspectVerb(CLI::App& app) {
   auto o = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("inspect", "Show what a model is and needs, or what a folder of kept KV holds");
   verb->add_option("path", o->model, "Model folder (default: the bundled model), or a folder of kept KV");
+  verb->add_option("--same-as", o->same_as, "Another model: do they share kept KV, and make the same prompts?");
   verb->add_flag("--verify", o->verify, "Of kept KV: read and check every byte");
   verb->add_option("--model", o->common.model, "The same");
   verb->add_flag("--json", o->common.json, "Print JSON");

@@ -16,6 +16,7 @@ struct Options {
   server::ServeOptions serve;
   std::string corpus;
   int top_k = 8;
+  bool public_corpus = false;
   int max_running = EngineOptions().max_running, max_queued = EngineOptions().max_queued;
   int max_connections = 0;
 };
@@ -31,8 +32,8 @@ Status Serve(const Options& o) {
   if (!o.corpus.empty()) {
     SW_ASSIGN_OR_RETURN(corpus, retrieval::Corpus::Open(o.corpus));
   }
-  const auto backend =
-      server::NewEngineBackend(*engine, corpus.get(), {.model_id = {}, .compose = compose, .top_k = o.top_k});
+  const auto backend = server::NewEngineBackend(
+      *engine, corpus.get(), {.model_id = {}, .compose = compose, .top_k = o.top_k, .public_corpus = o.public_corpus});
   server::ServeOptions serve = o.serve;
   // Who finds the queue full is to be told so, not to find no connection.
   serve.max_connections =
@@ -55,6 +56,7 @@ Verb ServeVerb(CLI::App& app) {
   verb->add_option("--top-k", o->top_k, "Passages taken from the corpus")
       ->check(CLI::Range(1, 200))
       ->capture_default_str();
+  verb->add_flag("--public-corpus", o->public_corpus, "Share KV of its passages among all values of cache_salt");
   verb->add_option("--api-key-file", o->serve.api_key_file, "File with one API key a line");
   verb->add_option("--cors-origin", o->serve.cors_origin, "Origin whose pages may call the API");
   verb->add_option("--allowed-host", o->serve.allowed_hosts, "Further host name to answer under (repeatable)");

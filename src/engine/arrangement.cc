@@ -11,27 +11,28 @@ namespace {
 class CacheWalk {
  public:
   CacheWalk(const SpanStore& store, const Arrangement& arrangement)
-      : store_(store), documents_(arrangement.documents()), after_(arrangement.tree.children.back().tokens) {
+      : store_(store), documents_(arrangement.documents()), after_(arrangement.tree.children.back()) {
     canonical_.resize(documents_.size());
     std::iota(canonical_.begin(), canonical_.end(), size_t{0});
     std::ranges::stable_sort(canonical_, {}, [&](size_t i) { return ContentKey(documents_[i]); });
   }
 
-  // `rest` follows the full span `parent`, which ends after n_before known tokens.
-  void Visit(const SpanKey& parent, const std::vector<int32_t>& rest, int n_before) {
+  // `end` is what has been looked up and is not a full span yet, behind n_before tokens that are.
+  void Visit(const PlannedRun& end, int n_before) {
     if (order_.size() == documents_.size()) {
-      Look(parent, rest, after_, n_before);
+      Look(end, after_, n_before);
       return;
     }
     for (const size_t i : canonical_) {
       if (std::ranges::find(order_, i) != order_.end()) continue;
       if (++n_lookups_ > Arrangement::kMostLookups) return;
       order_.push_back(i);
-      const auto [match, tokens] = Look(parent, rest, documents_[i].tokens, n_before);
-      if (match.n_tokens() == static_cast<int>(tokens.size())) {
-        const size_t n_full = match.full.size() * kKvBlockTokens;
-        Visit(match.full.empty() ? parent : match.full.back()->key,
-              {tokens.begin() + static_cast<ptrdiff_t>(n_full), tokens.end()}, n_before + static_cast<int>(n_full));
+      auto [match, longer] = Look(end, documents_[i], n_before);
+      if (match.n_tokens() == static_cast<int>(longer.tokens.size())) {
+        const int n_full = static_cast<int>(match.full.size()) * kKvBlockTokens;
+        if (n_full > 0) longer.address = longer.address.Behind(n_full, match.full.back()->key);
+        longer.tokens.erase(longer.tokens.begin(), longer.tokens.begin() + n_full);
+        Visit(longer, n_before + n_full);
       }
       order_.pop_back();
     }
@@ -46,20 +47,19 @@ class CacheWalk {
   }
 
  private:
-  std::pair<SpanStore::Match, std::vector<int32_t>> Look(const SpanKey& parent, std::vector<int32_t> tokens,
-                                                         const std::vector<int32_t>& more, int n_before) {
-    tokens.insert(tokens.end(), more.begin(), more.end());
-    SpanStore::Match match = store_.Peek(parent, tokens);
+  std::pair<SpanStore::Match, PlannedRun> Look(PlannedRun end, const PromptNode& more, int n_before) {
+    AppendText(more, &end);
+    SpanStore::Match match = store_.Peek(end.address, end.tokens);
     if (n_before + match.n_tokens() > n_best_) {
       n_best_ = n_before + match.n_tokens();
       best_ = order_;
     }
-    return {std::move(match), std::move(tokens)};
+    return {std::move(match), std::move(end)};
   }
 
   const SpanStore& store_;
   const std::vector<PromptNode>& documents_;
-  const std::vector<int32_t>& after_;
+  const PromptNode& after_;
   std::vector<size_t> canonical_, order_, best_;
   int n_best_ = 0, n_lookups_ = 0;
 };
@@ -87,7 +87,9 @@ Result<Plan> Arrangement::TrialOf(const std::vector<size_t>& order, int* from) c
 
 std::vector<size_t> Arrangement::CachedOrder(const SpanStore& store) const {
   CacheWalk walk(store, *this);
-  walk.Visit(RootKey(keys.model, "causal", {}, keys.salt), tree.children.front().tokens, 0);
+  PlannedRun before{.address = RootKey(keys.model, "causal", {}), .base = 0, .tokens = {}, .visible = {}};
+  AppendText(tree.children.front(), &before);
+  walk.Visit(before, 0);
   return walk.Best();
 }
 

@@ -195,7 +195,7 @@ TEST(CachedOrder, FindsTheLongestBeginning) {
   const auto keep = [&](const std::vector<size_t>& order) {
     std::vector<int32_t> tokens = tree.children[0].tokens;
     for (const size_t i : order) tokens.insert(tokens.end(), documents[i].tokens.begin(), documents[i].tokens.end());
-    SpanKey parent = RootKey(arrangement.keys.model, "causal", {}, "");
+    SpanKey parent = RootKey(arrangement.keys.model, "causal", {});
     for (std::span<const int32_t> rest = tokens; !rest.empty();) {
       const auto block = rest.first(std::min<size_t>(rest.size(), kKvBlockTokens));
       parent = store.Publish(parent, block, store.Allocate().value())->key;

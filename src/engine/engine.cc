@@ -23,6 +23,7 @@
 #include "model/weights.h"
 #include "prompt/chat_format.h"
 #include "prompt/labels.h"
+#include "prompt/normal_text.h"
 #include "tokenizer/tokenizer.h"
 
 namespace spanwise {
@@ -45,6 +46,23 @@ std::string ModelName(const std::string& path) {
   return (name.extension() == ".gguf" ? name.stem() : name).string();
 }
 
+Status CheckSalts(const Request& request) {
+  const auto check = [](const std::string& salt, const auto& name) -> Status {
+    if (salt.size() <= Document::kMostSaltBytes) return Status::Ok();
+    return InvalidArgument(
+        StrFormat("'{}' has {} bytes, expected at most {}", name(), salt.size(), Document::kMostSaltBytes));
+  };
+  SW_RETURN_IF_ERROR(check(request.cache_salt, [] { return "cache_salt"; }));
+  const auto check_all = [&](const auto& texts, std::string_view of) -> Status {
+    for (size_t i = 0; i < texts.size(); ++i)
+      if (texts[i].cache_salt)
+        SW_RETURN_IF_ERROR(check(*texts[i].cache_salt, [&] { return StrFormat("{}[{}].cache_salt", of, i); }));
+    return Status::Ok();
+  };
+  SW_RETURN_IF_ERROR(check_all(request.messages, "messages"));
+  return check_all(request.documents, "documents");
+}
+
 class EngineImpl final : public Engine {
  public:
   static Result<std::unique_ptr<Engine>> Open(const EngineOptions& options) {
@@ -55,7 +73,7 @@ class EngineImpl final : public Engine {
 
   Status Submit(Request request, RequestObserver observer, std::shared_ptr<CancelFlag> cancel,
                 std::function<void(Result<Answer>)> done) override {
-    auto job = Prepare(request);
+    auto job = Prepare(std::move(request));
     if (!job.ok()) {
       runner_->CountRefused();
       return job.status();
@@ -116,7 +134,7 @@ class EngineImpl final : public Engine {
     n_blocks_ = executor->store().stats().n_blocks_budget;
     eos_ids_ = weights->config().eos_ids;
     Hasher keys;
-    keys.Field(weights->digest()).Field(text_.tokenizer->digest()).Field(DTypeName(kv_dtype)).Field(ops::Formulas());
+    keys.Field(weights->digest()).Field(DTypeName(kv_dtype)).Field(ops::Formulas());
     if (!codec_->exact) keys.Field(codec_->name);  // rounded KV, and what was computed from it, is found by no one else
     keys_ = keys.Finish();
 
@@ -138,6 +156,7 @@ class EngineImpl final : public Engine {
              .weight_dtype = std::string(WeightTypeName(weights->main_type())),
              .kv_dtype = std::string(DTypeName(kv_dtype)),
              .digest = Hasher().Field(weights->digest()).Field(text_.tokenizer->digest()).Finish().Hex(),
+             .kv_digest = keys_.Hex(),
              .calibration_note = {}};
     if (options.calibration) {
       SW_ASSIGN_OR_RETURN(calibration_, LoadCalibration(options.model, info_.digest, &info_.calibration_note));
@@ -184,25 +203,42 @@ class EngineImpl final : public Engine {
     return Status::Ok();
   }
 
-  Result<PromptNode> BuildTree(const Request& request, std::vector<std::string>* labels) const {
+  // Documents as the model reads them, whoever wrote them down; `job` learns their labels and where they came from.
+  static Status TakeIn(Request* request, Job* job) {
+    SW_RETURN_IF_ERROR(CheckSalts(*request));
+    for (Document& document : request->documents) {
+      SW_ASSIGN_OR_RETURN(const auto title, NormalText(document.title));
+      if (title) document.title = title->text;
+      SW_ASSIGN_OR_RETURN(job->rewritten.emplace_back(), NormalText(document.text));
+      if (job->rewritten.back()) document.text = job->rewritten.back()->text;
+    }
+    job->labels = AssignLabels(request->documents, request->cache_salt);
+    NameDocuments(&request->documents);
+    std::set<std::string> ids;
+    for (const Document& d : request->documents) {
+      if (!ids.insert(d.id).second) return InvalidArgument(StrFormat("document id {} is given twice", Quoted(d.id)));
+      job->document_ids.push_back(d.id);
+    }
+    return Status::Ok();
+  }
+
+  Result<PromptNode> BuildTree(const Request& request, const std::vector<std::string>& labels) const {
     const int given = !request.messages.empty() + request.prompt.has_value() + request.prompt_tokens.has_value();
     if (given != 1) return InvalidArgument("a request needs either messages, a prompt, or prompt tokens");
     if (request.messages.empty()) {
       if (!request.documents.empty()) return InvalidArgument("documents go with messages; a plain prompt has none");
+      PromptNode prompt = PromptNode::Text({}, {}, {}, SaltsFrom(request.cache_salt));
       if (request.prompt) {
-        SW_ASSIGN_OR_RETURN(auto ids, text_.tokenizer->Encode(*request.prompt, /*parse_special=*/true));
-        return PromptNode::Text(std::move(ids));
+        SW_ASSIGN_OR_RETURN(prompt.tokens, text_.tokenizer->Encode(*request.prompt, /*parse_special=*/true));
+      } else {
+        SW_RETURN_IF_ERROR(CheckTokens(*request.prompt_tokens, "prompt"));
+        prompt.tokens = *request.prompt_tokens;
       }
-      SW_RETURN_IF_ERROR(CheckTokens(*request.prompt_tokens, "prompt"));
-      return PromptNode::Text(*request.prompt_tokens);
+      return prompt;
     }
     if (request.echo) return InvalidArgument("'echo' goes with a plain prompt, not with messages");
     if (!text_.chat) return text_.no_chat;
-    std::set<std::string> ids;
-    for (const Document& d : request.documents)
-      if (!ids.insert(d.id).second) return InvalidArgument(StrFormat("document id {} is given twice", Quoted(d.id)));
-    *labels = AssignLabels(request.documents);
-    return text_.chat->Build(request.messages, request.documents, *labels,
+    return text_.chat->Build(request.messages, request.documents, labels, request.cache_salt,
                              /*locate=*/request.attention || request.extract);
   }
 
@@ -242,13 +278,14 @@ class EngineImpl final : public Engine {
     return std::optional(std::move(arrangement));
   }
 
-  Result<Job> Prepare(const Request& request) const {
+  Result<Job> Prepare(Request request) const {
     SW_RETURN_IF_ERROR(decode::ValidateSampling(request.sampling, info_.vocab_size));
     if (request.priority < -Request::kMostPriority || request.priority > Request::kMostPriority)
       return InvalidArgument(StrFormat("priority is {}, expected -{} to {}", request.priority, Request::kMostPriority,
                                        Request::kMostPriority));
     Job job;
-    SW_ASSIGN_OR_RETURN(const PromptNode tree, BuildTree(request, &job.labels));
+    SW_RETURN_IF_ERROR(TakeIn(&request, &job));
+    SW_ASSIGN_OR_RETURN(const PromptNode tree, BuildTree(request, job.labels));
     ComposeOptions compose = calibration_.Resolve(request.compose);
     if (request.documents_only) {
       if (request.documents.empty() || request.echo || !request.branches.empty() || !request.steps.empty() ||
@@ -312,6 +349,7 @@ class EngineImpl final : public Engine {
         return InvalidArgument("'attention' goes with neither 'branches' nor 'steps' nor 'keep_subtasks'");
       job.pointed = PointInto(request.documents);
     }
+    if (!request.attention && !request.extract) job.rewritten.clear();  // nothing else names places
     job.echo = request.echo;
     job.documents_only = request.documents_only;
     job.use_cache = request.use_cache;

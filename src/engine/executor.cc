@@ -34,11 +34,11 @@ constexpr int kNeighbourLayers = 2;
 
 // Of the runs that are held the longest with which the planned one begins, or nullptr. One that is `taken` may be
 // continued otherwise.
-std::shared_ptr<Run> BestHeld(const SpanKey& root, std::span<const int32_t> tokens, int limit,
+std::shared_ptr<Run> BestHeld(const RunAddress& address, std::span<const int32_t> tokens, int limit,
                               std::span<const std::shared_ptr<Run>> held, std::span<const std::shared_ptr<Run>> taken) {
   std::shared_ptr<Run> best;
   for (const std::shared_ptr<Run>& run : held)
-    if (run->root() == root && run->n_ready() == run->n_tokens() && run->n_ready() <= limit &&
+    if (run->address() == address && run->n_ready() == run->n_tokens() && run->n_ready() <= limit &&
         std::ranges::find(taken, run) == taken.end() &&
         std::ranges::equal(run->tokens(), tokens.first(run->tokens().size())) &&
         (!best || run->n_ready() > best->n_ready()))
@@ -90,22 +90,25 @@ Sequence Executor::Begin(Plan plan, bool use_cache, std::span<const std::shared_
 
 void Executor::Find(Sequence& s, std::span<const std::shared_ptr<Run>> held) {
   const size_t n = s.plan.runs.size();
-  // Looks for some of the runs, each from the root that it has here.
-  const auto find = [&](std::span<const size_t> runs, bool at_source, const auto& root_of) {
+  // Looks for some of the runs, each as it is placed or at its source.
+  const auto find = [&](std::span<const size_t> runs, bool at_source) {
+    const auto address_of = [&](size_t i) -> const RunAddress& {
+      return at_source ? s.plan.runs[i].source->address : s.plan.runs[i].address;
+    };
     const auto limit_of = [&](size_t i) {
       return i + 1 == n ? s.most_reused : static_cast<int>(s.plan.runs[i].tokens.size());
     };
     std::vector<WantedRun> wanted;
     for (const size_t i : runs) {
       const std::span<const int32_t> tokens = s.plan.runs[i].tokens;
-      s.runs[i] = BestHeld(root_of(i), tokens, limit_of(i), held, std::span(s.runs).first(i));
+      s.runs[i] = BestHeld(address_of(i), tokens, limit_of(i), held, std::span(s.runs).first(i));
       s.reused[i] = s.runs[i] ? s.runs[i]->n_ready() : 0;
-      if (!s.runs[i]) wanted.push_back({root_of(i), tokens.first(static_cast<size_t>(std::max(0, limit_of(i))))});
+      if (!s.runs[i]) wanted.push_back({address_of(i), tokens.first(static_cast<size_t>(std::max(0, limit_of(i))))});
     }
     if (s.use_cache) store_.Expect(wanted, pool_);
     for (const size_t i : runs) {
       if (s.runs[i]) continue;
-      s.runs[i] = std::make_shared<Run>(root_of(i));
+      s.runs[i] = std::make_shared<Run>(address_of(i));
       if (s.use_cache)
         s.reused[i] = s.runs[i]->Reuse(store_, s.plan.runs[i].tokens, limit_of(i), DepthOf(s.plan, i, at_source));
     }
@@ -115,7 +118,7 @@ void Executor::Find(Sequence& s, std::span<const std::shared_ptr<Run>> held) {
   s.at_source.assign(n, false);
   std::vector<size_t> all(n), repaired;
   std::iota(all.begin(), all.end(), 0);
-  find(all, /*at_source=*/false, [&](size_t i) { return s.plan.runs[i].root; });
+  find(all, /*at_source=*/false);
   bool all_repaired = true;
   for (size_t i = 0; i < n; ++i) {
     if (!s.plan.runs[i].source) continue;
@@ -124,7 +127,7 @@ void Executor::Find(Sequence& s, std::span<const std::shared_ptr<Run>> held) {
   }
   // Where one repaired run is missing, what is recomputed is settled anew for all of them.
   if (!all_repaired) {
-    find(repaired, /*at_source=*/true, [&](size_t i) { return s.plan.runs[i].source->root; });
+    find(repaired, /*at_source=*/true);
     for (const size_t i : repaired) s.at_source[i] = true;
   }
   s.looked.assign(n, store_.stats().published_spans);
@@ -216,9 +219,10 @@ bool Executor::MustWait(const Sequence& sequence, size_t i, int limit) const {
   const std::vector<int32_t>& tokens = sequence.plan.runs[i].tokens;
   return std::ranges::any_of(encodings_, [&](const Encoding& other) {
     const std::shared_ptr<const Run> its = other.run.lock();
-    if (!its || its == run || its->root() != run->root()) return false;
+    if (!its || its == run) return false;
     const auto differ = std::ranges::mismatch(tokens, other.planned);
-    const int common = std::min(limit, static_cast<int>(differ.in1 - tokens.begin()));
+    const int common =
+        std::min({limit, run->address().CommonTokens(its->address()), static_cast<int>(differ.in1 - tokens.begin())});
     const int n_its = its->n_ready(), n_planned = static_cast<int>(other.planned.size());
     const int kept = n_its == n_planned ? n_its : n_its / kKvBlockTokens * kKvBlockTokens;
     const bool worth = common == n_planned || common - run->n_ready() >= kWorthWaiting;
@@ -227,7 +231,7 @@ bool Executor::MustWait(const Sequence& sequence, size_t i, int limit) const {
 }
 
 void Executor::Retake(Sequence& sequence, size_t i, int limit) {
-  auto fresh = std::make_shared<Run>(sequence.runs[i]->root());
+  auto fresh = std::make_shared<Run>(sequence.runs[i]->address());
   const int reused =
       fresh->Reuse(store_, sequence.plan.runs[i].tokens, limit, DepthOf(sequence.plan, i, sequence.at_source[i]));
   sequence.looked[i] = store_.stats().published_spans;
@@ -296,7 +300,8 @@ Result<bool> Executor::Repair(Turn& turn, int* room, std::vector<Part>* parts) {
   const auto n_planned = [&](size_t i) { return static_cast<int>(s.plan.runs[i].tokens.size()); };
   std::vector<size_t> runs;  // those at their source, of the first set that has such
   for (size_t i = 0; i < s.runs.size(); ++i)
-    if (s.at_source[i] && (runs.empty() || s.plan.runs[i].source->root == s.plan.runs[runs[0]].source->root))
+    if (s.at_source[i] &&
+        (runs.empty() || s.plan.runs[i].source->address.root == s.plan.runs[runs[0]].source->address.root))
       runs.push_back(i);
   if (runs.empty()) return true;
   for (size_t i = 0; i <= runs.back(); ++i)
@@ -308,7 +313,7 @@ Result<bool> Executor::Repair(Turn& turn, int* room, std::vector<Part>* parts) {
   if (!s.probe) {
     s.probe.emplace();
     if (wanted.question) {
-      s.probe->run = std::make_shared<Run>(question.root);
+      s.probe->run = std::make_shared<Run>(question.address);
       for (const int seen : question.visible)
         if (static_cast<size_t>(seen) <= runs.back()) s.probe->visible.push_back(seen);
       for (size_t k = 0; k < s.probe->visible.size(); ++k) {
@@ -365,7 +370,7 @@ Result<bool> Executor::Repair(Turn& turn, int* room, std::vector<Part>* parts) {
 Status Executor::Recompute(Sequence& s, std::span<const size_t> runs, std::vector<std::vector<int32_t>> chosen) {
   std::vector<std::shared_ptr<Run>> repaired;
   for (size_t d = 0; d < runs.size(); ++d) {
-    SW_ASSIGN_OR_RETURN(Run run, Run::Repaired(s.plan.runs[runs[d]].root, *s.runs[runs[d]], chosen[d], store_));
+    SW_ASSIGN_OR_RETURN(Run run, Run::Repaired(s.plan.runs[runs[d]].address, *s.runs[runs[d]], chosen[d], store_));
     repaired.push_back(std::make_shared<Run>(std::move(run)));
   }
   const bool none = std::ranges::all_of(chosen, [](const auto& tokens) { return tokens.empty(); });
@@ -407,7 +412,7 @@ void Executor::SettleTrial(Sequence& s) {
   for (size_t d = 0; d < trial.runs.size(); ++d) {
     const size_t i = trial.runs[d];
     if (!kept) {
-      auto run = Run::Repaired(s.plan.runs[i].root, *trial.sources[d], {}, store_);
+      auto run = Run::Repaired(s.plan.runs[i].address, *trial.sources[d], {}, store_);
       SW_CHECK(run.ok());  // nothing is copied
       s.runs[i] = std::make_shared<Run>(std::move(*run));
       s.reused[i] = trial.reused[d];

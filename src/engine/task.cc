@@ -89,7 +89,7 @@ void Task::Prefetch(Executor& executor, bool urgent) {
       if (tail && (job.echo || job.documents_only)) continue;
       const std::span<const int32_t> tokens = runs[i].tokens;
       // A repaired run is made again from its source.
-      wishes.push_back({.root = runs[i].source ? runs[i].source->root : runs[i].root,
+      wishes.push_back({.address = runs[i].source ? runs[i].source->address : runs[i].address,
                         .tokens = tail ? tokens.first((tokens.size() - 1) / kKvBlockTokens * kKvBlockTokens) : tokens,
                         .depth = DepthOf(job.plan, i, runs[i].source.has_value())});
     }
@@ -306,6 +306,7 @@ Answer Task::Finish() {
   answer_.document_labels = std::move(job.labels);
   if (answer_lane_.begun()) answer_lane_.generation().Finish(&answer_);
   if (answer_lane_.pointers()) answer_.attention = answer_lane_.pointers()->Report();
+  LocateInOriginals();
   if (job.course) ReportCourse();
   const Lane& first = forks() ? context_ : answer_lane_;
   const Plan& plan = first.sequence().plan;
@@ -330,6 +331,23 @@ Answer Task::Finish() {
       answer_.usage.prompt_tokens -= static_cast<int>(job.course->passages[i].given.size());
   if (n_decoded_ > 0) answer_.timings.decode_tokens_per_s = n_decoded_ / (MsSince(*first_token_) / 1000);
   return std::move(answer_);
+}
+
+void Task::LocateInOriginals() {
+  for (size_t i = 0; i < job.rewritten.size(); ++i) {
+    if (!job.rewritten[i]) continue;
+    const std::vector<ByteRange>& sources = job.rewritten[i]->sources;
+    const auto locate = [&](size_t* begin, size_t* end) {
+      if (*begin >= *end) return;
+      *begin = sources[*begin].begin;
+      *end = sources[*end - 1].end;
+    };
+    if (answer_.attention)
+      for (AttentionReport::Stretch& stretch : answer_.attention->documents[i].stretches)
+        locate(&stretch.begin, &stretch.end);
+    if (answer_.extraction && answer_.extraction->document == job.document_ids[i])
+      locate(&answer_.extraction->begin, &answer_.extraction->end);
+  }
 }
 
 void Task::ReportCourse() {

@@ -21,6 +21,7 @@
 #include "prompt/order/search.h"
 #include "prompt/plan.h"
 #include "spanwise/engine.h"
+#include "tokenizer/piece.h"
 #include "tokenizer/tokenizer.h"
 
 namespace spanwise {
@@ -40,6 +41,9 @@ struct Job {
   std::optional<Arrangement>
       arrangement;  // of one whose order is settled at its turn; `plan` has another one till then
   std::optional<std::vector<PointedDocument>> pointed;  // of one that asks for its attention
+  // Of each document what it was made of, where the model reads another form of it than was given (NormalText).
+  std::vector<std::shared_ptr<const RewrittenText>> rewritten;
+  std::vector<std::string> document_ids;
   bool echo = false;
   bool documents_only = false;
   bool use_cache = true;
@@ -106,6 +110,8 @@ class Task {
   Status Join(Executor& executor, const Tokenizer& tokenizer);
   void ReportCourse();
   void ReportFork();
+  // From the text that was read to the text that was given.
+  void LocateInOriginals();
 
   // How the order of the documents is looked for.
   struct Search {

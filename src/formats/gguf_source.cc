@@ -68,18 +68,6 @@ class GgufSource final : public WeightSource {
     return all;
   }
 
-  // The keys of the architecture; names, licences and tokens change no arithmetic.
-  std::string ConfigBytes() const override {
-    const std::string architecture = *file_->GetString("general.architecture").value();
-    std::string bytes = "gguf " + architecture + '\n';
-    for (const auto& [key, value] : file_->metadata())
-      if (key.starts_with(architecture + '.')) {
-        bytes += StrFormat("{} {} {} {} ", key, GgufTypeName(value.type), value.is_array, value.bytes.size());
-        bytes.append(reinterpret_cast<const char*>(value.bytes.data()), value.bytes.size());
-      }
-    return bytes;
-  }
-
  private:
   void Add(const std::string& name, const std::string& stored, int interleaved_heads = 0) {
     for (const char* part : {".weight", ".bias"})

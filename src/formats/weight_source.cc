@@ -25,13 +25,13 @@ class SafetensorsSource final : public WeightSource {
   static Result<std::unique_ptr<const WeightSource>> Open(const std::string& folder) {
     auto source = std::make_unique<SafetensorsSource>();
     const std::string path = folder + "/config.json", generation_path = folder + "/generation_config.json";
-    SW_ASSIGN_OR_RETURN(source->config_bytes_, ReadFile(path, kMaxConfigBytes));
+    SW_ASSIGN_OR_RETURN(const std::string config, ReadFile(path, kMaxConfigBytes));
     std::string generation;
     if (FileExists(generation_path)) {
       SW_ASSIGN_OR_RETURN(generation, ReadFile(generation_path, kMaxConfigBytes));
     }
-    SW_ASSIGN_OR_RETURN(source->config_, ParseModelConfig(source->config_bytes_, generation, path));
-    SW_ASSIGN_OR_RETURN(const auto block_types, ReadBlockTypes(source->config_bytes_, path));
+    SW_ASSIGN_OR_RETURN(source->config_, ParseModelConfig(config, generation, path));
+    SW_ASSIGN_OR_RETURN(const auto block_types, ReadBlockTypes(config, path));
     SW_ASSIGN_OR_RETURN(source->files_, SafetensorsModel::Open(folder));
     for (const auto& [name, type] : block_types) {
       auto tensor = Blocks(name, type, source->files_->others());
@@ -55,8 +55,6 @@ class SafetensorsSource final : public WeightSource {
     return all;
   }
 
-  std::string ConfigBytes() const override { return config_bytes_; }
-
  private:
   // A U8 tensor [rows, bytes] as the rows of blocks that it is.
   static Result<StoredTensor> Blocks(const std::string& name, WeightType type,
@@ -78,7 +76,6 @@ class SafetensorsSource final : public WeightSource {
                         .interleaved_heads = 0};
   }
 
-  std::string config_bytes_;
   std::map<std::string, StoredTensor> blocks_;
   std::shared_ptr<const SafetensorsModel> files_;
 };

@@ -45,8 +45,6 @@ class WeightSource {
   virtual Result<StoredTensor> Find(const std::string& name) const = 0;
   // All tensors that can be read, under their names in the file, ascending.
   virtual std::vector<StoredTensor> Tensors() const = 0;
-  // What determines the arithmetic besides the tensors: part of the model's digest.
-  virtual std::string ConfigBytes() const = 0;
 
  protected:
   ModelConfig config_;

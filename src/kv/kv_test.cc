@@ -60,14 +60,13 @@ Run Encoded(SpanStore& store, const SpanKey& root, const std::vector<int32_t>& t
   return run;
 }
 
-const SpanKey kRoot = RootKey(Sha256("model"), "causal", {}, "");
+const SpanKey kRoot = RootKey(Sha256("model"), "causal", {});
 
 TEST(SpanKey, DependsOnEverythingThatDeterminesBytes) {
-  const auto base = RootKey(Sha256("m"), "causal", {}, "");
-  EXPECT_NE(base, RootKey(Sha256("n"), "causal", {}, ""));
-  EXPECT_NE(base, RootKey(Sha256("m"), "other", {}, ""));
-  EXPECT_NE(base, RootKey(Sha256("m"), "causal", Sha256("c"), ""));
-  EXPECT_NE(base, RootKey(Sha256("m"), "causal", {}, "tenant"));
+  const auto base = RootKey(Sha256("m"), "causal", {});
+  EXPECT_NE(base, RootKey(Sha256("n"), "causal", {}));
+  EXPECT_NE(base, RootKey(Sha256("m"), "other", {}));
+  EXPECT_NE(base, RootKey(Sha256("m"), "causal", Sha256("c")));
   EXPECT_EQ(RunKey(base, {}), base);
   EXPECT_NE(RunKey(base, Iota(64)), RunKey(base, Iota(65)));
   EXPECT_EQ(RunKey(base, Iota(65)), ChildKey(ChildKey(base, Iota(64)), Iota(1, 64)));
@@ -92,8 +91,50 @@ TEST(Run, ReusesAtTokenGranularity) {
   }
   ExpectHolds(kTiny, first);  // continuing a half-full span changed nothing in it
   int reused;
-  Encoded(store, RootKey(Sha256("model"), "causal", {}, "tenant"), Iota(200), &reused);
+  Encoded(store, RootKey(Sha256("other"), "causal", {}), Iota(200), &reused);
   EXPECT_EQ(reused, 0);
+}
+
+TEST(Run, IsFoundOnlyWithItsSalts) {
+  SpanStore store(kTiny, size_t{100} * kTiny.BlockBytes());
+  RunAddress salted(kRoot);
+  salted.AddSalts(100, {"a"});
+  salted.AddSalts(180, {"a"});  // nothing new
+  salted.AddSalts(190, {"b"});
+  ASSERT_EQ(salted.salted.size(), 2u);
+  spanwise::Run run(salted);
+  for (int n = 0; n < 250; n += 25) {  // sealed in the middle of blocks, too
+    ASSERT_TRUE(run.Extend(store, Iota(25, n)).ok());
+    Encode(kTiny, run);
+    run.Seal(store);
+  }
+  EXPECT_EQ(run.Seal(store), RunKey(salted, Iota(250)));
+  const auto found = [&](const RunAddress& address) {
+    spanwise::Run again(address);
+    EXPECT_EQ(store.Peek(address, Iota(250)).n_tokens(), again.Reuse(store, Iota(250), 250));
+    return again.n_ready();
+  };
+  EXPECT_EQ(found(salted), 250);
+  EXPECT_EQ(found(kRoot), 64);
+  RunAddress other(kRoot);
+  other.AddSalts(100, {"b"});
+  EXPECT_EQ(found(other), 64);
+  other = kRoot;
+  other.AddSalts(100, {"a"});
+  EXPECT_EQ(found(other), 128);  // b is missing from the block of token 190 on
+  other.AddSalts(128, {"b"});
+  EXPECT_EQ(found(other), 250);
+  // What follows the first blocks is found from there as well.
+  const RunAddress behind = salted.Behind(128, RunKey(salted, Iota(128)));
+  EXPECT_EQ(store.Peek(behind, Iota(122, 128)).n_tokens(), 122);
+  EXPECT_EQ(store.Peek(RunKey(salted, Iota(128)), Iota(122, 128)).n_tokens(), 0);
+  // A run that is cut goes on under its salts.
+  ASSERT_TRUE(run.Truncate(store, 150).ok());
+  ASSERT_TRUE(run.Extend(store, Iota(40, 500)).ok());
+  Encode(kTiny, run);
+  std::vector<int32_t> tokens = Iota(150);
+  for (const int32_t token : Iota(40, 500)) tokens.push_back(token);
+  EXPECT_EQ(run.Seal(store), RunKey(salted, tokens));
 }
 
 TEST(Run, GrowsAcrossSeals) {

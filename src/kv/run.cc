@@ -11,7 +11,7 @@ namespace spanwise {
 int Run::Reuse(SpanStore& store, std::span<const int32_t> tokens, int max_reused, int depth) {
   SW_CHECK(tokens_.empty());
   const auto wanted = tokens.first(std::min(tokens.size(), static_cast<size_t>(std::max(0, max_reused))));
-  SpanStore::Match match = store.Find(root_, wanted, depth);
+  SpanStore::Match match = store.Find(address_, wanted, depth);
   from_disk_ = match.from_disk;
   from_remote_ = match.from_remote;
   spans_ = std::move(match.full);
@@ -27,7 +27,7 @@ int Run::Reuse(SpanStore& store, std::span<const int32_t> tokens, int max_reused
   n_ready_ = static_cast<int>(spans_.size()) * kKvBlockTokens + match.partial_tokens;
   tokens_.assign(wanted.begin(), wanted.begin() + n_ready_);
   n_sealed_ = static_cast<int>(spans_.size()) * kKvBlockTokens;
-  if (!spans_.empty()) sealed_parent_ = spans_.back()->key;
+  if (!spans_.empty()) sealed_ = spans_.back()->key;
   return n_ready_;
 }
 
@@ -56,9 +56,10 @@ Status Run::Extend(SpanStore& store, std::span<const int32_t> tokens) {
   return Status::Ok();
 }
 
-Result<Run> Run::Repaired(const SpanKey& root, const Run& source, std::span<const int32_t> stale, SpanStore& store) {
+Result<Run> Run::Repaired(const RunAddress& address, const Run& source, std::span<const int32_t> stale,
+                          SpanStore& store) {
   SW_CHECK(source.n_ready_ == source.n_tokens());
-  Run run(root);
+  Run run(address);
   run.from_disk_ = source.from_disk_;
   run.from_remote_ = source.from_remote_;
   run.tokens_ = source.tokens_;
@@ -101,7 +102,7 @@ Status Run::Truncate(SpanStore& store, int n) {
   n_ready_ = n;
   if (n_sealed_ > n) {
     n_sealed_ = static_cast<int>(whole) * kKvBlockTokens;
-    sealed_parent_ = RunKey(root_, std::span(tokens_).first(static_cast<size_t>(n_sealed_)));
+    sealed_ = RunKey(address_, std::span(tokens_).first(static_cast<size_t>(n_sealed_)));
   }
   return Status::Ok();
 }
@@ -113,18 +114,18 @@ void Run::MarkReady(int n) {
 }
 
 SpanKey Run::Seal(SpanStore& store) {
-  if (!stale().empty()) return root_;
+  if (!stale().empty()) return address_.root;
   const auto block_at = [&](int token) { return own_[static_cast<size_t>(token / kKvBlockTokens) - spans_.size()]; };
   const std::span<const int32_t> tokens(tokens_);
   for (; n_ready_ - n_sealed_ >= kKvBlockTokens; n_sealed_ += kKvBlockTokens)
-    sealed_parent_ = store
-                         .Publish(sealed_parent_, tokens.subspan(static_cast<size_t>(n_sealed_), kKvBlockTokens),
-                                  block_at(n_sealed_))
-                         ->key;
-  if (n_ready_ == n_sealed_) return sealed_parent_;
+    sealed_ = store
+                  .Publish(address_.ParentOf(n_sealed_, sealed_),
+                           tokens.subspan(static_cast<size_t>(n_sealed_), kKvBlockTokens), block_at(n_sealed_))
+                  ->key;
+  if (n_ready_ == n_sealed_) return sealed_;
   // The half-full end is offered too; it stays this run's to continue, in rows that the span does not cover.
   const auto rest = tokens.subspan(static_cast<size_t>(n_sealed_), static_cast<size_t>(n_ready_ - n_sealed_));
-  return store.Publish(sealed_parent_, rest, block_at(n_sealed_))->key;
+  return store.Publish(address_.ParentOf(n_sealed_, sealed_), rest, block_at(n_sealed_))->key;
 }
 
 double ValueChange(const KvGeometry& geometry, const KvRun& before, const KvRun& after, int token) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "kernels/kv_view.h"
@@ -18,8 +19,8 @@ namespace spanwise {
 // another run covers: what continues a half-full span is copied first. Thread-compatible.
 class Run {
  public:
-  // A run whose KV depends on `root` (RootKey) and its tokens.
-  explicit Run(const SpanKey& root) : root_(root), sealed_parent_(root) {}
+  // A run that is kept at `address`.
+  explicit Run(RunAddress address) : address_(std::move(address)), sealed_(address_.root) {}
   Run(Run&&) = default;
   Run& operator=(Run&&) = default;
 
@@ -34,7 +35,8 @@ class Run {
   // A run with another's tokens and KV, of which the rows `stale`, ascending, are to be encoded again: their blocks are
   // copied, all others shared. REQUIRES: all of `source` is ready. ResourceExhausted when there is no memory for
   // copies.
-  static Result<Run> Repaired(const SpanKey& root, const Run& source, std::span<const int32_t> stale, SpanStore& store);
+  static Result<Run> Repaired(const RunAddress& address, const Run& source, std::span<const int32_t> stale,
+                              SpanStore& store);
 
   // Rows of a repaired run that wait to be encoded again.
   std::span<const int32_t> stale() const { return std::span(stale_).subspan(n_repaired_); }
@@ -54,7 +56,7 @@ class Run {
   const TokenRange& from_disk() const { return from_disk_; }
   const TokenRange& from_remote() const { return from_remote_; }
 
-  const SpanKey& root() const { return root_; }
+  const RunAddress& address() const { return address_; }
   std::span<const int32_t> tokens() const { return tokens_; }
   int n_tokens() const { return static_cast<int>(tokens_.size()); }
   int n_ready() const { return n_ready_; }
@@ -65,12 +67,12 @@ class Run {
   std::span<std::byte* const> writable_blocks() const { return writable_; }
 
  private:
-  SpanKey root_;
+  RunAddress address_;
   std::vector<int32_t> tokens_;
   int n_ready_ = 0;
   TokenRange from_disk_, from_remote_;
   int n_sealed_ = 0;                                 // tokens offered to the store so far
-  SpanKey sealed_parent_;                            // address of the last full sealed block; the root before that
+  SpanKey sealed_;                                   // address of the last full sealed block; the root before that
   std::vector<std::shared_ptr<const Span>> spans_;   // the full spans reused; they hold the first blocks
   std::vector<std::shared_ptr<const KvBlock>> own_;  // the blocks after those; also of others, where writable_ says so
   std::vector<int32_t> stale_;                       // of a repaired run

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <limits>
 
 #include "base/check.h"
 
@@ -19,8 +20,8 @@ size_t RoundUp(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * u
 
 }  // namespace
 
-SpanKey RootKey(const Hash256& model, std::string_view method, const SpanKey& context, std::string_view salt) {
-  return Hasher().Field("spanwise run 1").Field(model).Field(method).Field(context).Field(salt).Finish();
+SpanKey RootKey(const Hash256& model, std::string_view method, const SpanKey& context) {
+  return Hasher().Field("spanwise run 2").Field(model).Field(method).Field(context).Finish();
 }
 
 SpanKey ChildKey(const SpanKey& parent, std::span<const int32_t> tokens) {
@@ -31,10 +32,60 @@ SpanKey ChildKey(const SpanKey& parent, std::span<const int32_t> tokens) {
   return hasher.Finish();
 }
 
-SpanKey RunKey(const SpanKey& root, std::span<const int32_t> tokens) {
-  SpanKey key = root;
-  for (; !tokens.empty(); tokens = tokens.subspan(std::min<size_t>(tokens.size(), kKvBlockTokens)))
-    key = ChildKey(key, tokens.first(std::min<size_t>(tokens.size(), kKvBlockTokens)));
+Salts SaltsFrom(const std::string& salt) { return salt.empty() ? Salts() : Salts{Sha256(salt).Hex()}; }
+
+Salts Joined(const Salts& salts) {
+  if (salts.size() < 2) return salts;
+  Hasher hasher;
+  for (const std::string& salt : salts) hasher.Field(salt);
+  return {hasher.Finish().Hex()};
+}
+
+void RunAddress::AddSalts(int from, const Salts& more) {
+  Salts fresh = more;
+  for (const Salted& known : salted)
+    std::erase_if(fresh, [&](const std::string& salt) { return known.salts.contains(salt); });
+  if (fresh.empty()) return;
+  SW_DCHECK(salted.empty() || salted.back().from <= from);
+  if (salted.empty() || salted.back().from < from) salted.push_back({from, {}});
+  salted.back().salts.merge(fresh);
+}
+
+SpanKey RunAddress::ParentOf(int first, const SpanKey& before) const {
+  Salts salts;
+  for (const Salted& known : salted)
+    if (known.from >= first && known.from < first + kKvBlockTokens)
+      salts.insert(known.salts.begin(), known.salts.end());
+  if (salts.empty()) return before;
+  Hasher hasher;
+  hasher.Field("spanwise salts").Field(before);
+  for (const std::string& salt : salts) hasher.Field(salt);
+  return hasher.Finish();
+}
+
+RunAddress RunAddress::Behind(int n, const SpanKey& key) const {
+  RunAddress behind = *this;
+  behind.root = key;
+  for (Salted& known : behind.salted) known.from -= n;
+  return behind;
+}
+
+int RunAddress::CommonTokens(const RunAddress& other) const {
+  if (root != other.root) return 0;
+  const auto [mine, its] = std::ranges::mismatch(salted, other.salted);
+  int first = std::numeric_limits<int>::max();
+  if (mine != salted.end()) first = mine->from;
+  if (its != other.salted.end()) first = std::min(first, its->from);
+  return first == std::numeric_limits<int>::max() ? first : std::max(0, first) / kKvBlockTokens * kKvBlockTokens;
+}
+
+SpanKey RunKey(const RunAddress& address, std::span<const int32_t> tokens) {
+  SpanKey key = address.root;
+  for (int first = 0; !tokens.empty(); first += kKvBlockTokens) {
+    const auto block = tokens.first(std::min<size_t>(tokens.size(), kKvBlockTokens));
+    key = ChildKey(address.ParentOf(first, key), block);
+    tokens = tokens.subspan(block.size());
+  }
   return key;
 }
 

@@ -9,7 +9,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -22,18 +24,56 @@ namespace spanwise {
 using SpanKey = Hash256;
 
 // Where a run starts: everything that its tokens' KV depend on besides the tokens themselves.
-//   model       digest of weights, tokenizer and KV format
+//   model       digest of weights, KV format and kernels; not of the tokenizer, since tokens stand for themselves
 //   method      how the KV is made ("causal"; a lossy or modified method names itself and its parameters)
 //   context     key of what the run's tokens can see besides their own run; the zero hash if nothing
-//   salt        isolates tenants; empty for the public one
-SpanKey RootKey(const Hash256& model, std::string_view method, const SpanKey& context, std::string_view salt);
+SpanKey RootKey(const Hash256& model, std::string_view method, const SpanKey& context);
 
 // The address of the tokens that follow `parent` (a root or a full span) in a run. REQUIRES: 1 to kKvBlockTokens
 // tokens.
 SpanKey ChildKey(const SpanKey& parent, std::span<const int32_t> tokens);
 
+// What whoever looks for KV has to know besides what determines it: secrets of tenants. Nobody finds, by an answer or
+// by its time, what was read under a salt that he does not give.
+using Salts = std::set<std::string>;
+
+// What a caller names, as it is kept here: its hash, so that a long one costs no more. None of an empty one.
+Salts SaltsFrom(const std::string& salt);
+// One that stands for all of them together; none of none.
+Salts Joined(const Salts& salts);
+
+// Where a run's blocks are found: its root, and the salts under which it is kept from some tokens on. The block of such
+// a token, and so all behind it, has another address for every set of salts; its bytes do not depend on them.
+struct RunAddress {
+  RunAddress() = default;
+  RunAddress(const SpanKey& key) : root(key) {}  // NOLINT(google-explicit-constructor): without salts
+
+  // From token `from` on the run is kept under these salts too, as far as it is not already. REQUIRES: `from` ascends.
+  void AddSalts(int from, const Salts& more);
+
+  // The parent's address of the block that begins with token `first`, a multiple of kKvBlockTokens; `before` is the
+  // block before that, the root of the first one.
+  SpanKey ParentOf(int first, const SpanKey& before) const;
+
+  // The address of what follows the first n tokens, n a multiple of kKvBlockTokens, whose last block is `key`.
+  RunAddress Behind(int n, const SpanKey& key) const;
+
+  // How many tokens of runs with these addresses have the same blocks, as far as they are equal.
+  int CommonTokens(const RunAddress& other) const;
+
+  bool operator==(const RunAddress&) const = default;
+
+  SpanKey root;
+  struct Salted {
+    int from = 0;  // negative: before the address's own first token
+    Salts salts;
+    bool operator==(const Salted&) const = default;
+  };
+  std::vector<Salted> salted;  // ascending
+};
+
 // The address of a whole run: ChildKey over its blocks in turn. The root itself when there are no tokens.
-SpanKey RunKey(const SpanKey& root, std::span<const int32_t> tokens);
+SpanKey RunKey(const RunAddress& address, std::span<const int32_t> tokens);
 
 class BlockPool;
 

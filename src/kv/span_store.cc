@@ -53,21 +53,22 @@ std::shared_ptr<const Span> SpanStore::Mapped(const SpanKey& parent, const SpanK
   return nullptr;
 }
 
-SpanStore::Match SpanStore::Peek(const SpanKey& root, std::span<const int32_t> tokens) const {
-  return Look(root, tokens, /*mapped=*/true);
+SpanStore::Match SpanStore::Peek(const RunAddress& address, std::span<const int32_t> tokens) const {
+  return Look(address, tokens, /*mapped=*/true);
 }
 
-SpanStore::Match SpanStore::Look(const SpanKey& root, std::span<const int32_t> tokens, bool mapped) const {
+SpanStore::Match SpanStore::Look(const RunAddress& address, std::span<const int32_t> tokens, bool mapped) const {
   Match match;
-  SpanKey parent = root;
+  SpanKey parent = address.ParentOf(0, address.root);
   while (tokens.size() >= kKvBlockTokens) {
     const auto block = tokens.first(kKvBlockTokens);
     const SpanKey key = ChildKey(parent, block);
     std::shared_ptr<const Span> span = FindHere(key, block);
     if (!span && mapped) span = Mapped(parent, key, block);
     if (!span) break;
-    parent = span->key;
+    const SpanKey before = span->key;
     match.full.push_back(std::move(span));
+    parent = address.ParentOf(match.n_tokens(), before);
     tokens = tokens.subspan(kKvBlockTokens);
   }
   if (const auto it = children_.find(parent); it != children_.end() && !tokens.empty())
@@ -80,10 +81,13 @@ void SpanStore::Expect(std::span<const WantedRun> runs, ThreadPool& pool) {
   std::vector<WantedRun> missing;
   uint64_t bytes = 0;
   for (const WantedRun& run : runs) {
-    const Match match = Look(run.parent, run.tokens, /*mapped=*/false);
+    const Match match = Look(run.address, run.tokens, /*mapped=*/false);
     if (static_cast<size_t>(match.n_tokens()) == run.tokens.size()) continue;
-    missing.push_back({.parent = match.full.empty() ? run.parent : match.full.back()->key,
-                       .tokens = run.tokens.subspan(match.full.size() * kKvBlockTokens)});
+    const size_t n_full = match.full.size() * kKvBlockTokens;
+    missing.push_back({.address = match.full.empty()
+                                      ? run.address
+                                      : run.address.Behind(static_cast<int>(n_full), match.full.back()->key),
+                       .tokens = run.tokens.subspan(n_full)});
     bytes += BytesOf(missing.back().tokens.size());
   }
   if (missing.empty()) return;
@@ -92,11 +96,11 @@ void SpanStore::Expect(std::span<const WantedRun> runs, ThreadPool& pool) {
   expected_s_per_byte_ = SecondsSince(start) / static_cast<double>(bytes);
 }
 
-SpanStore::Match SpanStore::Find(const SpanKey& root, std::span<const int32_t> tokens, int depth) {
+SpanStore::Match SpanStore::Find(const RunAddress& address, std::span<const int32_t> tokens, int depth) {
   Match match;
   Loading loading{.rest = tokens, .position = depth, .match = &match};
   stats_.lookup_tokens += tokens.size();
-  SpanKey parent = root;
+  SpanKey parent = address.ParentOf(0, address.root);
   while (tokens.size() >= kKvBlockTokens) {
     const auto block = tokens.first(kKvBlockTokens);
     const SpanKey key = ChildKey(parent, block);
@@ -108,8 +112,9 @@ SpanStore::Match SpanStore::Find(const SpanKey& root, std::span<const int32_t> t
     }
     if (!span) span = Load(parent, block, kKvBlockTokens - 1, loading);
     if (!span) break;
-    parent = span->key;
+    const SpanKey before = span->key;
     match.full.push_back(std::move(span));
+    parent = address.ParentOf(match.n_tokens(), before);
     tokens = tokens.subspan(kKvBlockTokens);
     loading.rest = tokens;
     loading.position += kKvBlockTokens;
@@ -197,17 +202,19 @@ SpanStore::Prefetched SpanStore::Prefetch(std::span<const Wish> runs, bool urgen
   uint64_t bytes = 0;
   double work = 0;
   for (size_t i = 0; i < runs.size(); ++i) {
-    const Match here = Peek(runs[i].root, runs[i].tokens);
+    const RunAddress& address = runs[i].address;
+    const Match here = Peek(address, runs[i].tokens);
     const auto n_here = static_cast<size_t>(here.n_tokens());
     if (n_here == runs[i].tokens.size()) continue;
     size_t first = here.full.size() * kKvBlockTokens;
-    SpanKey parent = here.full.empty() ? runs[i].root : here.full.back()->key;
+    SpanKey before = here.full.empty() ? address.root : here.full.back()->key;
     const uint64_t run_bytes = BytesOf(runs[i].tokens.size() - first);
     const bool near = !planner_ || planner_->LoadSeconds(LoadPlanner::kDisk, run_bytes) <=
                                        planner_->LoadSeconds(LoadPlanner::kRemote, run_bytes);
     bool on_disk = near;
     for (size_t at = first; at < runs[i].tokens.size(); at += kKvBlockTokens) {
       const auto tokens = runs[i].tokens.subspan(at, std::min<size_t>(kKvBlockTokens, runs[i].tokens.size() - at));
+      const SpanKey parent = address.ParentOf(static_cast<int>(at), before);
       on_disk = on_disk && std::ranges::any_of(tiers_, [&](const auto& other) { return other->Has(parent, tokens); });
       const SpanKey key = ChildKey(parent, tokens);
       if (on_disk) {
@@ -215,7 +222,7 @@ SpanStore::Prefetched SpanStore::Prefetch(std::span<const Wish> runs, bool urgen
       } else {
         wanted.push_back({.key = key, .parent = parent, .tokens = tokens, .run = i});
       }
-      parent = key;
+      before = key;
     }
     const size_t n_wanted = runs[i].tokens.size() - std::min(first, runs[i].tokens.size());
     bytes += BytesOf(n_wanted);

@@ -68,14 +68,14 @@ class SpanStore {
     int n_tokens() const { return static_cast<int>(full.size()) * kKvBlockTokens + partial_tokens; }
   };
   // `depth` tokens are seen by the run's first one: they make it dearer to compute.
-  Match Find(const SpanKey& root, std::span<const int32_t> tokens, int depth = 0);
+  Match Find(const RunAddress& address, std::span<const int32_t> tokens, int depth = 0);
   // The same in memory and what is read in place, without marking or counting anything. Tokens may also follow a full
-  // span: its key is then the root.
-  Match Peek(const SpanKey& root, std::span<const int32_t> tokens) const;
+  // span: see RunAddress::Behind.
+  Match Peek(const RunAddress& address, std::span<const int32_t> tokens) const;
 
   // Begins to bring to this machine what Find will be asked for and neither memory nor disk has, if that is worth it.
   struct Wish {
-    SpanKey root;
+    RunAddress address;
     std::span<const int32_t> tokens;
     int depth = 0;
   };
@@ -112,7 +112,7 @@ class SpanStore {
   // A full span that a tier lets be read in place, or nullptr.
   std::shared_ptr<const Span> Mapped(const SpanKey& parent, const SpanKey& key, std::span<const int32_t> tokens) const;
   // Peek, in memory alone unless `mapped`.
-  Match Look(const SpanKey& root, std::span<const int32_t> tokens, bool mapped) const;
+  Match Look(const RunAddress& address, std::span<const int32_t> tokens, bool mapped) const;
   // What is loaded of one run.
   struct Loading {
     std::span<const int32_t> rest;  // from the next span on

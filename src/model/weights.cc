@@ -6,6 +6,7 @@
 
 #include "base/str.h"
 #include "formats/convert.h"
+#include "model/digest.h"
 #include "model/rope_frequencies.h"
 
 namespace spanwise {
@@ -56,7 +57,7 @@ class ModelWeights::Loader {
         SW_RETURN_IF_ERROR(Norm(at + *name, c.hidden_dim, gain));
       }
     }
-    Digest();
+    m_.digest_ = ModelDigest(m_, pool_);
     return Status::Ok();
   }
 
@@ -205,23 +206,6 @@ class ModelWeights::Loader {
   Status LinearLayer(const std::string& name, const Rows& rows, int n_in, bool bias, Linear* out) {
     SW_RETURN_IF_ERROR(Matrix(name + ".weight", rows, n_in, &out->weight));
     return bias ? Vector(name + ".bias", rows, &out->bias) : Status::Ok();
-  }
-
-  void Digest() {
-    const std::vector<StoredTensor> tensors = m_.source_->Tensors();
-    std::vector<Hash256> hashes(tensors.size());
-    pool_.ParallelFor(tensors.size(), [&](size_t i) {
-      const StoredTensor& t = tensors[i];
-      Hasher hasher;
-      hasher.Field(t.name).Field(WeightTypeName(t.type)).Field(ShapeText(t.shape));
-      hashes[i] = hasher.Field(std::string_view(reinterpret_cast<const char*>(t.data), t.n_bytes())).Finish();
-      ReleaseFilePages(t.data, t.n_bytes());
-    });
-    Hasher all;
-    all.Field(m_.source_->ConfigBytes());
-    all.Field(wanted_ ? WeightTypeName(*wanted_) : "stored");
-    for (const Hash256& hash : hashes) all.Field(hash);
-    m_.digest_ = all.Finish();
   }
 
   ModelWeights& m_;

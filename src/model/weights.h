@@ -60,7 +60,7 @@ class ModelWeights {
   const WeightMatrix& head() const { return head_; }
   const std::vector<float>& final_norm() const { return final_norm_; }
   const std::vector<LayerWeights>& layers() const { return layers_; }
-  // SHA-256 over the configuration and every tensor's name, dtype, shape and bytes: part of every span's address.
+  // Of what the model computes (model/digest.h): part of every span's address.
   const Hash256& digest() const { return digest_; }
   size_t n_parameters() const { return n_parameters_; }
   size_t n_bytes() const { return n_bytes_; }                             // in memory

@@ -9,8 +9,9 @@ namespace {
 
 // A run behind all that `seen` names.
 int AddRun(std::vector<int> seen, int base, std::vector<int32_t> tokens, const PlanKeys& keys, Plan* plan) {
-  PlannedRun run{.root = {}, .base = base, .tokens = std::move(tokens), .visible = std::move(seen)};
-  run.root = RootKey(keys.model, "causal", ContextKey(*plan, run), keys.salt);
+  PlannedRun run{.address = {}, .base = base, .tokens = std::move(tokens), .visible = std::move(seen)};
+  run.address.root = RootKey(keys.model, "causal", ContextKey(*plan, run));
+  run.address.AddSalts(0, SaltsFrom(keys.salt));
   plan->runs.push_back(std::move(run));
   return static_cast<int>(plan->runs.size()) - 1;
 }

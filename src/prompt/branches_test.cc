@@ -10,17 +10,21 @@ namespace {
 
 const PlanKeys kKeys{Sha256("model"), "salt"};
 
+PromptNode Salted(std::vector<int32_t> tokens) {
+  return PromptNode::Text(std::move(tokens), {}, {}, SaltsFrom(kKeys.salt));
+}
+
 PromptNode Context(bool documents) {
-  if (!documents) return PromptNode::Text({1, 2, 3});
+  if (!documents) return Salted({1, 2, 3});
   return PromptNode::Sequence({PromptNode::Text({1, 2}),
                                PromptNode::Set({PromptNode::Text({10, 11, 12}, "a"), PromptNode::Text({20}, "b")}),
-                               PromptNode::Text({8, 9})});
+                               Salted({8, 9})});
 }
 
 void ExpectSameRuns(const Plan& a, const Plan& b) {
   ASSERT_EQ(a.runs.size(), b.runs.size());
   for (size_t i = 0; i < a.runs.size(); ++i) {
-    EXPECT_EQ(a.runs[i].root, b.runs[i].root) << i;
+    EXPECT_EQ(a.runs[i].address, b.runs[i].address) << i;
     EXPECT_EQ(a.runs[i].base, b.runs[i].base) << i;
     EXPECT_EQ(a.runs[i].tokens, b.runs[i].tokens) << i;
     EXPECT_EQ(a.runs[i].visible, b.runs[i].visible) << i;
@@ -33,11 +37,10 @@ TEST(JoinPlan, IsThePlanOfASet) {
     const Plan context = MakePlan(Context(documents), {ComposeMode::kSet}, kKeys).value();
     const Plan join = JoinPlan(context, branches, {60, 61}, kKeys);
     std::vector<PromptNode> members;
-    for (const auto& branch : branches) members.push_back(PromptNode::Text(branch));
-    const Plan set =
-        MakePlan(PromptNode::Sequence({Context(documents), PromptNode::Set(members), PromptNode::Text({60, 61})}),
-                 {ComposeMode::kSet}, kKeys)
-            .value();
+    for (const auto& branch : branches) members.push_back(Salted(branch));
+    const Plan set = MakePlan(PromptNode::Sequence({Context(documents), PromptNode::Set(members), Salted({60, 61})}),
+                              {ComposeMode::kSet}, kKeys)
+                         .value();
     ExpectSameRuns(join, set);
     EXPECT_EQ(join.pieces.size(), set.pieces.size());
     EXPECT_EQ(join.n_tokens(), context.n_tokens() + 9);
@@ -63,8 +66,8 @@ TEST(ForkPlan, GivesABranchTheAddressOfASetsMember) {
     EXPECT_EQ(fork.runs.back().base, context.end_position());
     EXPECT_EQ(fork.runs.back().visible.size(), context.runs.size());
     const size_t first = context.runs.size();
-    for (const size_t i : {first, first + 1}) EXPECT_EQ(join.runs[i].root, fork.runs.back().root);
-    EXPECT_NE(fork.runs.back().root, ForkPlan(context, {30}, {kKeys.model, "other"}).runs.back().root);
+    for (const size_t i : {first, first + 1}) EXPECT_EQ(join.runs[i].address, fork.runs.back().address);
+    EXPECT_NE(fork.runs.back().address, ForkPlan(context, {30}, {kKeys.model, "other"}).runs.back().address);
   }
 }
 

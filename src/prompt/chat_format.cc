@@ -227,8 +227,22 @@ std::optional<std::vector<int32_t>> ChatFormat::SpecialTokens(std::string_view r
   return ids;
 }
 
+// Of the messages that stand before the document with that mark, as they do in the rendering where all messages are
+// marks: of all of them where the final one is not cut there alike.
+Salts ChatFormat::SaltsBefore(const std::vector<Message>& messages, const std::string& salt, std::string_view marked,
+                              std::string_view final, const std::string& document, const Marks& marks) const {
+  const std::string_view before = marked.substr(0, marked.find(document));
+  const bool alike = SpecialTokens(before, marks) == SpecialTokens(final.substr(0, final.find(document)), marks);
+  Salts salts;
+  for (size_t i = 0; i < messages.size(); ++i)
+    if (!alike || before.find(Mark(i)) != std::string_view::npos || marked.find(Mark(i)) == std::string_view::npos)
+      salts.merge(SaltsFrom(messages[i].cache_salt.value_or(salt)));
+  return salts;
+}
+
 Result<PromptNode> ChatFormat::Build(const std::vector<Message>& messages, const std::vector<Document>& documents,
-                                     const std::vector<std::string>& labels, bool locate) const {
+                                     const std::vector<std::string>& labels, const std::string& salt,
+                                     bool locate) const {
   if (messages.empty()) return InvalidArgument("'messages' is empty; at least one message is needed");
   Marks marks;
   json::array message_objects;
@@ -270,7 +284,7 @@ Result<PromptNode> ChatFormat::Build(const std::vector<Message>& messages, const
     }
   }
 
-  SW_ASSIGN_OR_RETURN(std::string rendered, Render(message_objects, document_objects));
+  SW_ASSIGN_OR_RETURN(const std::string rendered, Render(message_objects, document_objects));
   // Templates look into messages: they trim them, and leave out the reasoning of earlier answers. So what counts is the
   // rendering of their text as it is, but for special tokens in it. It must have the special tokens of the first one,
   // lest a template that edits a message puts one together from its parts.
@@ -280,9 +294,8 @@ Result<PromptNode> ChatFormat::Build(const std::vector<Message>& messages, const
     if (i + offset == 0 && !in_words.empty()) content += marks.Add("\n\n") + in_words;
     object["content"] = std::move(content);
   }
-  SW_ASSIGN_OR_RETURN(std::string exact, Render(message_objects, document_objects));
-  if (SpecialTokens(exact, marks) == SpecialTokens(rendered, marks)) rendered = std::move(exact);
-  const std::string_view text = rendered;
+  SW_ASSIGN_OR_RETURN(const std::string exact, Render(message_objects, document_objects));
+  const std::string_view text = SpecialTokens(exact, marks) == SpecialTokens(rendered, marks) ? exact : rendered;
   const auto tokenized = [&](size_t begin, size_t end, std::string_view located = {}) -> Result<PromptNode> {
     SW_ASSIGN_OR_RETURN(const std::vector<Piece> pieces, marks.Cut(text.substr(begin, end - begin)));
     return Tokenize(pieces, located);
@@ -304,17 +317,20 @@ Result<PromptNode> ChatFormat::Build(const std::vector<Message>& messages, const
     end += close.size();
     if (i == 0) {
       SW_ASSIGN_OR_RETURN(PromptNode before, tokenized(0, begin));
+      before.salts = SaltsBefore(messages, salt, rendered, text, ends[0].first, marks);
       parts.push_back(std::move(before));
     }
     const std::string_view body = marks.text(bodies[i].first).substr(bodies[i].second, documents[i].text.size());
     SW_ASSIGN_OR_RETURN(PromptNode member, tokenized(begin, end, locate ? body : std::string_view()));
     member.document = documents[i].id;
     member.score = documents[i].score;
+    member.salts = SaltsFrom(documents[i].cache_salt.value_or(salt));
     members.push_back(std::move(member));
     at = end;
   }
   if (!members.empty()) parts.push_back(PromptNode::Set(std::move(members)));
   SW_ASSIGN_OR_RETURN(PromptNode after, tokenized(at, text.size()));
+  for (const Message& m : messages) after.salts.merge(SaltsFrom(m.cache_salt.value_or(salt)));
   parts.push_back(std::move(after));
   return PromptNode::Sequence(std::move(parts));
 }

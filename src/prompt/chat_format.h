@@ -28,10 +28,12 @@ class ChatFormat {
                                                           const json::object& tokenizer_config);
 
   // Sequence{ text before the documents, Set{document...}, text after }, ending where the answer begins; without
-  // documents a sequence of one text. labels[i] is how documents[i] is named in the prompt. With `locate` the documents
-  // have PromptNode::bytes. InvalidArgument: no messages, a role the template refuses, invalid UTF-8.
+  // documents a sequence of one text. labels[i] is how documents[i] is named in the prompt. What has no salt of its own
+  // has `salt`; the template's own text has none. With `locate` the documents have PromptNode::bytes. InvalidArgument:
+  // no messages, a role the template refuses, invalid UTF-8.
   Result<PromptNode> Build(const std::vector<Message>& messages, const std::vector<Document>& documents,
-                           const std::vector<std::string>& labels, bool locate = false) const;
+                           const std::vector<std::string>& labels, const std::string& salt = {},
+                           bool locate = false) const;
 
   // Whether the template itself renders documents; otherwise they are put in the system message in plain words.
   bool renders_documents() const { return renders_documents_; }
@@ -44,6 +46,8 @@ class ChatFormat {
   Status ProbeDocuments();
   std::string Guarded(const Message& message, Marks* marks) const;
   std::optional<std::vector<int32_t>> SpecialTokens(std::string_view rendered, const Marks& marks) const;
+  Salts SaltsBefore(const std::vector<Message>& messages, const std::string& salt, std::string_view marked,
+                    std::string_view final, const std::string& document, const Marks& marks) const;
   // `text`, a part of one of the pieces, is located where it is given.
   Result<PromptNode> Tokenize(const std::vector<Piece>& pieces, std::string_view text = {}) const;
 

@@ -59,7 +59,7 @@ TEST(ChatFormat, CutsTheBundledTemplate) {
 TEST(ChatFormat, LocatesTokensInTheirDocuments) {
   const std::vector<Document> documents = {{"a", "Text", "Text and 5 more: <|end|> \u00e9\u4e2d.\n\n"}, {"b", "", ""}};
   for (const auto& format : {PocketFormat(), FormatOf("{% for m in messages %}{{ m.content }}{% endfor %}<|user|>")}) {
-    const PromptNode tree = format->Build({{"user", "Text?"}}, documents, {"17", "4"}, /*locate=*/true).value();
+    const PromptNode tree = format->Build({{"user", "Text?"}}, documents, {"17", "4"}, {}, /*locate=*/true).value();
     EXPECT_EQ(tree.children[1].children[0].tokens,
               format->Build({{"user", "Text?"}}, documents, {"17", "4"}).value().children[1].children[0].tokens);
     for (size_t i = 0; i < documents.size(); ++i) {

@@ -1,8 +1,12 @@
 #include "prompt/labels.h"
 
 #include <algorithm>
-#include <numeric>
+#include <compare>
+#include <cstring>
+#include <map>
 #include <set>
+#include <string_view>
+#include <utility>
 
 #include "base/hash.h"
 
@@ -22,29 +26,57 @@ int OwnNumber(const std::string& id) {
   return n;
 }
 
+// A document as far as its label depends on it.
+struct Said {
+  bool is_private = false;
+  uint64_t hash = 0;
+  std::string_view title, text;
+  auto operator<=>(const Said&) const = default;
+};
+
+Said SaidBy(const Document& document, const std::string& salt) {
+  const Hash256 hash = Hasher().Field(document.title).Field(document.text).Finish();
+  Said said{!document.cache_salt.value_or(salt).empty(), 0, document.title, document.text};
+  std::memcpy(&said.hash, hash.bytes.data(), sizeof said.hash);
+  return said;
+}
+
 }  // namespace
 
-std::vector<std::string> AssignLabels(const std::vector<Document>& documents) {
-  std::vector<size_t> by_id(documents.size());
-  std::iota(by_id.begin(), by_id.end(), size_t{0});
-  std::ranges::sort(by_id, {}, [&](size_t i) -> const std::string& { return documents[i].id; });
+std::vector<std::string> AssignLabels(const std::vector<Document>& documents, const std::string& salt) {
   std::vector<std::string> labels(documents.size());
   std::set<int> taken;
-  for (const size_t i : by_id)
-    if (const int n = OwnNumber(documents[i].id); n > 0 && taken.insert(n).second) labels[i] = std::to_string(n);
-  for (const size_t i : by_id) {
-    if (!labels[i].empty()) continue;
-    int n = static_cast<int>(Xxh3(documents[i].id) % kLabels) + 1;
-    if (taken.size() < kLabels) {
-      while (taken.contains(n)) n = n % kLabels + 1;
+  std::vector<std::pair<Said, size_t>> others;
+  for (size_t i = 0; i < documents.size(); ++i) {
+    if (const int n = OwnNumber(documents[i].id); n > 0 && taken.insert(n).second) {
+      labels[i] = std::to_string(n);
     } else {
-      n = kLabels + 1;
-      while (taken.contains(n)) ++n;
+      others.emplace_back(SaidBy(documents[i], salt), i);
     }
-    taken.insert(n);
-    labels[i] = std::to_string(n);
+  }
+  std::ranges::sort(others);
+  std::map<std::pair<std::string_view, std::string_view>, int> label_of;
+  for (const auto& [said, i] : others) {
+    const auto [label, is_new] = label_of.emplace(std::pair(said.title, said.text), 0);
+    if (is_new) {
+      int n = static_cast<int>(said.hash % kLabels) + 1;
+      if (taken.size() < kLabels) {
+        while (taken.contains(n)) n = n % kLabels + 1;
+      } else {
+        n = kLabels + 1;
+        while (taken.contains(n)) ++n;
+      }
+      taken.insert(n);
+      label->second = n;
+    }
+    labels[i] = std::to_string(label->second);
   }
   return labels;
+}
+
+void NameDocuments(std::vector<Document>* documents) {
+  for (size_t i = 0; i < documents->size(); ++i)
+    if ((*documents)[i].id.empty()) (*documents)[i].id = std::to_string(i + 1);
 }
 
 }  // namespace spanwise

@@ -21,7 +21,7 @@ SpanKey ContextKey(const Plan& plan, const PlannedRun& run) {
   Hasher hasher;
   for (const int i : run.visible) {
     const PlannedRun& seen = plan.runs[static_cast<size_t>(i)];
-    hasher.Field(RunKey(seen.root, seen.tokens)).Field(static_cast<uint64_t>(run.base - seen.base));
+    hasher.Field(RunKey(seen.address, seen.tokens)).Field(static_cast<uint64_t>(run.base - seen.base));
     if (seen.group == 0) continue;
     const PlannedGroup& group = plan.groups[static_cast<size_t>(seen.group) - 1];
     hasher.Field("group")
@@ -29,6 +29,11 @@ SpanKey ContextKey(const Plan& plan, const PlannedRun& run) {
         .Field(std::bit_cast<uint64_t>(group.lse_scale));
   }
   return hasher.Finish();
+}
+
+void AppendText(const PromptNode& text, PlannedRun* run) {
+  run->address.AddSalts(static_cast<int>(run->tokens.size()), text.salts);
+  run->tokens.insert(run->tokens.end(), text.tokens.begin(), text.tokens.end());
 }
 
 Result<Plan> MakePlan(const PromptNode& tree, const ComposeOptions& options, const PlanKeys& keys) {
@@ -43,6 +48,7 @@ Result<Plan> MakePlan(const PromptNode& tree, const ComposeOptions& options, con
   // Every run but the last must be seen by the last: otherwise the prompt ends inside a set.
   if (plan.runs.back().visible.size() + 1 != plan.runs.size())
     return InvalidArgument("the prompt ends with a set; text must follow it");
+  AppendText(PromptNode::Text({}, {}, {}, SaltsFrom(keys.salt)), &plan.runs.back());
   return plan;
 }
 

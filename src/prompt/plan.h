@@ -15,14 +15,14 @@ namespace spanwise {
 
 // How a run was read that is then placed where it sees more: kept under its own address, with its own view.
 struct PlannedSource {
-  SpanKey root;
+  RunAddress address;
   int base = 0;
   std::vector<int> visible;
 };
 
 // One run to be found or encoded.
 struct PlannedRun {
-  SpanKey root;  // see RootKey
+  RunAddress address;
   int base = 0;  // position of its first token
   std::vector<int32_t> tokens;
   std::vector<int> visible;  // earlier runs that its tokens see besides themselves, in canonical order
@@ -70,9 +70,12 @@ struct Plan {
 // weighed. The zero hash where it sees none.
 SpanKey ContextKey(const Plan& plan, const PlannedRun& run);
 
+// Puts a text at a run's end, its salts into the run's address.
+void AppendText(const PromptNode& text, PlannedRun* run);
+
 struct PlanKeys {
-  Hash256 model;  // weights, tokenizer and KV format
-  std::string salt;
+  Hash256 model;     // weights, KV format and kernels
+  std::string salt;  // of what is generated, and of text that comes behind the tree; empty: none
 };
 
 // Arranges sets by options.order, then composes by options.mode.

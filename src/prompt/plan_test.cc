@@ -107,13 +107,13 @@ TEST(Plan, RepeatReadsASetTwice) {
   for (size_t i = 4; i < 7; ++i) {
     EXPECT_EQ(plan.runs[i].base, 6);
     EXPECT_THAT(plan.runs[i].visible, ElementsAre(0, 1, 2, 3));
-    EXPECT_NE(plan.runs[i].root, plan.runs[i - 3].root);
+    EXPECT_NE(plan.runs[i].address, plan.runs[i - 3].address);
   }
   EXPECT_EQ(plan.runs[7].base, 10);
   std::vector<PromptNode> docs = kDocs;
   std::reverse(docs.begin(), docs.end());
   const Plan reversed = MakePlan(Example(docs), options, kKeys).value();
-  for (size_t i = 0; i < 8; ++i) EXPECT_EQ(reversed.runs[i].root, plan.runs[i].root);
+  for (size_t i = 0; i < 8; ++i) EXPECT_EQ(reversed.runs[i].address, plan.runs[i].address);
 }
 
 TEST(Plan, SetPlacesMembersAtOneBaseUnseenByEachOther) {
@@ -141,7 +141,7 @@ TEST(Plan, SetIsTheSameForEveryOrder) {
     const Plan plan = MakePlan(Example(docs), options, kKeys).value();
     ASSERT_EQ(plan.runs.size(), first.runs.size());
     for (size_t r = 0; r < plan.runs.size(); ++r) {
-      EXPECT_EQ(plan.runs[r].root, first.runs[r].root);
+      EXPECT_EQ(plan.runs[r].address, first.runs[r].address);
       EXPECT_EQ(plan.runs[r].tokens, first.runs[r].tokens);
     }
     for (size_t d = 0; d < docs.size(); ++d)
@@ -155,13 +155,112 @@ TEST(Plan, AddressesSayWhatTokensSee) {
   const Plan two = MakePlan(Example({kDocs[0], kDocs[2]}), set, kKeys).value();
   // A document's address does not depend on its companions; the tail's does.
   const auto find = [](const Plan& plan, const std::vector<int32_t>& tokens) {
-    return std::ranges::find(plan.runs, tokens, &PlannedRun::tokens)->root;
+    return std::ranges::find(plan.runs, tokens, &PlannedRun::tokens)->address;
   };
   EXPECT_EQ(find(three, kDocs[0].tokens), find(two, kDocs[0].tokens));
-  EXPECT_NE(three.runs.back().root, two.runs.back().root);
+  EXPECT_NE(three.runs.back().address, two.runs.back().address);
   // The prefix is an ordinary beginning of a flat prompt.
-  EXPECT_EQ(three.runs[0].root, MakePlan(Example(kDocs), {}, kKeys).value().runs[0].root);
-  EXPECT_NE(three.runs[0].root, MakePlan(Example(kDocs), set, PlanKeys{kKeys.model, "tenant"}).value().runs[0].root);
+  EXPECT_EQ(three.runs[0].address, MakePlan(Example(kDocs), {}, kKeys).value().runs[0].address);
+}
+
+// Which runs of a plan are as they are without salts, in the order of the plan.
+std::vector<bool> Public(const PromptNode& tree, const ComposeOptions& options, const std::string& request_salt = {}) {
+  PromptNode plain = tree;
+  const auto clear = [](const auto& self, PromptNode* node) -> void {
+    node->salts.clear();
+    for (PromptNode& child : node->children) self(self, &child);
+  };
+  clear(clear, &plain);
+  const Plan salted = MakePlan(tree, options, {kKeys.model, request_salt}).value();
+  const Plan same = MakePlan(plain, options, {kKeys.model, ""}).value();
+  EXPECT_EQ(salted.runs.size(), same.runs.size());
+  std::vector<bool> is_public;
+  for (size_t i = 0; i < salted.runs.size(); ++i) {
+    EXPECT_EQ(salted.runs[i].tokens, same.runs[i].tokens);  // salts move nothing
+    EXPECT_EQ(salted.runs[i].visible, same.runs[i].visible);
+    is_public.push_back(salted.runs[i].address == same.runs[i].address);
+  }
+  return is_public;
+}
+
+TEST(Plan, SaltsEnterWhateverHasSeenTheirText) {
+  const auto example = [](const Salts& before, const std::vector<Salts>& documents, const Salts& after) {
+    PromptNode tree = Example(kDocs);
+    tree.children.front().salts = before;
+    for (size_t i = 0; i < documents.size(); ++i) tree.children[1].children[i].salts = documents[i];
+    tree.children.back().salts = after;
+    return tree;
+  };
+  const ComposeOptions set{ComposeMode::kSet, DocumentOrder::kGiven}, twice{ComposeMode::kSet, DocumentOrder::kRepeat};
+  const ComposeOptions repair{.mode = ComposeMode::kRepair};
+  EXPECT_THAT(Public(example({}, {{}, {}, {}}, {}), set), ElementsAre(true, true, true, true, true));
+  EXPECT_THAT(Public(example({"a"}, {{}, {}, {}}, {}), set), ElementsAre(false, false, false, false, false));
+  EXPECT_THAT(Public(example({}, {{}, {}, {}}, {"a"}), set), ElementsAre(true, true, true, true, false));
+  // One of the documents: itself, what follows the set, and with `repeat` all of the second set.
+  std::vector<bool> one = Public(example({}, {{}, {"a"}, {}}, {}), set);
+  EXPECT_EQ(std::ranges::count(one, false), 2);
+  EXPECT_FALSE(one.back());
+  one = Public(example({}, {{}, {"a"}, {}}, {}), twice);
+  EXPECT_EQ(std::count(one.begin(), one.begin() + 4, false), 1);
+  EXPECT_EQ(std::count(one.end() - 4, one.end(), false), 4);
+  // Repaired documents: what is recomputed of each depends on all of the prompt. Their sources are as in a set.
+  const PromptNode tree = example({}, {{}, {}, {"a"}}, {});
+  EXPECT_THAT(Public(tree, repair), ElementsAre(true, true, false, false, false));
+  const Plan repaired = MakePlan(tree, repair, kKeys).value();
+  EXPECT_TRUE(repaired.runs[2].source->address.salted.empty());
+  EXPECT_EQ(repaired.runs[3].source->address.salted.size(), 1u);
+  EXPECT_EQ(repaired.runs[2].source->address.root, repaired.runs[3].source->address.root);  // of one set
+  // A request's salt alone: of what it generates, in the block where that begins.
+  EXPECT_THAT(Public(example({}, {{}, {}, {}}, {}), set, "a"), ElementsAre(true, true, true, true, false));
+  // Equal documents are placed once, under the salts of both.
+  const auto twin = [](const Salts& first, const Salts& second) {
+    return MakePlan(PromptNode::Sequence({PromptNode::Set({PromptNode::Text({1, 2}, "x", {}, first),
+                                                           PromptNode::Text({1, 2}, "y", {}, second)}),
+                                          PromptNode::Text({3})}),
+                    {ComposeMode::kSet}, kKeys)
+        .value();
+  };
+  const Plan both = twin({"a"}, {"b"});
+  ASSERT_EQ(both.runs.size(), 2u);
+  EXPECT_EQ(both.pieces.size(), 3u);
+  EXPECT_EQ(both.runs[0].address, twin({"b"}, {"a"}).runs[0].address);
+  EXPECT_NE(both.runs[0].address, twin({"a"}, {"a"}).runs[0].address);
+  EXPECT_EQ(twin({}, {"a"}).runs[0].address, twin({"a"}, {"a"}).runs[0].address);
+}
+
+TEST(Plan, AFlatPromptIsIsolatedFromTheBlockOfTheFirstSaltOn) {
+  const auto plan = [](const std::vector<std::pair<int, Salts>>& texts) {
+    std::vector<PromptNode> children;
+    int at = 0;
+    for (const auto& [n, salts] : texts) {
+      std::vector<int32_t> tokens(static_cast<size_t>(n));
+      std::iota(tokens.begin(), tokens.end(), at);
+      at += n;
+      children.push_back(PromptNode::Text(std::move(tokens), {}, {}, salts));
+    }
+    return MakePlan(PromptNode::Sequence(std::move(children)), {}, kKeys).value().runs[0];
+  };
+  const auto shared = [](const PlannedRun& a, const PlannedRun& b) {  // tokens
+    int n = 0;
+    const auto key = [](const PlannedRun& run, int end) {
+      return RunKey(run.address, std::span(run.tokens).first(static_cast<size_t>(end)));
+    };
+    while (n + kKvBlockTokens <= static_cast<int>(a.tokens.size()) &&
+           key(a, n + kKvBlockTokens) == key(b, n + kKvBlockTokens))
+      n += kKvBlockTokens;
+    EXPECT_EQ(std::min(n, a.address.CommonTokens(b.address)), std::min(256, a.address.CommonTokens(b.address)));
+    return n;
+  };
+  const PlannedRun open = plan({{256, {}}});
+  EXPECT_EQ(shared(open, plan({{256, {"a"}}})), 0);
+  EXPECT_EQ(shared(open, plan({{63, {}}, {193, {"a"}}})), 0);
+  EXPECT_EQ(shared(open, plan({{64, {}}, {192, {"a"}}})), 64);
+  EXPECT_EQ(shared(open, plan({{200, {}}, {10, {"a"}}, {46, {}}})), 192);  // and not again behind it
+  const PlannedRun ab = plan({{70, {}}, {70, {"a"}}, {116, {"b"}}});
+  EXPECT_EQ(shared(ab, plan({{70, {}}, {70, {"a"}}, {116, {"a"}}})), 128);
+  EXPECT_EQ(shared(ab, plan({{70, {}}, {70, {"b"}}, {116, {"a"}}})), 64);
+  EXPECT_EQ(shared(ab, plan({{70, {}}, {70, {"a"}}, {10, {"b"}}, {10, {"a"}}, {96, {}}})), 256);
+  EXPECT_EQ(shared(ab, ab), 256);
 }
 
 TEST(Plan, DuplicatesArePlacedOnce) {
@@ -186,12 +285,12 @@ TEST(Plan, ApeWeighsEachSetAsAGroup) {
   for (size_t i = 0; i < 5; ++i) {
     EXPECT_EQ(ape.runs[i].group, i >= 1 && i <= 3 ? 1 : 0);
     // Documents see no group, so their KV are those of sets; the tail's are its own.
-    EXPECT_EQ(ape.runs[i].root == set.runs[i].root, i < 4) << i;
+    EXPECT_EQ(ape.runs[i].address == set.runs[i].address, i < 4) << i;
   }
   options.documents_temperature = options.documents_scale = 1;
   const Plan plain = MakePlan(Example(kDocs), options, kKeys).value();
   EXPECT_TRUE(plain.groups.empty());
-  EXPECT_EQ(plain.runs.back().root, set.runs.back().root);
+  EXPECT_EQ(plain.runs.back().address, set.runs.back().address);
   for (const auto& [temperature, scale] : {std::pair{0.0, 1.0}, {1.0, -1.0}, {std::nan(""), 1.0}, {1.0, INFINITY}}) {
     options.documents_temperature = temperature;
     options.documents_scale = scale;
@@ -206,7 +305,7 @@ TEST(Plan, RepairPlacesKeptDocumentsInSequence) {
   EXPECT_EQ(plan.exactness, "convergent");
   ASSERT_EQ(plan.runs.size(), 5u);
   const auto root_in_set = [&](const std::vector<int32_t>& tokens) {
-    return std::ranges::find(set.runs, tokens, &PlannedRun::tokens)->root;
+    return std::ranges::find(set.runs, tokens, &PlannedRun::tokens)->address;
   };
   int base = 2;
   for (size_t i = 1; i < 4; ++i) {
@@ -217,7 +316,7 @@ TEST(Plan, RepairPlacesKeptDocumentsInSequence) {
     base += static_cast<int>(run.tokens.size());
     // The first stands where it was read; the others begin with what a set's member is.
     EXPECT_EQ(run.source.has_value(), i > 1);
-    EXPECT_EQ(run.source ? run.source->root : run.root, root_in_set(run.tokens));
+    EXPECT_EQ(run.source ? run.source->address : run.address, root_in_set(run.tokens));
     if (run.source) {
       EXPECT_EQ(run.source->base, 2);
       EXPECT_THAT(run.source->visible, ElementsAre(0));
@@ -227,8 +326,8 @@ TEST(Plan, RepairPlacesKeptDocumentsInSequence) {
   // What is recomputed enters the address.
   ComposeOptions more = options;
   more.repair_fraction = 0.5;
-  EXPECT_NE(MakePlan(Example(kDocs), more, kKeys)->runs[2].root, plan.runs[2].root);
-  EXPECT_NE(MakePlan(Example({kDocs[2], kDocs[1]}), options, kKeys)->runs[2].root, plan.runs[2].root);
+  EXPECT_NE(MakePlan(Example(kDocs), more, kKeys)->runs[2].address, plan.runs[2].address);
+  EXPECT_NE(MakePlan(Example({kDocs[2], kDocs[1]}), options, kKeys)->runs[2].address, plan.runs[2].address);
   more.repair_fraction = 1.5;
   EXPECT_EQ(MakePlan(Example(kDocs), more, kKeys).status().code(), StatusCode::kInvalidArgument);
   more.repair_fraction = 0.5;
@@ -293,7 +392,7 @@ TEST(Plan, SaysWhatItCannotDo) {
 
 TEST(Labels, KeepNumbersAndDoNotDependOnOrder) {
   std::vector<Document> docs;
-  for (int i = 0; i < 300; ++i) docs.push_back({"doc-" + std::to_string(i), "", ""});
+  for (int i = 0; i < 300; ++i) docs.push_back({"doc-" + std::to_string(i), "", "text " + std::to_string(i)});
   docs.push_back({"417", "", ""});
   docs.push_back({"0417", "", ""});
   std::vector<std::string> labels = AssignLabels(docs);
@@ -306,10 +405,42 @@ TEST(Labels, KeepNumbersAndDoNotDependOnOrder) {
   std::ranges::reverse(other);
   EXPECT_EQ(other, labels);
   docs.resize(1200);
-  for (size_t i = 302; i < docs.size(); ++i) docs[i].id = "more-" + std::to_string(i);
+  for (size_t i = 302; i < docs.size(); ++i) docs[i].text = "more " + std::to_string(i);
   sorted = AssignLabels(docs);
   std::ranges::sort(sorted);
   EXPECT_EQ(std::ranges::adjacent_find(sorted), sorted.end());
+}
+
+TEST(Labels, AreOfWhatDocumentsSay) {
+  std::vector<Document> docs = {{"a.txt", "A", "first"}, {"b.txt", "B", "second"}, {"", "", "third"}};
+  const std::vector<std::string> labels = AssignLabels(docs);
+  docs = {{"", "", "third"}, {"other/a.md@77", "A", "first"}, {"x", "B", "second"}, {"y", "A", "first"}};
+  const std::vector<std::string> other = AssignLabels(docs);
+  EXPECT_EQ(other[0], labels[2]);
+  EXPECT_EQ(other[1], labels[0]);
+  EXPECT_EQ(other[2], labels[1]);
+  EXPECT_EQ(other[3], other[1]);  // says the same
+  docs[3].title = "a";
+  EXPECT_NE(AssignLabels(docs)[3], other[1]);
+  // Those without an id are called by their place.
+  NameDocuments(&docs);
+  EXPECT_EQ(docs[0].id, "1");
+  EXPECT_EQ(docs[1].id, "other/a.md@77");
+}
+
+TEST(Labels, OfPublicTextsDoNotTellOfPrivateOnes) {
+  std::vector<Document> docs;
+  for (int i = 0; i < 500; ++i) docs.push_back({"d" + std::to_string(i), "", std::to_string(i), {}, ""});
+  const std::vector<std::string> labels = AssignLabels(docs);
+  int moved = 0;
+  for (int i = 0; i < 400; ++i) {
+    docs.push_back({"p" + std::to_string(i), "", "p" + std::to_string(i)});
+    if (i % 2) docs.back().cache_salt = "group";
+  }
+  const std::vector<std::string> more = AssignLabels(docs, "tenant"), open = AssignLabels(docs);
+  EXPECT_TRUE(std::equal(labels.begin(), labels.end(), more.begin()));
+  for (size_t i = 0; i < labels.size(); ++i) moved += open[i] != labels[i];
+  EXPECT_GT(moved, 50);  // else there was nothing to tell
 }
 
 }  // namespace

@@ -16,4 +16,10 @@ Hash256 ContentKey(const PromptNode& node) {
   return hasher.Finish();
 }
 
+Salts SaltsOf(const PromptNode& node) {
+  Salts salts = node.salts;
+  for (const PromptNode& child : node.children) salts.merge(SaltsOf(child));
+  return salts;
+}
+
 }  // namespace spanwise

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/hash.h"
+#include "kv/span.h"
 
 namespace spanwise {
 
@@ -33,18 +34,26 @@ struct PromptNode {
   // Of a document where it is asked for: which of its text each token stands for, empty for what stands around the
   // text.
   std::vector<TextRange> bytes = {};
+  // Of a text: who may find KV of it, and of all that has seen it.
+  Salts salts = {};
 
-  static PromptNode Text(std::vector<int32_t> tokens, std::string document = {}, std::optional<double> score = {}) {
-    return {Kind::kText, std::move(tokens), {}, std::move(document), score, {}};
+  static PromptNode Text(std::vector<int32_t> tokens, std::string document = {}, std::optional<double> score = {},
+                         Salts salts = {}) {
+    return {Kind::kText, std::move(tokens), {}, std::move(document), score, {}, std::move(salts)};
   }
   static PromptNode Sequence(std::vector<PromptNode> children) {
-    return {Kind::kSequence, {}, std::move(children), {}, {}, {}};
+    return {Kind::kSequence, {}, std::move(children), {}, {}, {}, {}};
   }
-  static PromptNode Set(std::vector<PromptNode> children) { return {Kind::kSet, {}, std::move(children), {}, {}, {}}; }
+  static PromptNode Set(std::vector<PromptNode> children) {
+    return {Kind::kSet, {}, std::move(children), {}, {}, {}, {}};
+  }
 };
 
 // Hash of what the node says: of a text its tokens, of a sequence its children in order, of a set its children in
-// the order of their hashes. Permuting a set never changes it; document ids and scores do not enter.
+// the order of their hashes. Permuting a set never changes it; document ids, scores and salts do not enter.
 Hash256 ContentKey(const PromptNode& node);
+
+// Those of all its texts.
+Salts SaltsOf(const PromptNode& node);
 
 }  // namespace spanwise

@@ -45,7 +45,7 @@ Request MakeRequest(std::vector<Message> messages, const std::vector<Source>& so
   Request request;
   request.messages = std::move(messages);
   for (const Source& source : sources)
-    request.documents.push_back({SourceId(source), source.title, source.text, source.score});
+    request.documents.push_back({SourceId(source), source.title, source.text, source.score, source.cache_salt});
   request.compose = compose;
   request.sampling = sampling;
   return request;
@@ -84,6 +84,7 @@ GroundedAnswer Ground(Answer answer, std::vector<Source> sources) {
   std::map<std::string, size_t> by_label;
   std::map<std::string, const Source*> by_id;
   for (size_t i = 0; i < sources.size(); ++i) {
+    if (sources[i].document_id.empty()) sources[i].document_id = std::to_string(i + 1);
     by_label.emplace(answer.document_labels[i], i);
     by_id.emplace(SourceId(sources[i]), &sources[i]);
   }
@@ -93,13 +94,14 @@ GroundedAnswer Ground(Answer answer, std::vector<Source> sources) {
   const auto extracted = answer.extraction ? by_id.find(answer.extraction->document) : by_id.end();
   if (extracted != by_id.end()) {
     const Source& source = *extracted->second;
-    grounded.citations.push_back({.document_id = source.document_id,
-                                  .title = source.title,
-                                  .label = answer.document_labels[static_cast<size_t>(&source - sources.data())],
-                                  .quote = answer.text,
-                                  .begin = source.begin + answer.extraction->begin,
-                                  .end = source.begin + answer.extraction->end,
-                                  .score = 1});
+    grounded.citations.push_back(
+        {.document_id = source.document_id,
+         .title = source.title,
+         .label = answer.document_labels[static_cast<size_t>(&source - sources.data())],
+         .quote = source.text.substr(answer.extraction->begin, answer.extraction->end - answer.extraction->begin),
+         .begin = source.begin + answer.extraction->begin,
+         .end = source.begin + answer.extraction->end,
+         .score = 1});
     grounded.answer = std::move(answer);
     grounded.sources = std::move(sources);
     return grounded;
@@ -135,13 +137,13 @@ GroundedAnswer Ground(Answer answer, std::vector<Source> sources) {
 
 std::vector<Source> WholeDocuments(const std::vector<retrieval::SourceDocument>& documents) {
   std::vector<Source> sources;
-  for (const auto& d : documents) sources.push_back({d.id, d.title, d.text});
+  for (const auto& d : documents) sources.push_back({d.id, d.title, d.text, 0, {}, d.cache_salt});
   return sources;
 }
 
 std::vector<Source> WholeDocuments(const std::vector<Document>& documents) {
   std::vector<Source> sources;
-  for (const Document& d : documents) sources.push_back({d.id, d.title, d.text, 0, d.score});
+  for (const Document& d : documents) sources.push_back({d.id, d.title, d.text, 0, d.score, d.cache_salt});
   return sources;
 }
 
@@ -149,7 +151,8 @@ Result<std::vector<Source>> Retrieve(const retrieval::Corpus& corpus, const std:
   SW_ASSIGN_OR_RETURN(std::vector<retrieval::Hit> hits, corpus.Search(question, k));
   std::vector<Source> sources;
   for (retrieval::Hit& hit : hits)
-    sources.push_back({std::move(hit.document_id), std::move(hit.title), std::move(hit.text), hit.begin, hit.score});
+    sources.push_back({std::move(hit.document_id), std::move(hit.title), std::move(hit.text), hit.begin, hit.score,
+                       std::move(hit.cache_salt)});
   return sources;
 }
 

@@ -15,11 +15,12 @@ namespace spanwise::rag {
 
 // A stretch of a document that may enter a prompt: a chunk, or the whole.
 struct Source {
-  std::string document_id;
+  std::string document_id;  // of one without: see Document::id
   std::string title;
   std::string text;  // bytes [begin, begin + text.size()) of the document
   size_t begin = 0;
-  std::optional<double> score = {};  // of the retrieval; absent where nothing was retrieved
+  std::optional<double> score = {};            // of the retrieval; absent where nothing was retrieved
+  std::optional<std::string> cache_salt = {};  // Document::cache_salt
 };
 
 struct Citation {

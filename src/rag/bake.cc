@@ -37,7 +37,12 @@ class Reading {
     if (!system_.empty()) messages.push_back({"system", system_});
     messages.push_back({"user", "?"});
     std::vector<Source> sources;
-    sources.push_back({std::move(chunk.document_id), std::move(chunk.title), std::move(chunk.text), chunk.begin});
+    sources.push_back({std::move(chunk.document_id),
+                       std::move(chunk.title),
+                       std::move(chunk.text),
+                       chunk.begin,
+                       {},
+                       std::move(chunk.cache_salt)});
     Request request = MakeRequest(std::move(messages), sources, {}, {});
     request.documents_only = true;
     if (under_way_.size() >= kInFlight) SW_RETURN_IF_ERROR(TakeOne());

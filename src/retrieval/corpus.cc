@@ -26,7 +26,8 @@ namespace {
 
 constexpr const char* kDatabaseName = "/meta.db";
 constexpr const char* kChunkColumns =
-    "c.chunk_id, d.ext_id, c.title, c.heading, c.text, c.byte_begin, c.byte_end, c.n_tokens, c.content_hash";
+    "c.chunk_id, d.ext_id, c.title, c.heading, c.text, c.byte_begin, c.byte_end, c.n_tokens, c.content_hash, "
+    "json_extract(d.metadata, '$.cache_salt')";
 
 // A path as an SQLite URI.
 std::string UriOf(const std::string& path, std::string_view query) {
@@ -69,6 +70,7 @@ StoredChunk ChunkOf(const Statement& row) {
   chunk.n_tokens = static_cast<size_t>(row.Int(7));
   const std::string_view hash = row.Text(8);
   std::memcpy(chunk.content_hash.bytes.data(), hash.data(), std::min(hash.size(), chunk.content_hash.bytes.size()));
+  if (!row.IsNull(9)) chunk.cache_salt = row.Text(9);
   return chunk;
 }
 

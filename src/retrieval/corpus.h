@@ -64,8 +64,9 @@ struct StoredChunk {
   std::string heading_path;
   std::string text;  // bytes [begin, end) of the document's text
   size_t begin = 0, end = 0;
-  size_t n_tokens = 0;   // by the counter it was cut with
-  Hash256 content_hash;  // SHA-256 of `text`
+  size_t n_tokens = 0;                         // by the counter it was cut with
+  Hash256 content_hash;                        // SHA-256 of `text`
+  std::optional<std::string> cache_salt = {};  // SourceDocument::cache_salt
 };
 
 struct Hit : StoredChunk {

@@ -367,6 +367,18 @@ TEST_F(CorpusTest, AddsReplacesAndDeletesDocuments) {
   EXPECT_EQ(corpus_->ListDocuments("a", 5).value().size(), 1u);
   EXPECT_EQ(corpus_->ListDocuments("", 1).value()[0].id, "a");
 
+  EXPECT_FALSE(corpus_->ReadChunks("b").value()[0].cache_salt);
+  for (const std::string salt : {"", "group \\\"7\\\""}) {
+    b.metadata_json = "{\"cache_salt\":\"" + salt + "\"}";
+    EXPECT_EQ(corpus_->AddDocuments({b}).value().updated, 1u);
+    const std::string read = salt.empty() ? "" : "group \"7\"";
+    EXPECT_EQ(corpus_->ReadChunks("b").value()[0].cache_salt, read);
+    EXPECT_EQ(corpus_->Search("third", 1).value()[0].cache_salt, read);
+  }
+  b.metadata_json = "{\"cache_salt\":\"" + std::string(Document::kMostSaltBytes + 1, 'x') + "\"}";
+  EXPECT_EQ(corpus_->AddDocuments({b}).status().code(), StatusCode::kResourceExhausted);
+  b.metadata_json = "{}";
+
   EXPECT_TRUE(corpus_->DeleteDocument("a").ok());
   EXPECT_EQ(corpus_->DeleteDocument("a").code(), StatusCode::kNotFound);
   EXPECT_THAT(Found("first"), IsEmpty());

@@ -314,14 +314,23 @@ Status CheckDocument(const DocumentLimits& limits, std::string_view where, Sourc
     if (document->title.empty() || document->title.size() > limits.max_title_bytes) document->title = document->id;
   }
   SW_RETURN_IF_ERROR(check_line("title", document->title, limits.max_title_bytes));
+  document->cache_salt.reset();
   if (document->metadata_json.empty()) document->metadata_json = "{}";
   if (document->metadata_json.size() > limits.max_metadata_bytes)
     return ResourceExhausted(StrFormat("{}: 'metadata' has {} bytes, at most {} are taken", where,
                                        document->metadata_json.size(), limits.max_metadata_bytes));
   if (document->metadata_json == "{}") return Status::Ok();
   SW_ASSIGN_OR_RETURN(const json::value metadata, ParseJson(document->metadata_json, StrFormat("{}: metadata", where)));
-  if (metadata.is_object()) return Status::Ok();
-  return InvalidArgument(StrFormat("{}: 'metadata' is {}, expected an object", where, JsonKindName(metadata)));
+  if (!metadata.is_object())
+    return InvalidArgument(StrFormat("{}: 'metadata' is {}, expected an object", where, JsonKindName(metadata)));
+  const json::value* salt = metadata.get_object().if_contains("cache_salt");
+  if (!salt) return Status::Ok();
+  if (!salt->is_string())
+    return InvalidArgument(StrFormat("{}: 'metadata.cache_salt' is {}, expected a string", where, JsonKindName(*salt)));
+  document->cache_salt = std::string(salt->get_string());
+  if (document->cache_salt->size() <= limits.max_salt_bytes) return Status::Ok();
+  return ResourceExhausted(StrFormat("{}: 'metadata.cache_salt' has {} bytes, at most {} are taken", where,
+                                     document->cache_salt->size(), limits.max_salt_bytes));
 }
 
 std::string TitleOf(std::string_view text, DocumentFormat format) {

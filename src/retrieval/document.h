@@ -14,11 +14,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "retrieval/blocks.h"
+#include "spanwise/prompt.h"
 #include "spanwise/status.h"
 
 namespace spanwise::retrieval {
@@ -28,7 +30,9 @@ struct SourceDocument {
   std::string title;  // empty: see TitleOf
   std::string text;
   std::string metadata_json = "{}";  // a JSON object
-  std::string path;                  // the file it was read from, as named by the user; empty when there is none
+  // Its "cache_salt" (Document::cache_salt): filled in by CheckDocument.
+  std::optional<std::string> cache_salt = {};
+  std::string path;  // the file it was read from, as named by the user; empty when there is none
   DocumentFormat format = DocumentFormat::kText;
 };
 
@@ -38,6 +42,7 @@ struct DocumentLimits {
   size_t max_id_bytes = 1024;
   size_t max_title_bytes = 4096;
   size_t max_metadata_bytes = size_t{1} << 20;
+  size_t max_salt_bytes = Document::kMostSaltBytes;
 };
 
 enum class SourceKind : uint8_t { kText, kMarkdown, kJsonLines };

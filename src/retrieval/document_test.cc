@@ -117,6 +117,8 @@ TEST_F(DocumentTest, NamesTheLineOfABadJsonLine) {
   expect("{\"text\": \"x\", \"id\": \"\"}", "'id' is empty");
   expect("{\"text\": \"x\", \"id\": \"a\\nb\"}", "control character");
   expect("{\"text\": \"x\", \"metadata\": \"m\"}", "'metadata' is a string");
+  expect("{\"text\": \"x\", \"metadata\": {\"cache_salt\": 1}}", "'metadata.cache_salt' is an integer");
+  expect("{\"text\": \"x\", \"metadata\": {\"cache_salt\": null}}", "'metadata.cache_salt' is null");
   expect("[1]", "an array");
   expect("{\"text\": \"x\"", "JSON");
   expect("{\"text\": \"x\"} y", "follows");

@@ -70,7 +70,10 @@ class EngineBackend final : public Backend {
     const auto question =
         std::find_if(messages.rbegin(), messages.rend(), [](const Message& m) { return m.role == "user"; });
     if (question == messages.rend()) return sources;
-    return rag::Retrieve(*corpus_, question->content, static_cast<size_t>(top_k));
+    SW_ASSIGN_OR_RETURN(sources, rag::Retrieve(*corpus_, question->content, static_cast<size_t>(top_k)));
+    for (rag::Source& source : sources)
+      if (options_.public_corpus && !source.cache_salt) source.cache_salt = "";
+    return sources;
   }
 
   Engine& engine_;

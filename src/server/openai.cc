@@ -153,6 +153,15 @@ std::string ReadContent(Fields& message) {
   return text;
 }
 
+std::optional<std::string> ReadSalt(Fields& fields) {
+  auto salt = fields.String("cache_salt");
+  if (salt && salt->size() > Document::kMostSaltBytes)
+    fields.Fail(StrFormat("'{}' has {} bytes, expected at most {}", fields.PathOf("cache_salt"), salt->size(),
+                          Document::kMostSaltBytes),
+                "cache_salt");
+  return salt;
+}
+
 void ReadMessages(Fields& fields, const ParseLimits& limits, std::vector<Message>* out) {
   const json::array* messages = fields.Array("messages");
   if (!messages || messages->empty())
@@ -173,6 +182,7 @@ void ReadMessages(Fields& fields, const ParseLimits& limits, std::vector<Message
           StrFormat("'{}' is {}, expected system, developer, user or assistant", message.PathOf("role"), Quoted(role)),
           "role");
     std::string content = ReadContent(message);
+    auto salt = ReadSalt(message);
     // What a client sends back when it returns an answer of ours unchanged.
     message.Restrict({{"name", "[]"},
                       {"refusal", "[]"},
@@ -182,7 +192,7 @@ void ReadMessages(Fields& fields, const ParseLimits& limits, std::vector<Message
                       {"function_call", "[]"}});
     message.RefuseRest();
     if (message.error()) return fields.Fail(*message.error());
-    out->push_back({std::move(role), std::move(content)});
+    out->push_back({std::move(role), std::move(content), std::move(salt)});
   }
 }
 
@@ -205,6 +215,7 @@ void ReadDocuments(Fields& fields, const ParseLimits& limits, std::vector<Docume
       document.id = parts.String("id").value_or("");
       document.title = parts.String("title").value_or("");
       document.score = parts.Number("score");
+      document.cache_salt = ReadSalt(parts);
       const auto text = parts.String("text");
       if (!text) parts.Fail(StrFormat("'{}' is missing, expected a string", parts.PathOf("text")), "text");
       parts.Restrict({{"metadata", ""}});
@@ -215,10 +226,9 @@ void ReadDocuments(Fields& fields, const ParseLimits& limits, std::vector<Docume
       return fields.Fail(StrFormat("'{}' is {}, expected an object or a string", key, JsonKindName(item)), key,
                          "invalid_type");
     }
-    if (document.id.empty()) document.id = std::to_string(i + 1);
-    if (!ids.insert(document.id).second)
-      return fields.Fail(StrFormat("'{}.id' is {}, which an earlier document has", key, Quoted(document.id)),
-                         key + ".id");
+    const std::string id = document.id.empty() ? std::to_string(i + 1) : document.id;
+    if (!ids.insert(id).second)
+      return fields.Fail(StrFormat("'{}.id' is {}, which an earlier document has", key, Quoted(id)), key + ".id");
     out->push_back(std::move(document));
   }
 }
@@ -403,7 +413,7 @@ std::optional<ApiError> ParseChat(std::string_view body, const ParseLimits& limi
     } else if (!sampling.logprobs) {
       sampling.logprobs = 0;
     }
-    request.cache_salt = fields.String("cache_salt").value_or("");
+    request.cache_salt = ReadSalt(fields).value_or("");
     request.client = fields.String("user").value_or("");
     const StreamOptions stream = ReadStream(fields);
     call->stream = stream.stream;
@@ -442,7 +452,7 @@ std::optional<ApiError> ParseCompletion(std::string_view body, const ParseLimits
       sampling.logprobs = *n;
     }
     common.request.echo = fields.Bool("echo").value_or(false);
-    common.request.cache_salt = fields.String("cache_salt").value_or("");
+    common.request.cache_salt = ReadSalt(fields).value_or("");
     common.request.client = fields.String("user").value_or("");
     if (const json::object* object = fields.Object("spanwise")) {
       Fields options(*object, "spanwise");

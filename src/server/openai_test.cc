@@ -82,7 +82,7 @@ TEST(ParseChat, ReadsDocumentsAndExtensions) {
   ASSERT_EQ(documents.size(), 3u);
   EXPECT_EQ(documents[0].title, "T");
   EXPECT_EQ(documents[0].score, -1.5);
-  EXPECT_EQ(documents[1].id, "2");
+  EXPECT_EQ(documents[1].id, "");
   EXPECT_FALSE(documents[1].score);
   EXPECT_EQ(documents[2].text, "z");
   EXPECT_EQ(call.job.compose, ComposeMode::kSet);
@@ -105,6 +105,27 @@ TEST(ParseChat, ReadsDocumentsAndExtensions) {
   EXPECT_EQ(ChatError(With(R"("spanwise":{"cite":"both"})")).param, "spanwise.cite");
   EXPECT_EQ(ChatError(With(R"("spanwise":{"cite":1})")).param, "spanwise.cite");
   EXPECT_FALSE(call.job.request.use_cache);
+}
+
+TEST(ParseChat, ReadsTheSaltOfEveryText) {
+  const ChatCall call = Chat(
+      R"({"cache_salt":"tenant","messages":[{"role":"system","content":"s","cache_salt":""},{"role":"user","content":"q"}],
+    "documents":[{"text":"x","cache_salt":"group"},{"text":"y","cache_salt":null},{"text":"z","cache_salt":""},"w"]})");
+  const Request& request = call.job.request;
+  EXPECT_EQ(request.cache_salt, "tenant");
+  EXPECT_EQ(request.messages[0].cache_salt, "");
+  EXPECT_FALSE(request.messages[1].cache_salt);
+  EXPECT_EQ(request.documents[0].cache_salt, "group");
+  EXPECT_FALSE(request.documents[1].cache_salt);
+  EXPECT_EQ(request.documents[2].cache_salt, "");
+  EXPECT_FALSE(request.documents[3].cache_salt);
+  const std::string longest(Document::kMostSaltBytes, 'x'), longer = longest + "x";
+  const auto with_salt = [](const std::string& salt) { return With("\"cache_salt\":\"" + salt + "\""); };
+  EXPECT_EQ(Chat(with_salt(longest)).job.request.cache_salt, longest);
+  EXPECT_EQ(ChatError(with_salt(longer)).param, "cache_salt");
+  const std::string in_document = "\"documents\":[{\"text\":\"\",\"cache_salt\":\"" + longer + "\"}]";
+  EXPECT_EQ(ChatError(With(in_document)).param, "documents[0].cache_salt");
+  EXPECT_THAT(ChatError(With(in_document)).message, HasSubstr("1025 bytes, expected at most 1024"));
 }
 
 TEST(ParseChat, NamesTheByteOfMalformedJson) {
@@ -158,6 +179,7 @@ TEST(ParseChat, NamesTheFieldThatIsWrong) {
       {R"("documents":{})", "documents"},
       {R"("documents":[1])", "documents[0]"},
       {R"("documents":[{"id":"a"}])", "documents[0].text"},
+      {R"("documents":[{"text":"","cache_salt":1}])", "documents[0].cache_salt"},
       {R"("documents":[{"id":1,"text":""}])", "documents[0].id"},
       {R"("documents":[{"text":"","url":""}])", "documents[0].url"},
       {R"("documents":[{"id":"a","text":""},{"id":"a","text":""}])", "documents[1].id"},

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import urllib.request
 
 ARGS = argparse.Namespace(spanwise=None, root=None)
 QUESTION = "How much does the Cawick T40 weigh?"
@@ -88,6 +89,66 @@ class PersistenceTest(unittest.TestCase):
         anew = self.bake()
         self.assertEqual([after["spans"], after["tokens"]], [anew["spans"], anew["tokens"]])
         self.assertLess(after["spans"], before["spans"])
+
+    def test_an_edit_leaves_what_follows_it_where_it_was(self):
+        sections = [f"## Part {i}\n\n" + f"The part number {i} is described here at length. " * 12 for i in range(5)]
+        shutil.rmtree(self.documents)
+        self.documents.mkdir()
+        manual = self.documents / "manual.md"
+        manual.write_text("# Manual\n\n" + "\n\n".join(sections))
+        before = self.bake()
+        manual.write_text("# Manual\n\n## Preface\n\nNew in this edition.\n\n" + "\n\n".join(sections))
+        after = self.bake()
+        self.assertGreater(after["found_tokens"], 0.8 * before["tokens"])
+        # The same text under another name, saved by another program.
+        manual.rename(self.documents / "handbook.md")
+        text = (self.documents / "handbook.md").read_text()
+        (self.documents / "handbook.md").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode() + b"\r\n")
+        renamed = self.bake()
+        self.assertEqual(renamed["found_tokens"], renamed["tokens"])
+        self.assertEqual(renamed["spans"], after["spans"])
+
+    def served(self, *options):
+        """What a server gives for a question over the corpus, by salt."""
+        server = subprocess.Popen([ARGS.spanwise, "serve", "--port", "0", "--corpus", str(self.corpus), "--compose", "set",
+                                   *options], stdout=subprocess.PIPE, text=True)
+        self.addCleanup(server.stdout.close)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.terminate)
+        url = server.stdout.readline().split(" at ")[-1].strip()
+
+        def ask(**fields):
+            body = {"messages": [{"role": "user", "content": QUESTION}], "temperature": 0, "max_tokens": 8, **fields}
+            request = urllib.request.Request(url + "/v1/chat/completions", json.dumps(body).encode(),
+                                             {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request, timeout=300) as response:
+                spans = json.load(response)["spanwise"]["spans"]
+            documents = [span for span in spans if span["document"]]
+            return sum(span["cached_tokens"] for span in documents) / sum(span["tokens"] for span in documents)
+        return ask
+
+    def test_tenants_share_what_is_public(self):
+        self.bake()
+        ask = self.served()
+        self.assertEqual(ask(), 1)
+        self.assertLess(ask(cache_salt="a"), 0.1)  # how every document begins
+        self.assertEqual(ask(cache_salt="a"), 1)
+        self.assertLess(ask(cache_salt="b"), 0.1)
+        ask = self.served("--public-corpus")
+        self.assertEqual(ask(cache_salt="a"), 1)
+        documents = [{"text": "A private note."}, {"text": "A public note.", "cache_salt": ""}]
+        ask(cache_salt="a", documents=documents)
+        self.assertGreater(ask(cache_salt="b", documents=documents), 0.3)
+        # One that says so in its metadata, beside one that does not.
+        lines = [{"id": "public", "text": "The Cawick T40 weighs 12 kg.", "metadata": {"cache_salt": ""}},
+                 {"id": "other", "text": "The Cawick T41 weighs 13 kg."}]
+        shutil.rmtree(self.documents)
+        self.documents.mkdir()
+        (self.documents / "notes.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        self.bake()
+        share = self.served()(cache_salt="a")
+        self.assertGreater(share, 0.3)
+        self.assertLess(share, 0.7)
 
     def test_damage_is_found_and_not_used(self):
         self.bake()

@@ -379,8 +379,8 @@ TEST_P(Composition, StepsAndThreadsChangeNothing) {
 // A document and its question as two runs, placed from position `base` on.
 Plan Placed(int base, const std::vector<int32_t>& document, const std::vector<int32_t>& question) {
   Plan plan;
-  plan.runs.push_back({.root = Sha256("document"), .base = base, .tokens = document, .visible = {}});
-  plan.runs.push_back({.root = Sha256("question"),
+  plan.runs.push_back({.address = Sha256("document"), .base = base, .tokens = document, .visible = {}});
+  plan.runs.push_back({.address = Sha256("question"),
                        .base = base + static_cast<int>(document.size()),
                        .tokens = question,
                        .visible = {0}});

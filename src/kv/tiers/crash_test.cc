@@ -12,7 +12,7 @@
 namespace spanwise {
 namespace {
 
-const SpanKey kRoot = RootKey(kFormat.model, "causal", {}, "");
+const SpanKey kRoot = RootKey(kFormat.model, "causal", {});
 constexpr uint64_t kBudget = 1 << 20;
 
 // Until it is killed.

@@ -173,9 +173,10 @@ void DiskTier::Expect(std::span<const WantedRun> runs, ThreadPool& pool) {
   if (!txn.ok()) return;  // whoever looks for a span says it
   std::vector<Place> fresh;
   for (const WantedRun& run : runs) {
-    SpanKey parent = run.parent;
-    for (std::span<const int32_t> rest = run.tokens; !rest.empty(); rest = rest.subspan(kKvBlockTokens)) {
-      const auto tokens = rest.first(std::min<size_t>(rest.size(), kKvBlockTokens));
+    SpanKey before = run.address.root;
+    for (size_t first = 0; first < run.tokens.size(); first += kKvBlockTokens) {
+      const auto tokens = run.tokens.subspan(first, std::min<size_t>(run.tokens.size() - first, kKvBlockTokens));
+      const SpanKey parent = run.address.ParentOf(static_cast<int>(first), before);
       auto place = Look(**txn, env_->spans, parent, tokens, 0);
       if (!place.ok() || !*place) break;
       const bool whole = tokens.size() == kKvBlockTokens && std::ranges::equal((*place)->tokens, tokens);
@@ -184,7 +185,7 @@ void DiskTier::Expect(std::span<const WantedRun> runs, ThreadPool& pool) {
         fresh.push_back(std::move(**place));
       }
       if (!whole) break;
-      parent = ChildKey(parent, tokens);
+      before = ChildKey(parent, tokens);
     }
   }
   std::vector<char> sound(fresh.size());

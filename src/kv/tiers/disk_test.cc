@@ -17,7 +17,7 @@
 namespace spanwise {
 namespace {
 
-const SpanKey kRoot = RootKey(kFormat.model, "causal", {}, "");
+const SpanKey kRoot = RootKey(kFormat.model, "causal", {});
 
 std::unique_ptr<DiskTier> Open(const std::string& folder, DiskTierOptions options = {},
                                const SpanFormat& format = kFormat) {
@@ -79,7 +79,7 @@ TEST_P(DiskTiers, KeepWhatWasOffered) {
   const auto tier = Open(folder.path(), {}, format);
   EXPECT_EQ(FoundTokens(*tier, spans, kRoot, Iota(200)), 200);
   EXPECT_EQ(FoundTokens(*tier, spans, kRoot, Iota(300)), 200);
-  EXPECT_EQ(FoundTokens(*tier, spans, RootKey(kFormat.model, "causal", {}, "tenant"), Iota(200)), 0);
+  EXPECT_EQ(FoundTokens(*tier, spans, RootKey(kFormat.model, "causal", Sha256("seen")), Iota(200)), 0);
   EXPECT_EQ(tier->stats().spans, 4u);
   EXPECT_GT(tier->stats().bytes, 4 * 4096u);
   EXPECT_EQ(tier->stats().written_spans, 0u);
@@ -600,7 +600,7 @@ TEST(SpanStore, TakesNoMemoryForWhatIsMapped) {
   EXPECT_EQ(runs[1].n_tokens(), 200);
 
   // A repaired run that left its blocks as they were: what the store keeps of it are copies, as far as there is room.
-  const SpanKey repaired = RootKey(kFormat.model, "repair", {}, "");
+  const SpanKey repaired = RootKey(kFormat.model, "repair", {});
   for (const size_t n_blocks : {2, 8}) {
     SpanStore other(kv, n_blocks * kv.BlockBytes());
     other.AddTier(Open(folder.path(), {.read_only = true}));

@@ -16,7 +16,7 @@ constexpr uint64_t kBytes = uint64_t{100} << 30;
 constexpr uint64_t kMapBytes = kBytes + (uint64_t{8} << 30);
 constexpr int kChainBlocks = 10;
 
-SpanKey RootOf(int chain) { return RootKey(kLarge.model, "causal", {}, std::to_string(chain)); }
+SpanKey RootOf(int chain) { return RootKey(kLarge.model, std::to_string(chain), {}); }
 std::vector<int32_t> TokensOf(int block) { return Iota(kKvBlockTokens, block * kKvBlockTokens); }
 
 // A folder's tables, open in the one way that leaves holes where nothing is written.

@@ -11,7 +11,7 @@
 namespace spanwise {
 namespace {
 
-const SpanKey kRoot = RootKey(kFormat.model, "causal", {}, "");
+const SpanKey kRoot = RootKey(kFormat.model, "causal", {});
 
 bool Served(const SpanFormat& format, const Span& span, std::span<const std::byte> record) {
   return ReadRecord(format, span.parent, span.tokens, record).ok();

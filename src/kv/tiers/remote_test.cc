@@ -16,7 +16,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-const SpanKey kRoot = RootKey(kFormat.model, "causal", {}, "");
+const SpanKey kRoot = RootKey(kFormat.model, "causal", {});
 
 // A tier, and what it warned of.
 class Remote {

@@ -20,14 +20,14 @@ namespace spanwise {
 
 // Whose KV a tier holds: what every record must agree with.
 struct SpanFormat {
-  Hash256 model;  // digest of weights, tokenizer and KV format, as in RootKey; a codec that rounds is part of it
+  Hash256 model;  // digest of weights, KV format and kernels, as in RootKey; a codec that rounds is part of it
   KvGeometry geometry;
   const SpanCodec* codec = &ExactCodec();  // how rows are written
 };
 
 // A run that is about to be looked up: what follows a root or a full span.
 struct WantedRun {
-  SpanKey parent;
+  RunAddress address;
   std::span<const int32_t> tokens;
 };
 

@@ -6,7 +6,7 @@ namespace {
 void Flatten(const PromptNode& node, PlannedRun* run, std::vector<PlannedPiece>* pieces) {
   if (node.kind == PromptNode::Kind::kText && !node.tokens.empty()) {
     const int begin = static_cast<int>(run->tokens.size());
-    run->tokens.insert(run->tokens.end(), node.tokens.begin(), node.tokens.end());
+    AppendText(node, run);
     pieces->push_back({node.document, 0, begin, static_cast<int>(run->tokens.size()), node.bytes});
   }
   for (const PromptNode& child : node.children) Flatten(child, run, pieces);
@@ -16,7 +16,7 @@ void Flatten(const PromptNode& node, PlannedRun* run, std::vector<PlannedPiece>*
 
 Status ComposeExact(const PromptNode& tree, const PlanKeys& keys, Plan* plan) {
   PlannedRun& run = plan->runs.emplace_back();
-  run.root = RootKey(keys.model, "causal", {}, keys.salt);
+  run.address.root = RootKey(keys.model, "causal", {});
   Flatten(tree, &run, &plan->pieces);
   return Status::Ok();
 }

@@ -9,8 +9,9 @@ namespace {
 // tokens are recomputed.
 class RepairWalk : public TreeWalk {
  public:
-  // `method` names the policy and all that its choice depends on.
-  RepairWalk(const PlanKeys& keys, const Hash256& method, Plan* plan) : TreeWalk(keys, plan), method_(method) {}
+  // `method` names the policy and all that its choice depends on, `salts` are those of all that.
+  RepairWalk(const PlanKeys& keys, const Hash256& method, Salts salts, Plan* plan)
+      : TreeWalk(keys, plan), method_(method), salts_(std::move(salts)) {}
 
  private:
   Status PlaceSet(const PromptNode& set) override {
@@ -19,13 +20,18 @@ class RepairWalk : public TreeWalk {
     for (const PromptNode& member : set.children) {
       if (member.tokens.empty()) continue;
       const int i = AddRun();
-      run(i).tokens = member.tokens;
-      if (run(i).base != base) {  // the first sees what it was read after
-        PlannedRun source{.root = {}, .base = base, .tokens = {}, .visible = visible};
-        source.root = RootKey(keys_.model, "causal", ContextKey(plan_, source), keys_.salt);
-        const Hash256 context = Hasher().Field(source.root).Field(ContextKey(plan_, run(i))).Field(method_).Finish();
-        run(i).root = RootKey(keys_.model, "repair", context, keys_.salt);
-        run(i).source = PlannedSource{source.root, base, visible};
+      if (run(i).base == base) {  // it sees what it was read after
+        AppendText(member, &run(i));
+      } else {
+        run(i).tokens = member.tokens;
+        PlannedRun source{.address = {}, .base = base, .tokens = {}, .visible = visible};
+        source.address.root = RootKey(keys_.model, "causal", ContextKey(plan_, source));
+        const Hash256 context =
+            Hasher().Field(source.address.root).Field(ContextKey(plan_, run(i))).Field(method_).Finish();
+        run(i).address.root = RootKey(keys_.model, "repair", context);
+        run(i).address.AddSalts(0, salts_);
+        source.address.AddSalts(0, member.salts);
+        run(i).source = PlannedSource{source.address, base, visible};
       }
       visible_.push_back(i);
       position_ += static_cast<int>(member.tokens.size());
@@ -35,6 +41,7 @@ class RepairWalk : public TreeWalk {
   }
 
   const Hash256 method_;
+  const Salts salts_;
 };
 
 }  // namespace
@@ -50,7 +57,7 @@ Status ComposeRepair(const PromptNode& tree, const PlanKeys& keys, Plan* plan) {
   method.Field(repair.policy->name).Field(std::bit_cast<uint64_t>(fraction)).Field(std::bit_cast<uint64_t>(threshold));
   // A budget is shared among all documents, and may be spent by what is asked.
   method.Field(ContentKey(tree));
-  SW_RETURN_IF_ERROR(RepairWalk(keys, method.Finish(), plan).Visit(tree));
+  SW_RETURN_IF_ERROR(RepairWalk(keys, method.Finish(), Joined(SaltsOf(tree)), plan).Visit(tree));
   if (plan->runs.empty()) return Status::Ok();
   repair.question_run = static_cast<int>(plan->runs.size()) - 1;
   repair.question_tokens = static_cast<int>(plan->runs.back().tokens.size());

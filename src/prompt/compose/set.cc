@@ -14,9 +14,14 @@ class SetWalk : public TreeWalk {
 
  private:
   Status PlaceSet(const PromptNode& set) override {
-    std::map<Hash256, const PromptNode*> members;  // by content: canonical order, and duplicates placed once
-    for (const PromptNode& member : set.children)
-      if (!member.tokens.empty()) members.emplace(ContentKey(member), &member);
+    // By content: canonical order, and duplicates placed once, under the salts of all of them.
+    std::map<Hash256, const PromptNode*> members;
+    std::map<Hash256, Salts> salts;
+    for (const PromptNode& member : set.children) {
+      if (member.tokens.empty()) continue;
+      members.emplace(ContentKey(member), &member);
+      salts[ContentKey(member)].insert(member.salts.begin(), member.salts.end());
+    }
     std::map<Hash256, int> run_of;
     int end = position_, group = 0;
     if (weights_.inverse_temperature != 1 || weights_.lse_scale != 1) {
@@ -26,6 +31,7 @@ class SetWalk : public TreeWalk {
     for (const auto& [key, member] : members) {
       const int i = AddRun();
       run(i).tokens = member->tokens;
+      run(i).address.AddSalts(0, salts[key]);
       run(i).group = group;
       run_of[key] = i;
       end = std::max(end, position_ + static_cast<int>(member->tokens.size()));

@@ -24,7 +24,7 @@ void TreeWalk::VisitText(const PromptNode& node) {
   if (node.tokens.empty()) return;
   if (open_ < 0) open_ = AddRun();
   const int begin = static_cast<int>(run(open_).tokens.size());
-  run(open_).tokens.insert(run(open_).tokens.end(), node.tokens.begin(), node.tokens.end());
+  AppendText(node, &run(open_));
   plan_.pieces.push_back({node.document, open_, begin, static_cast<int>(run(open_).tokens.size()), node.bytes});
 }
 
@@ -32,7 +32,7 @@ int TreeWalk::AddRun() {
   PlannedRun& run = plan_.runs.emplace_back();
   run.base = position_;
   run.visible = visible_;
-  run.root = RootKey(keys_.model, "causal", ContextKey(plan_, run), keys_.salt);
+  run.address.root = RootKey(keys_.model, "causal", ContextKey(plan_, run));
   return static_cast<int>(plan_.runs.size()) - 1;
 }
 
