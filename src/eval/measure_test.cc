@@ -182,7 +182,7 @@ TEST(Calibrate, FindsTheThresholdThatRepairsWhatGains) {
   // Of changes .1 to .4 repair does harm, from .8 on it helps; in between nothing is known.
   std::vector<FidelitySample> always, never;
   for (const double change : {0.9, 0.1, 0.8, 0.2, 0.4}) {
-    always.push_back(Sample(change > 0.5 ? 0.1 : 0.3, change));
+    always.push_back(Sample(change > 0.5 ? 0.1 : 0.6, change));
     never.push_back(Sample(change > 0.5 ? 0.7 : 0.2));
   }
   always.push_back(Sample(0.2));  // with nothing to recompute
@@ -190,7 +190,7 @@ TEST(Calibrate, FindsTheThresholdThatRepairsWhatGains) {
   const ThresholdSearch found = FindThreshold(always, never);
   EXPECT_EQ(found.threshold, 0.6);
   EXPECT_NEAR(found.kl, (2 * 0.1 + 3 * 0.2 + 0.2) / 12, 1e-12);
-  EXPECT_NEAR(found.always_kl, (2 * 0.1 + 3 * 0.3 + 0.2) / 12, 1e-12);
+  EXPECT_NEAR(found.always_kl, (2 * 0.1 + 3 * 0.6 + 0.2) / 12, 1e-12);
   EXPECT_NEAR(found.never_kl, (2 * 0.7 + 3 * 0.2 + 0.2) / 12, 1e-12);
   EXPECT_EQ(FindThreshold(never, always).threshold, 0) << "without changes nothing can be told";
   for (FidelitySample& sample : always) sample.answer[0].kl = 0.01;
