@@ -48,14 +48,6 @@ std::shared_ptr<Run> BestHeld(const SpanKey& root, std::span<const int32_t> toke
 
 }  // namespace
 
-int DepthOf(const Plan& plan, size_t run, bool at_source) {
-  const PlannedRun& planned = plan.runs[run];
-  size_t n = 0;
-  for (const int seen : at_source ? planned.source->visible : planned.visible)
-    n += plan.runs[static_cast<size_t>(seen)].tokens.size();
-  return static_cast<int>(n);
-}
-
 // Rows of one run in a step.
 struct Executor::Part {
   Turn* turn;
@@ -91,23 +83,17 @@ Sequence Executor::Begin(Plan plan, bool use_cache, std::span<const std::shared_
 void Executor::Find(Sequence& s, std::span<const std::shared_ptr<Run>> held) {
   const size_t n = s.plan.runs.size();
   // Looks for some of the runs, each from the root that it has here.
-  const auto find = [&](std::span<const size_t> runs, bool at_source, const auto& root_of) {
+  const auto find = [&](std::span<const size_t> runs, const auto& root_of) {
     const auto limit_of = [&](size_t i) {
       return i + 1 == n ? s.most_reused : static_cast<int>(s.plan.runs[i].tokens.size());
     };
-    std::vector<WantedRun> wanted;
     for (const size_t i : runs) {
       const std::span<const int32_t> tokens = s.plan.runs[i].tokens;
       s.runs[i] = BestHeld(root_of(i), tokens, limit_of(i), held, std::span(s.runs).first(i));
       s.reused[i] = s.runs[i] ? s.runs[i]->n_ready() : 0;
-      if (!s.runs[i]) wanted.push_back({root_of(i), tokens.first(static_cast<size_t>(std::max(0, limit_of(i))))});
-    }
-    if (s.use_cache) store_.Expect(wanted, pool_);
-    for (const size_t i : runs) {
       if (s.runs[i]) continue;
       s.runs[i] = std::make_shared<Run>(root_of(i));
-      if (s.use_cache)
-        s.reused[i] = s.runs[i]->Reuse(store_, s.plan.runs[i].tokens, limit_of(i), DepthOf(s.plan, i, at_source));
+      if (s.use_cache) s.reused[i] = s.runs[i]->Reuse(store_, s.plan.runs[i].tokens, limit_of(i));
     }
   };
   s.runs.resize(n);
@@ -115,7 +101,7 @@ void Executor::Find(Sequence& s, std::span<const std::shared_ptr<Run>> held) {
   s.at_source.assign(n, false);
   std::vector<size_t> all(n), repaired;
   std::iota(all.begin(), all.end(), 0);
-  find(all, /*at_source=*/false, [&](size_t i) { return s.plan.runs[i].root; });
+  find(all, [&](size_t i) { return s.plan.runs[i].root; });
   bool all_repaired = true;
   for (size_t i = 0; i < n; ++i) {
     if (!s.plan.runs[i].source) continue;
@@ -124,7 +110,7 @@ void Executor::Find(Sequence& s, std::span<const std::shared_ptr<Run>> held) {
   }
   // Where one repaired run is missing, what is recomputed is settled anew for all of them.
   if (!all_repaired) {
-    find(repaired, /*at_source=*/true, [&](size_t i) { return s.plan.runs[i].source->root; });
+    find(repaired, [&](size_t i) { return s.plan.runs[i].source->root; });
     for (const size_t i : repaired) s.at_source[i] = true;
   }
   s.looked.assign(n, store_.stats().published_spans);
@@ -228,8 +214,7 @@ bool Executor::MustWait(const Sequence& sequence, size_t i, int limit) const {
 
 void Executor::Retake(Sequence& sequence, size_t i, int limit) {
   auto fresh = std::make_shared<Run>(sequence.runs[i]->root());
-  const int reused =
-      fresh->Reuse(store_, sequence.plan.runs[i].tokens, limit, DepthOf(sequence.plan, i, sequence.at_source[i]));
+  const int reused = fresh->Reuse(store_, sequence.plan.runs[i].tokens, limit);
   sequence.looked[i] = store_.stats().published_spans;
   if (reused > sequence.reused[i]) {
     sequence.runs[i] = std::move(fresh);
