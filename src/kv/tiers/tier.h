@@ -86,7 +86,7 @@ class Tier {
   // What a report calls it.
   virtual KvSource source() const { return KvSource::kDisk; }
 
-  // Whether there is a span behind `parent` that begins with these tokens, as far as can be said without reading it. May
+  // Whether there is a span behind `parent` that begins with these tokens, as far as can be said without reading it; may
   // wait for what a disk needs to find it.
   virtual bool Has(const SpanKey& /*parent*/, std::span<const int32_t> /*tokens*/) { return false; }
 };
