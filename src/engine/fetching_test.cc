@@ -102,16 +102,22 @@ class Fetching : public testing::Test {
     weights_ = ModelWeights::Load(TinyModel(), std::nullopt, pool).value();
   }
 
-  std::unique_ptr<Runner> Start(bool planned = false, std::string_view policy = kDefaultEvictionPolicy,
-                                size_t n_blocks = 200, int max_running = 8) {
+  struct How {
+    bool tier = true, planned = false;
+    size_t n_blocks = 200;
+    int max_running = 8;
+  };
+  std::unique_ptr<Runner> Start() { return Start(How()); }
+  std::unique_ptr<Runner> Start(const How& how) {
     const size_t block_bytes =
         Executor(weights_, DType::kBf16, size_t{1} << 20, 1).transformer().kv_geometry().BlockBytes();
-    auto executor = std::make_unique<Executor>(weights_, DType::kBf16, n_blocks * block_bytes, 1, policy);
-    executor->store().AddTier(
-        std::make_unique<SlowTier>(SpanFormat{keys_, executor->transformer().kv_geometry()}, shelf_));
-    if (planned) executor->store().PlanLoads(LoadPlanner(1e-3));
+    auto executor = std::make_unique<Executor>(weights_, DType::kBf16, how.n_blocks * block_bytes, 1);
+    if (how.tier)
+      executor->store().AddTier(
+          std::make_unique<SlowTier>(SpanFormat{keys_, executor->transformer().kv_geometry()}, shelf_));
+    if (how.planned) executor->store().PlanLoads(LoadPlanner(1e-3));
     return std::make_unique<Runner>(std::move(executor), *text_.tokenizer,
-                                    RunnerOptions{.max_running = max_running, .step_tokens = 64});
+                                    RunnerOptions{.max_running = how.max_running, .step_tokens = 64});
   }
 
   struct Client {
@@ -204,6 +210,29 @@ TEST_F(Fetching, TheLastOneBeginsAsSoonAsItsSpansAreHere) {
   ExpectSame(Answered(*waiting).tokens, expected.tokens);
 }
 
+// What a queued request needs stays in memory, though others come before it that would take its place.
+TEST_F(Fetching, WhatIsQueuedKeepsWhatItNeeds) {
+  const std::vector<int32_t> wanted = Tokens(1, 300);
+  const auto cached = [&](bool queued) {
+    const auto runner = Start({.tier = false, .n_blocks = 26, .max_running = 1});
+    Answered(*Ask(*runner, wanted, 1));
+    std::vector<std::unique_ptr<Client>> clients;
+    const auto ask = [&](const std::vector<int32_t>& prompt, int max_tokens) {
+      clients.push_back(Ask(*runner, prompt, max_tokens));
+      if (!queued) (void)Answered(*clients.back());
+    };
+    ask(Tokens(2, 20), 200);  // the others queue behind it
+    for (unsigned i = 0; i < 8; ++i) ask(Tokens(10 + i, 300), 1);
+    const auto last = Ask(*runner, wanted, 1);
+    const Answer answer = Answered(*last);
+    for (const auto& client : clients)
+      if (queued) (void)Answered(*client);
+    return answer.usage.cached_tokens;
+  };
+  EXPECT_LT(cached(false), 256);
+  EXPECT_EQ(cached(true), 299);
+}
+
 TEST_F(Fetching, WhatTakesTooLongIsComputed) {
   const std::vector<int32_t> kept = Tokens(1, 200);
   Answer expected;
@@ -211,7 +240,7 @@ TEST_F(Fetching, WhatTakesTooLongIsComputed) {
     const auto runner = Start();
     expected = Answered(*Ask(*runner, kept, 4));
   }
-  const auto runner = Start(/*planned=*/true);
+  const auto runner = Start({.planned = true});
   shelf_.open = false;
   const Answer answer = Answered(*Ask(*runner, kept, 4));  // computing is taken to last 0.2 s
   ExpectSame(answer.tokens, expected.tokens);

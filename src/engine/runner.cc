@@ -152,7 +152,10 @@ bool Runner::Admit() {
     std::erase(running_, nullptr);
   }
   for (const uint64_t id : std::exchange(arrived_, {}))
-    if (const auto at = waiting_.find(id); at != waiting_.end()) at->second->Prefetch(*executor_, /*urgent=*/false);
+    if (const auto at = waiting_.find(id); at != waiting_.end()) {
+      at->second->Expect(*executor_);
+      at->second->Prefetch(*executor_, /*urgent=*/false);
+    }
   return true;
 }
 
@@ -182,6 +185,7 @@ void Runner::DropCancelled(std::unique_lock<std::mutex>& lock) {
 void Runner::Suspend(size_t running) {
   std::unique_ptr<Task>& task = running_[running];
   task->Suspend(*executor_);
+  task->Expect(*executor_);
   ++task->n_suspensions;
   ++stats_.suspensions;
   Leave(*task);

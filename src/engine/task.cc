@@ -102,9 +102,10 @@ Task::Task(Job j, const Limits& limits)
       limits_(limits),
       branches_(job.fork ? job.fork->branches.size() : 0) {}
 
-void Task::Prefetch(Executor& executor, bool urgent) {
-  if (!job.use_cache) return;
+// Of the lanes that it begins or takes up next.
+std::vector<SpanStore::Wish> Task::Wishes() const {
   std::vector<SpanStore::Wish> wishes;
+  if (!job.use_cache) return wishes;
   if (!begun_) AddWishes(job.plan, job.echo || job.documents_only ? 0 : -1, &wishes);
   std::vector<const Lane*> lanes{&context_, &answer_lane_};
   if (search_) lanes.push_back(&search_->trial);
@@ -112,8 +113,15 @@ void Task::Prefetch(Executor& executor, bool urgent) {
     if (!lane.ended()) lanes.push_back(&lane);
   for (const Lane* lane : lanes)
     if (lane->begun() && lane->rests()) AddWishes(lane->sequence().plan, lane->sequence().most_reused, &wishes);
-  (urgent ? fetch_ : ahead_) = executor.store().Prefetch(wishes, urgent);
+  return wishes;
 }
+
+void Task::Prefetch(Executor& executor, bool urgent) {
+  if (urgent) hint_ = {};
+  (urgent ? fetch_ : ahead_) = executor.store().Prefetch(Wishes(), urgent);
+}
+
+void Task::Expect(Executor& executor) { hint_ = executor.store().Expect(Wishes()); }
 
 Status Task::TakeUp(Executor& executor, const Tokenizer& tokenizer) {
   SW_RETURN_IF_ERROR(TakeUpLanes(executor, tokenizer));
@@ -330,6 +338,7 @@ void Task::Seal(Executor& executor) {
 
 void Task::Release() {
   ahead_ = fetch_ = {};
+  hint_ = {};
   search_ = nullptr;
   context_ = {};
   branches_.clear();

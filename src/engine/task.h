@@ -65,6 +65,8 @@ class Task {
 
   // Begins to bring what is kept elsewhere of what it will read: when it comes, and, `urgent`, when its turn has come.
   void Prefetch(Executor& executor, bool urgent);
+  // Says what it will read, until its turn comes.
+  void Expect(Executor& executor);
   // Whether that is under way, and worth waiting for.
   bool waits_for_fetch() const { return fetch_.waits(); }
 
@@ -97,6 +99,7 @@ class Task {
 
  private:
   bool forks() const { return job.fork.has_value(); }
+  std::vector<SpanStore::Wish> Wishes() const;
   Status TakeUpLanes(Executor& executor, const Tokenizer& tokenizer);
   // Settles the order of the documents. False: a trial is to be read first, or there is something to wait for.
   Result<bool> Arrange(Executor& executor, const Tokenizer& tokenizer);
@@ -123,6 +126,7 @@ class Task {
   const Limits limits_;
   // When it came, and at its turn; until the lanes they are for have begun.
   SpanStore::Prefetched ahead_, fetch_;
+  SpanStore::Hint hint_;  // while it waits
   std::unique_ptr<Search> search_;
   Plan context_plan_;  // of one that forks
   Lane context_;       // reads it

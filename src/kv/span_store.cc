@@ -132,6 +132,42 @@ void SpanStore::NoteLoaded(KvSource from, int begin, int end, Match* match) {
   (remote ? stats_.fetched_tokens : stats_.loaded_tokens) += static_cast<uint64_t>(end - begin);
 }
 
+SpanStore::Hint& SpanStore::Hint::operator=(Hint&& other) noexcept {
+  std::swap(store_, other.store_);
+  std::swap(keys_, other.keys_);
+  return *this;
+}
+
+SpanStore::Hint::~Hint() {
+  for (const SpanKey& key : keys_)
+    if (const auto it = store_->n_expected_.find(key); --it->second == 0) store_->n_expected_.erase(it);
+}
+
+SpanStore::Hint SpanStore::Expect(std::span<const Wish> runs) {
+  Hint hint;
+  hint.store_ = this;
+  const auto expect = [&](const SpanKey& key) {
+    hint.keys_.push_back(key);
+    ++n_expected_[key];
+    policy_->Expect(key);
+  };
+  for (const Wish& run : runs) {
+    SpanKey parent = run.root;
+    std::span<const int32_t> rest = run.tokens;
+    for (; rest.size() >= kKvBlockTokens; rest = rest.subspan(kKvBlockTokens)) {
+      parent = ChildKey(parent, rest.first(kKvBlockTokens));
+      expect(parent);
+    }
+    if (rest.empty()) continue;
+    Match end;
+    if (const auto it = children_.find(parent); it != children_.end())
+      for (const SpanKey& key : it->second) TakeLonger(spans_.at(key).span, rest, &end);
+    if (end.partial) expect(end.partial->key);
+    if (const SpanKey key = ChildKey(parent, rest); !end.partial || end.partial->key != key) expect(key);
+  }
+  return hint;
+}
+
 bool SpanStore::Prefetched::waits() const {
   const double waited_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - asked).count();
   return std::ranges::any_of(parts,
@@ -310,6 +346,7 @@ void SpanStore::Use(const Entry& entry) {
   policy_->Use({.key = entry.span->key,
                 .bytes = geometry().BlockBytes(),
                 .cost = RecomputeCost(entry.span->n_tokens(), entry.position)});
+  if (n_expected_.contains(entry.span->key)) policy_->Expect(entry.span->key);
 }
 
 void SpanStore::Touch(const Span& span, bool whole) {

@@ -83,6 +83,22 @@ class SpanStore {
     int depth = 0;         // tokens that its first one sees: they make it dearer to compute
     bool goes_on = false;  // behind them something else than in other runs
   };
+  // Says that a request that waits will ask for these runs: as long as the hint lives, the replacement policy knows it
+  // of their spans, of those that come meanwhile too.
+  class Hint {
+   public:
+    Hint() = default;
+    Hint(Hint&& other) noexcept { *this = std::move(other); }
+    Hint& operator=(Hint&& other) noexcept;
+    ~Hint();
+
+   private:
+    friend SpanStore;
+    SpanStore* store_ = nullptr;  // outlives it
+    std::vector<SpanKey> keys_;
+  };
+  Hint Expect(std::span<const Wish> runs);
+
   // What is on its way from tiers.
   struct Prefetched {
     struct Part {
@@ -152,6 +168,7 @@ class SpanStore {
   std::unordered_map<SpanKey, Entry> spans_;
   std::unordered_map<SpanKey, std::vector<SpanKey>> children_;  // by parent, in order of publication
   std::unique_ptr<EvictionPolicy> policy_;
+  std::unordered_map<SpanKey, int> n_expected_;  // hints that name a span, here or not
   SpanStoreStats stats_;
   std::vector<std::unique_ptr<Tier>> tiers_;
   std::optional<LoadPlanner> planner_;
