@@ -28,13 +28,14 @@ struct Shelf {
   };
   std::mutex mutex;
   std::map<SpanKey, std::shared_ptr<const Kept>> kept;  // guarded by mutex
-  std::function<void()> fetched;                        // guarded by mutex
+  std::mutex call_mutex;
+  std::function<void()> fetched;  // guarded by call_mutex
   std::atomic<bool> open = true;
   std::atomic<int> n_fetches = 0;  // that wait
 
   void Open() {
     open = true;
-    const std::lock_guard lock(mutex);
+    const std::lock_guard lock(call_mutex);
     if (fetched) fetched();
   }
 };
@@ -49,7 +50,7 @@ class SlowTier final : public Tier {
     return any && urgent ? std::make_shared<Waiting>(shelf_) : nullptr;
   }
   void OnFetched(std::function<void()> call) override {
-    const std::lock_guard lock(shelf_.mutex);
+    const std::lock_guard lock(shelf_.call_mutex);
     shelf_.fetched = std::move(call);
   }
   std::optional<Found> Find(const SpanKey& key, std::span<const int32_t> tokens, int) override {

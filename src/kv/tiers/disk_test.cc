@@ -326,6 +326,16 @@ TEST(DiskTier, IsReadyBeforeAnybodyAsks) {
     EXPECT_EQ(MappedBlocks(*tier, chain).size(), 199u);
     EXPECT_EQ(tier->stats().damaged_spans, 1u);
   }
+  {  // It waits for the engine to be idle.
+    const auto tier = Open(folder.path(), {.read_only = true, .ready_bytes = uint64_t{1} << 30});
+    tier->Idle(false);
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    const int n = MappedNow(*tier, chain);
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    EXPECT_EQ(MappedNow(*tier, chain), n);
+    tier->Idle(true);
+    EXPECT_EQ(settled(*tier), 199);
+  }
   // Not more than it may, ...
   const auto some = Open(folder.path(), {.read_only = true, .ready_bytes = 1});
   const int n_some = settled(*some);

@@ -47,7 +47,8 @@ class Tier {
   // Begins to bring spans to where Find takes them at once, for a request whose turn it is (`urgent`); for one that
   // comes later perhaps only nearer. nullptr: there is nothing to wait for, or no room now.
   virtual std::shared_ptr<Fetch> Prefetch(std::span<const Wanted> spans, bool urgent) = 0;
-  // From now on `call` is called whenever a fetch has ended, from any thread; nullptr: nothing is called any more.
+  // From now on `call` is called whenever a fetch has ended, from any thread that holds no lock which other calls here
+  // take; nullptr: nothing is called any more.
   virtual void OnFetched(std::function<void()> /*call*/) {}
 
   // A span that was checked as a whole: its rows are as they were offered, to the bit.
@@ -86,8 +87,8 @@ class Tier {
   // What a report calls it.
   virtual KvSource source() const { return KvSource::kDisk; }
 
-  // Whether there is a span behind `parent` that begins with these tokens, as far as can be said without reading it; may
-  // wait for what a disk needs to find it.
+  // Whether there is a span behind `parent` that begins with these tokens, as far as can be said without reading it;
+  // may wait for what a disk needs to find it.
   virtual bool Has(const SpanKey& /*parent*/, std::span<const int32_t> /*tokens*/) { return false; }
 };
 
