@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """What kept KV is worth: time to the first token cold, warm in memory, and by a process just started, from disk.
 
-usage: bench/restart.py [--spanwise PROGRAM] [--documents N] [--copies N] [--repeats N] [--drop]
+usage: bench/restart.py [--spanwise PROGRAM] [--documents N] [--copies N] [--repeats N] [--idle SECONDS] [--drop]
                         [-- further options of `spanwise serve`]
 
 Starts servers one after another on a folder of its own and asks one question about the sample documents
 (--compose set), each N times over with another first line (--copies). The folder is written with --cache-dir, then read
-with --cache-dir and, as a baked one, with --baked. Each repeat begins with an empty folder. Prints the median and the
-range in ms. With --drop also from a baked folder whose pages were dropped from the page cache, beside the time in which
-the disk itself reads that file.
+with --cache-dir and, as a baked one, with --baked. Each repeat begins with an empty folder. The first question comes as
+soon as a server says that it is ready, or --idle seconds later. Prints the median and the range in ms. With --drop also
+from a baked folder whose pages were dropped from the page cache, beside the time in which the disk itself reads that
+file.
 """
 import argparse
 import ctypes
@@ -95,6 +96,7 @@ def main():
     parser.add_argument("--documents", type=int, default=16)
     parser.add_argument("--copies", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--idle", type=float, default=0)
     parser.add_argument("--drop", action="store_true")
     parser.add_argument("options", nargs="*")
     args = parser.parse_args()
@@ -118,6 +120,7 @@ def main():
                     if (stayed := drop(data)) > 0.01:
                         sys.exit(f"{stayed:.0%} of {data} stay in the page cache: this file system cannot drop them")
                 with Server(args.spanwise, option, folder, *args.options) as server:
+                    time.sleep(args.idle)
                     for case in cases:
                         question = next(q for q in reversed(QUESTIONS) if case.endswith(q))
                         text, usage, timings = server.ask(documents, QUESTIONS[question])

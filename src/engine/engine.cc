@@ -188,11 +188,16 @@ class EngineImpl final : public Engine {
       return Status::Ok();
     };
     for (const std::string& folder : options.baked_dirs)
-      SW_RETURN_IF_ERROR(add({.folder = folder, .read_only = true, .warn = options.on_warning}));
+      SW_RETURN_IF_ERROR(add({.folder = folder,
+                              .read_only = true,
+                              .read_threads = options.threads,
+                              .ready_bytes = QuarterOfMemory(),
+                              .warn = options.on_warning}));
     if (options.cache_dir.empty()) return Status::Ok();
     return add({.folder = options.cache_dir,
                 .budget_bytes = options.cache_dir_bytes,
                 .wait_when_full = options.cache_dir_waits,
+                .read_threads = options.threads,
                 .warn = options.on_warning});
   }
 

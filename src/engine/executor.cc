@@ -48,14 +48,6 @@ std::shared_ptr<Run> BestHeld(const RunAddress& address, std::span<const int32_t
 
 }  // namespace
 
-int DepthOf(const Plan& plan, size_t run, bool at_source) {
-  const PlannedRun& planned = plan.runs[run];
-  size_t n = 0;
-  for (const int seen : at_source ? planned.source->visible : planned.visible)
-    n += plan.runs[static_cast<size_t>(seen)].tokens.size();
-  return static_cast<int>(n);
-}
-
 // Rows of one run in a step.
 struct Executor::Part {
   Turn* turn;
@@ -98,19 +90,13 @@ void Executor::Find(Sequence& s, std::span<const std::shared_ptr<Run>> held) {
     const auto limit_of = [&](size_t i) {
       return i + 1 == n ? s.most_reused : static_cast<int>(s.plan.runs[i].tokens.size());
     };
-    std::vector<WantedRun> wanted;
     for (const size_t i : runs) {
       const std::span<const int32_t> tokens = s.plan.runs[i].tokens;
       s.runs[i] = BestHeld(address_of(i), tokens, limit_of(i), held, std::span(s.runs).first(i));
       s.reused[i] = s.runs[i] ? s.runs[i]->n_ready() : 0;
-      if (!s.runs[i]) wanted.push_back({address_of(i), tokens.first(static_cast<size_t>(std::max(0, limit_of(i))))});
-    }
-    if (s.use_cache) store_.Expect(wanted, pool_);
-    for (const size_t i : runs) {
       if (s.runs[i]) continue;
       s.runs[i] = std::make_shared<Run>(address_of(i));
-      if (s.use_cache)
-        s.reused[i] = s.runs[i]->Reuse(store_, s.plan.runs[i].tokens, limit_of(i), DepthOf(s.plan, i, at_source));
+      if (s.use_cache) s.reused[i] = s.runs[i]->Reuse(store_, s.plan.runs[i].tokens, limit_of(i));
     }
   };
   s.runs.resize(n);
@@ -232,8 +218,7 @@ bool Executor::MustWait(const Sequence& sequence, size_t i, int limit) const {
 
 void Executor::Retake(Sequence& sequence, size_t i, int limit) {
   auto fresh = std::make_shared<Run>(sequence.runs[i]->address());
-  const int reused =
-      fresh->Reuse(store_, sequence.plan.runs[i].tokens, limit, DepthOf(sequence.plan, i, sequence.at_source[i]));
+  const int reused = fresh->Reuse(store_, sequence.plan.runs[i].tokens, limit);
   sequence.looked[i] = store_.stats().published_spans;
   if (reused > sequence.reused[i]) {
     sequence.runs[i] = std::move(fresh);

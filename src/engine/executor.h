@@ -83,9 +83,6 @@ struct KvTraffic {
   }
 };
 
-// How many tokens the first one of a planned run sees, as it is placed or as its source was read.
-int DepthOf(const Plan& plan, size_t run, bool at_source);
-
 // Thread-compatible.
 class Executor {
  public:

@@ -145,6 +145,20 @@ TEST_F(Persistence, TheNextProcessReusesAllAndAnswersTheSame) {
   }
 }
 
+// Each of the prompts that are tried is asked for by itself.
+TEST_F(Persistence, OrdersThatAreTriedFindWhatIsKept) {
+  Request request = Question(ComposeMode::kExact);
+  request.compose.order = DocumentOrder::kSearch;
+  request.compose.search_trials = 4;
+  request.compose.search_draft = "This.";
+  const Answer cold = Answered(*Open(), request), warm = Answered(*Open(), request);
+  ExpectSame(warm.tokens, cold.tokens);
+  ASSERT_TRUE(cold.compose.search && warm.compose.search);
+  EXPECT_GT(cold.compose.search->tokens, 100);
+  EXPECT_LT(warm.compose.search->tokens, cold.compose.search->tokens / 4);  // the drafts alone
+  EXPECT_EQ(warm.usage.cached_tokens, warm.usage.prompt_tokens - 1);
+}
+
 TEST_F(Persistence, WhatMemoryHadNoRoomForIsFoundOnDisk) {
   EngineOptions options = Options();
   options.kv_memory_bytes = size_t{1} << 20;

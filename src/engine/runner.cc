@@ -12,6 +12,8 @@ namespace {
 
 // What a client's account is charged: a generated token costs about as much as this many prompt tokens.
 constexpr int kGeneratedCost = 2;
+// Between two looks whether something was cancelled or takes too long.
+constexpr std::chrono::milliseconds kLongestPause(5);
 
 double NowSeconds() { return std::chrono::duration<double>(Clock::now().time_since_epoch()).count(); }
 
@@ -23,6 +25,13 @@ Runner::Runner(std::unique_ptr<Executor> executor, const Tokenizer& tokenizer, c
       n_blocks_budget_(executor->store().stats().n_blocks_budget),
       executor_(std::move(executor)) {
   stats_.kv_blocks_budget = n_blocks_budget_;
+  executor_->store().OnFetched([this] {
+    {
+      const std::lock_guard lock(mutex_);
+      fetched_ = true;
+    }
+    wake_.notify_one();
+  });
   thread_ = std::thread([this] { Loop(); });
 }
 
@@ -33,6 +42,7 @@ Runner::~Runner() {
   }
   wake_.notify_all();
   thread_.join();
+  executor_->store().OnFetched(nullptr);
 }
 
 Status Runner::Submit(Job job) {
@@ -96,14 +106,17 @@ void Runner::Loop() {
 // when the engine ends.
 bool Runner::Admit() {
   std::unique_lock lock(mutex_);
-  wake_.wait(lock, [&] { return stopping_ || !queue_.empty() || !running_.empty(); });
+  const auto any = [&] { return stopping_ || !queue_.empty() || !running_.empty(); };
+  if (!any()) {
+    executor_->store().Idle(true);
+    wake_.wait(lock, any);
+    executor_->store().Idle(false);
+  }
   if (stopping_) {
     lock.unlock();
     Stop();
     return false;
   }
-  for (const uint64_t id : std::exchange(arrived_, {}))
-    if (const auto at = waiting_.find(id); at != waiting_.end()) at->second->Prefetch(*executor_, /*urgent=*/false);
   DropCancelled(lock);
   while (const auto turn = queue_.Next(NowSeconds())) {
     const auto next = waiting_.find(turn->id);
@@ -120,7 +133,7 @@ bool Runner::Admit() {
         {.max_running = options_.max_running, .n_blocks = n_blocks_budget_});
     if (!room) break;
     queue_.Take(task.id, NowSeconds());
-    if (!task.taken) task.Prefetch(*executor_, /*urgent=*/true);
+    task.Prefetch(*executor_, /*urgent=*/true);
     task.rank = turn->rank;
     task.progressed = Clock::now();
     running_.push_back(std::move(next->second));
@@ -138,6 +151,11 @@ bool Runner::Admit() {
     for (const size_t i : *room) Suspend(i);
     std::erase(running_, nullptr);
   }
+  for (const uint64_t id : std::exchange(arrived_, {}))
+    if (const auto at = waiting_.find(id); at != waiting_.end()) {
+      at->second->Expect(*executor_);
+      at->second->Prefetch(*executor_, /*urgent=*/false);
+    }
   return true;
 }
 
@@ -167,6 +185,7 @@ void Runner::DropCancelled(std::unique_lock<std::mutex>& lock) {
 void Runner::Suspend(size_t running) {
   std::unique_ptr<Task>& task = running_[running];
   task->Suspend(*executor_);
+  task->Expect(*executor_);
   ++task->n_suspensions;
   ++stats_.suspensions;
   Leave(*task);
@@ -217,7 +236,9 @@ void Runner::Step() {
   if (turns.empty()) {
     // All that run wait for what is being fetched.
     std::unique_lock lock(mutex_);
-    if (!running_.empty()) wake_.wait_for(lock, std::chrono::milliseconds(1));
+    if (!running_.empty())
+      wake_.wait_for(lock, kLongestPause, [&] { return fetched_ || stopping_ || !arrived_.empty(); });
+    fetched_ = false;
     return;
   }
   const Clock::time_point start = Clock::now();

@@ -71,6 +71,7 @@ class Runner {
   int n_suspended_ = 0;                                          // guarded by mutex_; of waiting_
   uint64_t last_id_ = 0;                                         // guarded by mutex_
   bool stopping_ = false;                                        // guarded by mutex_
+  bool fetched_ = false;                                         // guarded by mutex_; a fetch has ended
   EngineStats stats_;                                            // guarded by mutex_
   sched::DrainEstimate drain_;                                   // guarded by mutex_
   std::thread thread_;

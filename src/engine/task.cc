@@ -69,6 +69,29 @@ void AddPieces(const Plan& plan, const Lane& lane, ComposeReport* report) {
   for (const PlannedPiece& piece : plan.pieces) AddPiece(piece, piece.end - piece.begin, lane, report);
 }
 
+// How many tokens the first one of a planned run sees.
+int DepthOf(const Plan& plan, std::span<const int> visible) {
+  size_t n = 0;
+  for (const int seen : visible) n += plan.runs[static_cast<size_t>(seen)].tokens.size();
+  return static_cast<int>(n);
+}
+
+// All runs of a plan, of the last one so many tokens, or all but one where that is below 0.
+void AddWishes(const Plan& plan, int n_tail, std::vector<SpanStore::Wish>* wishes) {
+  for (size_t i = 0; i < plan.runs.size(); ++i) {
+    const PlannedRun& run = plan.runs[i];
+    const bool tail = i + 1 == plan.runs.size();
+    std::span<const int32_t> tokens = run.tokens;
+    if (tail)
+      tokens = tokens.first(n_tail < 0 ? tokens.size() - 1 : std::min(tokens.size(), static_cast<size_t>(n_tail)));
+    const auto add = [&](const RunAddress& address, std::span<const int> visible) {
+      wishes->push_back({.address = address, .tokens = tokens, .depth = DepthOf(plan, visible), .goes_on = tail});
+    };
+    add(run.address, run.visible);
+    if (run.source) add(run.source->address, run.source->visible);
+  }
+}
+
 }  // namespace
 
 Task::Task(Job j, const Limits& limits)
@@ -79,30 +102,40 @@ Task::Task(Job j, const Limits& limits)
       limits_(limits),
       branches_(job.fork ? job.fork->branches.size() : 0) {}
 
-void Task::Prefetch(Executor& executor, bool urgent) {
-  if (job.use_cache && !fetch_.fetch) {
-    // What ends the prompt is found only in whole blocks; with echo all of it is computed.
-    const std::vector<PlannedRun>& runs = job.plan.runs;
-    std::vector<SpanStore::Wish> wishes;
-    for (size_t i = 0; i < runs.size(); ++i) {
-      const bool tail = i + 1 == runs.size();
-      if (tail && (job.echo || job.documents_only)) continue;
-      const std::span<const int32_t> tokens = runs[i].tokens;
-      // A repaired run is made again from its source.
-      wishes.push_back({.address = runs[i].source ? runs[i].source->address : runs[i].address,
-                        .tokens = tail ? tokens.first((tokens.size() - 1) / kKvBlockTokens * kKvBlockTokens) : tokens,
-                        .depth = DepthOf(job.plan, i, runs[i].source.has_value())});
-    }
-    fetch_ = executor.store().Prefetch(wishes, urgent);
-  }
-  if (urgent && fetch_.fetch)
-    wait_until_ =
-        Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(fetch_.patience_s));
+// Of the lanes that it begins or takes up next.
+std::vector<SpanStore::Wish> Task::Wishes() const {
+  std::vector<SpanStore::Wish> wishes;
+  if (!job.use_cache) return wishes;
+  if (!begun_) AddWishes(job.plan, job.echo || job.documents_only ? 0 : -1, &wishes);
+  std::vector<const Lane*> lanes{&context_, &answer_lane_};
+  if (search_) lanes.push_back(&search_->trial);
+  for (const Lane& lane : branches_)
+    if (!lane.ended()) lanes.push_back(&lane);
+  for (const Lane* lane : lanes)
+    if (lane->begun() && lane->rests()) AddWishes(lane->sequence().plan, lane->sequence().most_reused, &wishes);
+  return wishes;
 }
 
-bool Task::waits_for_fetch() const { return fetch_.fetch && !fetch_.fetch->done() && Clock::now() < wait_until_; }
+void Task::Prefetch(Executor& executor, bool urgent) {
+  if (urgent) hint_ = {};
+  (urgent ? fetch_ : ahead_) = executor.store().Prefetch(Wishes(), urgent);
+}
+
+void Task::Expect(Executor& executor) { hint_ = executor.store().Expect(Wishes()); }
 
 Status Task::TakeUp(Executor& executor, const Tokenizer& tokenizer) {
+  SW_RETURN_IF_ERROR(TakeUpLanes(executor, tokenizer));
+  if (!waits_for_fetch()) EndFetch(executor);
+  return Status::Ok();
+}
+
+void Task::EndFetch(Executor& executor) {
+  // What was asked for twice was brought the first time.
+  executor.store().Fetched(ahead_.parts.empty() ? fetch_ : ahead_);
+  ahead_ = fetch_ = {};
+}
+
+Status Task::TakeUpLanes(Executor& executor, const Tokenizer& tokenizer) {
   if (job.arrangement) {
     SW_ASSIGN_OR_RETURN(const bool settled, Arrange(executor, tokenizer));
     if (!settled) return Status::Ok();
@@ -114,6 +147,15 @@ Status Task::TakeUp(Executor& executor, const Tokenizer& tokenizer) {
   }
   context_.Resume(executor);
   return context_.ended() && context_.complete() ? TakeUpBranches(executor, tokenizer) : Status::Ok();
+}
+
+// Whether something of a plan is on its way now.
+bool Task::Asks(Executor& executor, const Plan& plan) {
+  if (!job.use_cache) return false;
+  std::vector<SpanStore::Wish> wishes;
+  AddWishes(plan, -1, &wishes);
+  fetch_ = executor.store().Prefetch(wishes, /*urgent=*/true);
+  return waits_for_fetch();
 }
 
 Result<bool> Task::Arrange(Executor& executor, const Tokenizer& tokenizer) {
@@ -138,6 +180,8 @@ Result<bool> Task::Arrange(Executor& executor, const Tokenizer& tokenizer) {
     if (search_->orders.trial()) {
       int from = 0;
       SW_ASSIGN_OR_RETURN(Plan plan, a.TrialOf(*search_->orders.trial(), &from));
+      if (!std::exchange(search_->asked, true) && Asks(executor, plan)) return false;
+      search_->asked = false;
       Generation::Setup nothing{.sampling = {}, .eos_ids = {}};
       SW_RETURN_IF_ERROR(search_->trial.Begin(
           executor, tokenizer,
@@ -154,7 +198,7 @@ Result<bool> Task::Arrange(Executor& executor, const Tokenizer& tokenizer) {
   SW_ASSIGN_OR_RETURN(job.plan, a.PlanOf(order));
   search_ = nullptr;
   job.arrangement.reset();
-  return true;
+  return !Asks(executor, job.plan);
 }
 
 Status Task::BeginFirst(Executor& executor, const Tokenizer& tokenizer) {
@@ -174,10 +218,6 @@ Status Task::BeginFirst(Executor& executor, const Tokenizer& tokenizer) {
     SW_RETURN_IF_ERROR(answer_lane_.Begin(executor, tokenizer, std::move(setup), job.observer));
   }
   answer_.timings.load_ms = MsSince(begin);
-  if (fetch_.fetch) {
-    executor.store().Fetched(*fetch_.fetch);
-    fetch_ = {};
-  }
   begun_ = Clock::now();
   return Status::Ok();
 }
@@ -284,6 +324,7 @@ bool Task::done() const {
 }
 
 void Task::Suspend(Executor& executor) {
+  EndFetch(executor);
   if (search_) search_->trial.Rest(executor);
   context_.Rest(executor);
   for (Lane& lane : branches_) lane.Rest(executor);
@@ -296,6 +337,8 @@ void Task::Seal(Executor& executor) {
 }
 
 void Task::Release() {
+  ahead_ = fetch_ = {};
+  hint_ = {};
   search_ = nullptr;
   context_ = {};
   branches_.clear();

@@ -69,12 +69,15 @@ class Task {
   };
   Task(Job j, const Limits& limits);
 
-  // Begins to bring what is kept elsewhere of the prompt: when it comes, and, `urgent`, when its turn has come.
+  // Begins to bring what is kept elsewhere of what it will read: when it comes, and, `urgent`, when its turn has come.
   void Prefetch(Executor& executor, bool urgent);
+  // Says what it will read, until its turn comes.
+  void Expect(Executor& executor);
   // Whether that is under way, and worth waiting for.
-  bool waits_for_fetch() const;
+  bool waits_for_fetch() const { return fetch_.waits(); }
 
-  // Begins and takes up the lanes whose time has come. Afterwards there is one to step, unless all are done.
+  // Begins and takes up the lanes whose time has come. Afterwards there is one to step, unless all are done or it waits
+  // for a fetch. REQUIRES: it waits for none.
   Status TakeUp(Executor& executor, const Tokenizer& tokenizer);
   // Those that take part in the next step.
   std::vector<Lane*> ActiveLanes();
@@ -102,8 +105,12 @@ class Task {
 
  private:
   bool forks() const { return job.fork.has_value(); }
-  // Settles the order of the documents. False: a trial is to be read first.
+  std::vector<SpanStore::Wish> Wishes() const;
+  Status TakeUpLanes(Executor& executor, const Tokenizer& tokenizer);
+  // Settles the order of the documents. False: a trial is to be read first, or there is something to wait for.
   Result<bool> Arrange(Executor& executor, const Tokenizer& tokenizer);
+  bool Asks(Executor& executor, const Plan& plan);
+  void EndFetch(Executor& executor);
   Status BeginFirst(Executor& executor, const Tokenizer& tokenizer);
   Status TakeUpBranches(Executor& executor, const Tokenizer& tokenizer);
   bool HasRoomFor(size_t branch) const;
@@ -119,13 +126,15 @@ class Task {
     OrderSearch orders;
     RequestObserver observer;  // adds to value
     Lane trial;                // reads a prompt
+    bool asked = false;        // for what is kept of the next one
     double value = 0;          // of it, so far
     int n_tokens = 0;          // computed for all of them
   };
 
   const Limits limits_;
-  SpanStore::Prefetched fetch_;  // until it has begun
-  Clock::time_point wait_until_;
+  // When it came, and at its turn; until the lanes they are for have begun.
+  SpanStore::Prefetched ahead_, fetch_;
+  SpanStore::Hint hint_;  // while it waits
   std::unique_ptr<Search> search_;
   Plan context_plan_;  // of one that forks
   Lane context_;       // reads it

@@ -211,6 +211,34 @@ TEST_P(SpanStoreOf, EvictsEndsFirstAndNeverWhatIsHeld) {
   EXPECT_EQ(store.stats().n_blocks_budget, 4u);
 }
 
+// Whoever waits for a chain keeps it in memory that others use, until the hint is gone.
+TEST(SpanStore, WhatWaitsKeepsWhatItWillUse) {
+  const std::vector<int32_t> wanted = Iota(150, 10'000);
+  const SpanStore::Wish wishes[] = {{.address = kRoot, .tokens = wanted}};
+  enum { kNoHint, kBeforeItCame, kAfterItCame };
+  for (const int when : {kNoHint, kBeforeItCame, kAfterItCame}) {
+    SpanStore store(kTiny, size_t{12} * kTiny.BlockBytes());
+    SpanStore::Hint hint;
+    if (when == kBeforeItCame) hint = store.Expect(wishes);
+    Encoded(store, kRoot, wanted).Seal(store);
+    if (when == kAfterItCame) hint = store.Expect(wishes);
+    int n_others = 0;
+    const auto use_others = [&](int n) {
+      for (; n > 0; --n) Encoded(store, kRoot, Iota(190, 1000 * n_others++)).Seal(store);
+    };
+    use_others(6);
+    EXPECT_EQ(store.Peek(kRoot, wanted).n_tokens(), when == kNoHint ? 0 : 150);
+    if (when == kNoHint) continue;
+    EXPECT_EQ(store.Find(kRoot, wanted).n_tokens(), 150);  // somebody else uses it
+    use_others(6);
+    EXPECT_EQ(store.Peek(kRoot, wanted).n_tokens(), 150);
+    hint = {};
+    EXPECT_EQ(store.Find(kRoot, wanted).n_tokens(), 150);
+    use_others(20);
+    EXPECT_EQ(store.Peek(kRoot, wanted).n_tokens(), 0);
+  }
+}
+
 TEST_P(SpanStoreOf, ReturnsEveryBlock) {
   SpanStore store(kTiny, size_t{16} * kTiny.BlockBytes(), GetParam());
   std::mt19937 random(3);

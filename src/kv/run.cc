@@ -8,10 +8,10 @@
 
 namespace spanwise {
 
-int Run::Reuse(SpanStore& store, std::span<const int32_t> tokens, int max_reused, int depth) {
+int Run::Reuse(SpanStore& store, std::span<const int32_t> tokens, int max_reused) {
   SW_CHECK(tokens_.empty());
   const auto wanted = tokens.first(std::min(tokens.size(), static_cast<size_t>(std::max(0, max_reused))));
-  SpanStore::Match match = store.Find(address_, wanted, depth);
+  SpanStore::Match match = store.Find(address_, wanted);
   from_disk_ = match.from_disk;
   from_remote_ = match.from_remote;
   spans_ = std::move(match.full);

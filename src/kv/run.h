@@ -24,9 +24,9 @@ class Run {
   Run(Run&&) = default;
   Run& operator=(Run&&) = default;
 
-  // Takes as many leading tokens as the store knows, at most max_reused, and copies nothing. Returns how many. `depth`:
-  // see SpanStore::Find. REQUIRES: the run is empty.
-  int Reuse(SpanStore& store, std::span<const int32_t> tokens, int max_reused, int depth = 0);
+  // Takes as many leading tokens as the store knows, at most max_reused, and copies nothing. Returns how many.
+  // REQUIRES: the run is empty.
+  int Reuse(SpanStore& store, std::span<const int32_t> tokens, int max_reused);
 
   // Appends tokens and the memory for their rows; a half-full end that was taken from the store is copied before, and
   // stays the run's own. ResourceExhausted leaves the run as it was.

@@ -21,12 +21,8 @@ SpanStore::SpanStore(const KvGeometry& geometry, size_t budget_bytes, std::strin
 
 namespace {
 
-// No request waits longer for a server.
+// No request waits longer for a tier.
 constexpr double kPatience_s = 10;
-
-double SecondsSince(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 // Whether more of `tokens` begins a span than of what the match has for its end; takes it then.
 bool TakeLonger(const std::shared_ptr<const Span>& span, std::span<const int32_t> tokens, SpanStore::Match* match) {
@@ -47,24 +43,20 @@ std::shared_ptr<const Span> SpanStore::FindHere(const SpanKey& key, std::span<co
 std::shared_ptr<const Span> SpanStore::Mapped(const SpanKey& parent, const SpanKey& key,
                                               std::span<const int32_t> tokens) const {
   for (const auto& tier : tiers_)
-    if (auto rows = tier->Map(parent, tokens))
+    if (auto rows = tier->Map(key, tokens))
       return std::make_shared<Span>(
           Span{key, parent, {tokens.begin(), tokens.end()}, KvBlock::Mapped(std::move(rows))});
   return nullptr;
 }
 
 SpanStore::Match SpanStore::Peek(const RunAddress& address, std::span<const int32_t> tokens) const {
-  return Look(address, tokens, /*mapped=*/true);
-}
-
-SpanStore::Match SpanStore::Look(const RunAddress& address, std::span<const int32_t> tokens, bool mapped) const {
   Match match;
   SpanKey parent = address.ParentOf(0, address.root);
   while (tokens.size() >= kKvBlockTokens) {
     const auto block = tokens.first(kKvBlockTokens);
     const SpanKey key = ChildKey(parent, block);
     std::shared_ptr<const Span> span = FindHere(key, block);
-    if (!span && mapped) span = Mapped(parent, key, block);
+    if (!span) span = Mapped(parent, key, block);
     if (!span) break;
     const SpanKey before = span->key;
     match.full.push_back(std::move(span));
@@ -76,29 +68,8 @@ SpanStore::Match SpanStore::Look(const RunAddress& address, std::span<const int3
   return match;
 }
 
-void SpanStore::Expect(std::span<const WantedRun> runs, ThreadPool& pool) {
-  if (tiers_.empty()) return;
-  std::vector<WantedRun> missing;
-  uint64_t bytes = 0;
-  for (const WantedRun& run : runs) {
-    const Match match = Look(run.address, run.tokens, /*mapped=*/false);
-    if (static_cast<size_t>(match.n_tokens()) == run.tokens.size()) continue;
-    const size_t n_full = match.full.size() * kKvBlockTokens;
-    missing.push_back({.address = match.full.empty()
-                                      ? run.address
-                                      : run.address.Behind(static_cast<int>(n_full), match.full.back()->key),
-                       .tokens = run.tokens.subspan(n_full)});
-    bytes += BytesOf(missing.back().tokens.size());
-  }
-  if (missing.empty()) return;
-  const auto start = std::chrono::steady_clock::now();
-  for (const auto& tier : tiers_) tier->Expect(missing, pool);
-  expected_s_per_byte_ = SecondsSince(start) / static_cast<double>(bytes);
-}
-
-SpanStore::Match SpanStore::Find(const RunAddress& address, std::span<const int32_t> tokens, int depth) {
+SpanStore::Match SpanStore::Find(const RunAddress& address, std::span<const int32_t> tokens) {
   Match match;
-  Loading loading{.rest = tokens, .position = depth, .match = &match};
   stats_.lookup_tokens += tokens.size();
   SpanKey parent = address.ParentOf(0, address.root);
   while (tokens.size() >= kKvBlockTokens) {
@@ -110,23 +81,19 @@ SpanStore::Match SpanStore::Find(const RunAddress& address, std::span<const int3
       const int begin = static_cast<int>(match.full.size()) * kKvBlockTokens;
       NoteLoaded(KvSource::kDisk, begin, begin + kKvBlockTokens, &match);
     }
-    if (!span) span = Load(parent, block, kKvBlockTokens - 1, loading);
+    if (!span) span = Load(parent, key, block, kKvBlockTokens - 1, &match);
     if (!span) break;
     const SpanKey before = span->key;
     match.full.push_back(std::move(span));
     parent = address.ParentOf(match.n_tokens(), before);
     tokens = tokens.subspan(kKvBlockTokens);
-    loading.rest = tokens;
-    loading.position += kKvBlockTokens;
   }
   tokens = tokens.first(std::min<size_t>(tokens.size(), kKvBlockTokens));
   if (const auto it = children_.find(parent); it != children_.end() && !tokens.empty())
     for (const SpanKey& key : it->second) TakeLonger(spans_.at(key).span, tokens, &match);
   if (static_cast<size_t>(match.partial_tokens) < tokens.size())
-    if (const auto span = Load(parent, tokens, match.partial_tokens, loading)) TakeLonger(span, tokens, &match);
-  if (planner_ && loading.bytes > 0)
-    planner_->RecordLoad(LoadPlanner::kDisk, loading.bytes, 0,
-                         loading.seconds + expected_s_per_byte_ * static_cast<double>(loading.bytes));
+    if (const auto span = Load(parent, ChildKey(parent, tokens), tokens, match.partial_tokens, &match))
+      TakeLonger(span, tokens, &match);
   if (match.partial) Touch(*match.partial, match.partial_tokens == match.partial->n_tokens());
   for (auto it = match.full.rbegin(); it != match.full.rend(); ++it) Touch(**it);
   stats_.hit_tokens += static_cast<uint64_t>(match.n_tokens());
@@ -134,52 +101,29 @@ SpanStore::Match SpanStore::Find(const RunAddress& address, std::span<const int3
 }
 
 uint64_t SpanStore::BytesOf(size_t n_tokens) const {
-  const SpanFormat& format = tiers_.front()->format();
-  return n_tokens / kKvBlockTokens * RecordBytes(format, kKvBlockTokens) +
-         (n_tokens % kKvBlockTokens ? RecordBytes(format, static_cast<int>(n_tokens % kKvBlockTokens)) : 0);
+  return RecordBytes(tiers_.front()->format(), static_cast<int>(n_tokens));
 }
 
-// Decided once for a run, from where memory ends; what turns out slower than that is given up.
-bool SpanStore::WorthReading(Loading& l) {
-  if (!planner_) return true;
-  using Choice = LoadPlanner::Choice;
-  if (!l.choice) {
-    const double work = RecomputeCost(static_cast<double>(l.rest.size()), l.position);
-    l.choice = planner_->Choose(LoadPlanner::kDisk, BytesOf(l.rest.size()), work,
-                                (l.rest.size() + kKvBlockTokens - 1) / kKvBlockTokens);
-    l.patience_s = planner_->PatienceSeconds(LoadPlanner::kDisk, BytesOf(l.rest.size()), work);
-  }
-  if (*l.choice == Choice::kLoad) return l.seconds <= l.patience_s;
-  return *l.choice == Choice::kProbe && l.bytes == 0;
-}
-
-std::shared_ptr<const Span> SpanStore::Load(const SpanKey& parent, std::span<const int32_t> tokens, int more_than,
-                                            Loading& loading) {
+std::shared_ptr<const Span> SpanStore::Load(const SpanKey& parent, const SpanKey& wanted,
+                                            std::span<const int32_t> tokens, int more_than, Match* match) {
   for (const auto& tier : tiers_) {
-    const bool remote = tier->source() == KvSource::kRemote;
-    if (!remote && !WorthReading(loading)) continue;
-    const auto start = std::chrono::steady_clock::now();
-    const auto found = tier->Find(parent, tokens, more_than);
+    const auto found = tier->Find(wanted, tokens, more_than);
     if (!found) continue;
-    const SpanKey key = ChildKey(parent, found->tokens);
+    const SpanKey key = std::ranges::equal(found->tokens, tokens) ? wanted : ChildKey(parent, found->tokens);
     if (const auto it = spans_.find(key); it != spans_.end()) return it->second.span;
     auto block = Allocate();
     if (!block.ok()) return nullptr;
     UnpackRows(tier->format(), found->rows, static_cast<int>(found->tokens.size()), (*block)->data());
     Entry& entry = Insert(std::make_shared<Span>(Span{key, parent, found->tokens, std::move(*block)}));
     entry.in_tiers = true;
-    if (!remote) {
-      loading.seconds += SecondsSince(start);
-      loading.bytes += RecordBytes(tier->format(), entry.span->n_tokens());
-    } else {  // the next time it is nearer
+    if (tier->source() == KvSource::kRemote)  // the next time it is nearer
       for (const auto& other : tiers_)
         entry.in_tiers = (other == tier || other->Keep(*entry.span, found->rows)) && entry.in_tiers;
-    }
     const auto common = std::ranges::mismatch(found->tokens, tokens).in1 - found->tokens.begin();
-    const int begin = static_cast<int>(loading.match->full.size()) * kKvBlockTokens +
-                      (static_cast<int>(tokens.size()) < kKvBlockTokens ? loading.match->partial_tokens : 0);
-    const int end = static_cast<int>(loading.match->full.size()) * kKvBlockTokens + static_cast<int>(common);
-    NoteLoaded(tier->source(), begin, end, loading.match);
+    const int begin = static_cast<int>(match->full.size()) * kKvBlockTokens +
+                      (static_cast<int>(tokens.size()) < kKvBlockTokens ? match->partial_tokens : 0);
+    const int end = static_cast<int>(match->full.size()) * kKvBlockTokens + static_cast<int>(common);
+    NoteLoaded(tier->source(), begin, end, match);
     return entry.span;
   }
   return nullptr;
@@ -193,63 +137,144 @@ void SpanStore::NoteLoaded(KvSource from, int begin, int end, Match* match) {
   (remote ? stats_.fetched_tokens : stats_.loaded_tokens) += static_cast<uint64_t>(end - begin);
 }
 
-SpanStore::Prefetched SpanStore::Prefetch(std::span<const Wish> runs, bool urgent) {
-  const auto is_remote = [](const std::unique_ptr<Tier>& tier) { return tier->source() == KvSource::kRemote; };
-  const auto tier = std::ranges::find_if(tiers_, is_remote);
-  if (tier == tiers_.end()) return {};
-  if (probe_ && probe_->done()) Fetched(*std::exchange(probe_, nullptr));
-  std::vector<Tier::Wanted> wanted;
-  uint64_t bytes = 0;
-  double work = 0;
-  for (size_t i = 0; i < runs.size(); ++i) {
-    const RunAddress& address = runs[i].address;
-    const Match here = Peek(address, runs[i].tokens);
-    const auto n_here = static_cast<size_t>(here.n_tokens());
-    if (n_here == runs[i].tokens.size()) continue;
-    size_t first = here.full.size() * kKvBlockTokens;
-    SpanKey before = here.full.empty() ? address.root : here.full.back()->key;
-    const uint64_t run_bytes = BytesOf(runs[i].tokens.size() - first);
-    const bool near = !planner_ || planner_->LoadSeconds(LoadPlanner::kDisk, run_bytes) <=
-                                       planner_->LoadSeconds(LoadPlanner::kRemote, run_bytes);
-    bool on_disk = near;
-    for (size_t at = first; at < runs[i].tokens.size(); at += kKvBlockTokens) {
-      const auto tokens = runs[i].tokens.subspan(at, std::min<size_t>(kKvBlockTokens, runs[i].tokens.size() - at));
-      const SpanKey parent = address.ParentOf(static_cast<int>(at), before);
-      on_disk = on_disk && std::ranges::any_of(tiers_, [&](const auto& other) { return other->Has(parent, tokens); });
-      const SpanKey key = ChildKey(parent, tokens);
-      if (on_disk) {
-        first += tokens.size();
-      } else {
-        wanted.push_back({.key = key, .parent = parent, .tokens = tokens, .run = i});
-      }
-      before = key;
-    }
-    const size_t n_wanted = runs[i].tokens.size() - std::min(first, runs[i].tokens.size());
-    bytes += BytesOf(n_wanted);
-    work += RecomputeCost(static_cast<double>(n_wanted), runs[i].depth + static_cast<double>(first));
-  }
-  if (wanted.empty()) return {};
-  if (!planner_) return {.fetch = (*tier)->Prefetch(wanted, urgent), .patience_s = kPatience_s};
-  switch (planner_->Choose(LoadPlanner::kRemote, bytes, work, wanted.size())) {
-    case LoadPlanner::Choice::kLoad:
-      return {.fetch = (*tier)->Prefetch(wanted, urgent),
-              .patience_s = std::min(planner_->PatienceSeconds(LoadPlanner::kRemote, bytes, work), kPatience_s)};
-    case LoadPlanner::Choice::kProbe:
-      if (!probe_) probe_ = (*tier)->Prefetch(std::span(wanted).first(1), urgent);
-      break;
-    case LoadPlanner::Choice::kCompute:
-      break;
-  }
-  return {};
+SpanStore::Hint& SpanStore::Hint::operator=(Hint&& other) noexcept {
+  std::swap(store_, other.store_);
+  std::swap(keys_, other.keys_);
+  return *this;
 }
 
-void SpanStore::Fetched(const Fetch& fetch) {
+SpanStore::Hint::~Hint() {
+  for (const SpanKey& key : keys_)
+    if (const auto it = store_->n_expected_.find(key); --it->second == 0) store_->n_expected_.erase(it);
+}
+
+SpanStore::Hint SpanStore::Expect(std::span<const Wish> runs) {
+  Hint hint;
+  hint.store_ = this;
+  const auto expect = [&](const SpanKey& key) {
+    hint.keys_.push_back(key);
+    ++n_expected_[key];
+    policy_->Expect(key);
+  };
+  for (const Wish& run : runs) {
+    std::span<const int32_t> rest = run.tokens;
+    int n_before = 0;
+    SpanKey parent = run.address.ParentOf(0, run.address.root);
+    for (; rest.size() >= kKvBlockTokens; rest = rest.subspan(kKvBlockTokens)) {
+      const SpanKey key = ChildKey(parent, rest.first(kKvBlockTokens));
+      expect(key);
+      parent = run.address.ParentOf(n_before += kKvBlockTokens, key);
+    }
+    if (rest.empty()) continue;
+    Match end;
+    if (const auto it = children_.find(parent); it != children_.end())
+      for (const SpanKey& key : it->second) TakeLonger(spans_.at(key).span, rest, &end);
+    if (end.partial) expect(end.partial->key);
+    if (const SpanKey key = ChildKey(parent, rest); !end.partial || end.partial->key != key) expect(key);
+  }
+  return hint;
+}
+
+bool SpanStore::Prefetched::waits() const {
+  const double waited_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - asked).count();
+  return std::ranges::any_of(parts,
+                             [&](const Part& part) { return waited_s < part.patience_s && !part.fetch->done(); });
+}
+
+void SpanStore::Wanted::Add(const Tier::Wanted& span, uint64_t n_bytes, double w) {
+  spans.push_back(span);
+  bytes += n_bytes;
+  work += w;
+}
+
+SpanStore::Prefetched SpanStore::Prefetch(std::span<const Wish> runs, bool urgent) {
+  Prefetched prefetched{.parts = {}, .here = {}, .asked = std::chrono::steady_clock::now()};
+  if (tiers_.empty()) return prefetched;
+  for (const auto path : {LoadPlanner::kDisk, LoadPlanner::kRemote})
+    if (probes_[path] && probes_[path]->done()) Learn(*std::exchange(probes_[path], nullptr), path);
+  const auto is_remote = [](const std::unique_ptr<Tier>& tier) { return tier->source() == KvSource::kRemote; };
+  const bool any_remote = std::ranges::any_of(tiers_, is_remote);
+  Wanted missing, far;  // what is not here, and what no disk has either
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const Wish& run = runs[i];
+    Match here = Peek(run.address, run.tokens);
+    const bool all = static_cast<size_t>(here.n_tokens()) == run.tokens.size();
+    const size_t n_here = here.full.size() * kKvBlockTokens;
+    SpanKey before = here.full.empty() ? run.address.root : here.full.back()->key;
+    if (urgent) prefetched.here.push_back(std::move(here));
+    if (all) continue;
+    const uint64_t run_bytes =
+        (run.tokens.size() - n_here + kKvBlockTokens - 1) / kKvBlockTokens * BytesOf(kKvBlockTokens);
+    bool on_disk = any_remote && (!planner_ || planner_->LoadSeconds(LoadPlanner::kDisk, run_bytes) <=
+                                                   planner_->LoadSeconds(LoadPlanner::kRemote, run_bytes));
+    for (size_t at = n_here; at < run.tokens.size(); at += kKvBlockTokens) {
+      const auto tokens = run.tokens.subspan(at, std::min<size_t>(kKvBlockTokens, run.tokens.size() - at));
+      const SpanKey parent = run.address.ParentOf(static_cast<int>(at), before);
+      const Tier::Wanted span{.key = ChildKey(parent, tokens), .parent = parent, .tokens = tokens, .run = i};
+      const uint64_t bytes = BytesOf(tokens.size());
+      const double work = RecomputeCost(static_cast<double>(tokens.size()), run.depth + static_cast<double>(at));
+      missing.Add(span, bytes, work);
+      on_disk = on_disk && std::ranges::any_of(tiers_, [&](const auto& tier) { return tier->Has(parent, tokens); });
+      // A server finds none that begins in the same way.
+      const bool of_no_use = run.goes_on && tokens.size() < kKvBlockTokens;
+      if (any_remote && !on_disk && !of_no_use) far.Add(span, bytes, work);
+      before = span.key;
+    }
+  }
+  for (const auto& tier : tiers_) {
+    if (is_remote(tier)) {
+      Ask(*tier, far, LoadPlanner::kRemote, urgent, &prefetched);
+    } else {
+      const auto path = tier->reads_in_place() ? std::nullopt : std::optional(LoadPlanner::kDisk);
+      Ask(*tier, missing, path, urgent, &prefetched);
+    }
+  }
+  return prefetched;
+}
+
+// What is read in place is worth it always, and what comes later is decided anew at its turn.
+void SpanStore::Ask(Tier& tier, const Wanted& wanted, std::optional<LoadPlanner::Tier> path, bool urgent,
+                    Prefetched* prefetched) {
+  if (wanted.spans.empty()) return;
+  using Choice = LoadPlanner::Choice;
+  Choice choice = Choice::kLoad;
+  double patience_s = kPatience_s;
+  if (planner_ && path) {
+    if (urgent) {
+      choice = planner_->Choose(*path, wanted.bytes, wanted.work, wanted.spans.size());
+    } else if (planner_->LoadSeconds(*path, wanted.bytes) > planner_->ComputeSeconds(wanted.work)) {
+      choice = Choice::kCompute;
+    }
+    patience_s = std::min(patience_s, planner_->PatienceSeconds(*path, wanted.bytes, wanted.work));
+  }
+  if (choice == Choice::kLoad) {
+    if (auto fetch = tier.Prefetch(wanted.spans, urgent))
+      prefetched->parts.push_back({.fetch = std::move(fetch), .patience_s = patience_s, .path = path});
+  } else if (choice == Choice::kProbe && !probes_[*path]) {
+    probes_[*path] = tier.Prefetch(std::span(wanted.spans).first(1), urgent);
+  }
+}
+
+void SpanStore::Fetched(const Prefetched& prefetched) {
+  for (const Prefetched::Part& part : prefetched.parts)
+    if (part.path) Learn(*part.fetch, *part.path);
+}
+
+void SpanStore::Learn(const Fetch& fetch, LoadPlanner::Tier path) {
   const Fetch::Progress p = fetch.progress();
   if (!planner_ || !p.begun) return;
   // Of what is given up, the span that was on its way counts as if it had just come.
   const bool answered = p.latency_s < p.seconds;
-  const uint64_t on_its_way = p.done || !answered ? 0 : RecordBytes(tiers_.front()->format(), kKvBlockTokens);
-  planner_->RecordLoad(LoadPlanner::kRemote, p.bytes + on_its_way, p.latency_s, p.seconds, /*given_up=*/!p.done);
+  const uint64_t on_its_way = p.done || !answered ? 0 : BytesOf(kKvBlockTokens);
+  planner_->RecordLoad(path, p.bytes + on_its_way, p.latency_s, p.seconds, /*given_up=*/!p.done);
+}
+
+void SpanStore::OnFetched(const std::function<void()>& call) {
+  for (const auto& tier : tiers_) tier->OnFetched(call);
+}
+
+void SpanStore::Idle(bool idle) {
+  for (const auto& tier : tiers_) tier->Idle(idle);
 }
 
 std::shared_ptr<const Span> SpanStore::Publish(const SpanKey& parent, std::span<const int32_t> tokens,
@@ -329,6 +354,7 @@ void SpanStore::Use(const Entry& entry) {
   policy_->Use({.key = entry.span->key,
                 .bytes = geometry().BlockBytes(),
                 .cost = RecomputeCost(entry.span->n_tokens(), entry.position)});
+  if (n_expected_.contains(entry.span->key)) policy_->Expect(entry.span->key);
 }
 
 void SpanStore::Touch(const Span& span, bool whole) {

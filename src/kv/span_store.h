@@ -1,6 +1,9 @@
 // Finds sealed spans by address, in memory and in the tiers below it, and makes room for new ones.
 #pragma once
 
+#include <array>
+#include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -49,13 +52,13 @@ class SpanStore {
   // Looks there too from now on, in the order in which tiers were added. REQUIRES: the format of those before.
   void AddTier(std::unique_ptr<Tier> tier) { tiers_.push_back(std::move(tier)); }
   std::span<const std::unique_ptr<Tier>> tiers() const { return tiers_; }
+  // See Tier.
+  void OnFetched(const std::function<void()>& call);
+  void Idle(bool idle);
   // Loads only what would take longer to compute, from now on.
   void PlanLoads(const LoadPlanner& planner) { planner_ = planner; }
   // Who is to be told what computing takes; nullptr: nobody.
   LoadPlanner* planner() { return planner_ ? &*planner_ : nullptr; }
-
-  // Says which runs are looked up next, so that tiers can fetch at once what they have of them.
-  void Expect(std::span<const WantedRun> runs, ThreadPool& pool);
 
   // The longest known beginning of a run: `full` spans of kKvBlockTokens each, then possibly the first `partial_tokens`
   // tokens of `partial`. Every token has been compared. Marks what it returns as used.
@@ -67,25 +70,51 @@ class SpanStore {
     TokenRange from_disk, from_remote;
     int n_tokens() const { return static_cast<int>(full.size()) * kKvBlockTokens + partial_tokens; }
   };
-  // `depth` tokens are seen by the run's first one: they make it dearer to compute.
-  Match Find(const RunAddress& address, std::span<const int32_t> tokens, int depth = 0);
+  // Of the tiers it sees what is read in place or was brought by a Prefetch whose result lives.
+  Match Find(const RunAddress& address, std::span<const int32_t> tokens);
   // The same in memory and what is read in place, without marking or counting anything. Tokens may also follow a full
   // span: see RunAddress::Behind.
   Match Peek(const RunAddress& address, std::span<const int32_t> tokens) const;
 
-  // Begins to bring to this machine what Find will be asked for and neither memory nor disk has, if that is worth it.
+  // A run that Find will be asked for.
   struct Wish {
     RunAddress address;
     std::span<const int32_t> tokens;
-    int depth = 0;
+    int depth = 0;         // tokens that its first one sees: they make it dearer to compute
+    bool goes_on = false;  // behind them something else than in other runs
   };
+  // Says that a request that waits will ask for these runs: as long as the hint lives, the replacement policy knows it
+  // of their spans, of those that come meanwhile too.
+  class Hint {
+   public:
+    Hint() = default;
+    Hint(Hint&& other) noexcept { *this = std::move(other); }
+    Hint& operator=(Hint&& other) noexcept;
+    ~Hint();
+
+   private:
+    friend SpanStore;
+    SpanStore* store_ = nullptr;  // outlives it
+    std::vector<SpanKey> keys_;
+  };
+  Hint Expect(std::span<const Wish> runs);
+
+  // What is on its way from tiers.
   struct Prefetched {
-    std::shared_ptr<Fetch> fetch;  // nullptr: nothing to wait for
-    double patience_s = 0;         // how long
+    struct Part {
+      std::shared_ptr<Fetch> fetch;
+      double patience_s = 0;                       // how long it is worth waiting for, from `asked` on
+      std::optional<LoadPlanner::Tier> path = {};  // that is measured by it
+    };
+    std::vector<Part> parts;
+    std::vector<Match> here;  // of each run: stays, when it is urgent
+    std::chrono::steady_clock::time_point asked = {};
+    bool waits() const;  // something is worth waiting for
   };
+  // Begins to bring what memory does not have, if that is worth it.
   Prefetched Prefetch(std::span<const Wish> runs, bool urgent);
-  // Learns from a fetch that is not waited for any more.
-  void Fetched(const Fetch& fetch);
+  // Learns from what is not waited for any more.
+  void Fetched(const Prefetched& prefetched);
 
   // Seals `tokens`, whose KV stands in the first rows of `block`, as the child of `parent`. Returns the span that is
   // kept: the one already there when the address is known. A shorter span of the same parent that the new one continues
@@ -111,25 +140,22 @@ class SpanStore {
   std::shared_ptr<const Span> FindHere(const SpanKey& key, std::span<const int32_t> tokens) const;
   // A full span that a tier lets be read in place, or nullptr.
   std::shared_ptr<const Span> Mapped(const SpanKey& parent, const SpanKey& key, std::span<const int32_t> tokens) const;
-  // Peek, in memory alone unless `mapped`.
-  Match Look(const RunAddress& address, std::span<const int32_t> tokens, bool mapped) const;
-  // What is loaded of one run.
-  struct Loading {
-    std::span<const int32_t> rest;  // from the next span on
-    int position = 0;               // that its first token has
-    Match* match = nullptr;
-    // From disk.
-    std::optional<LoadPlanner::Choice> choice = {};
-    double patience_s = 0, seconds = 0;
-    uint64_t bytes = 0;
-  };
-  bool WorthReading(Loading& loading);
   void NoteLoaded(KvSource from, int begin, int end, Match* match);
-  // A span of `parent` with more than `more_than` of these tokens, from the first tier that has one; nullptr when none
-  // has, or it is computed sooner, or memory is all in use.
-  std::shared_ptr<const Span> Load(const SpanKey& parent, std::span<const int32_t> tokens, int more_than,
-                                   Loading& loading);
-  uint64_t BytesOf(size_t n_tokens) const;  // in tiers. REQUIRES: there are any
+  // A span of `parent` with more than `more_than` of these tokens, from the first tier where it has come; nullptr when
+  // there is none, or memory is all in use.
+  std::shared_ptr<const Span> Load(const SpanKey& parent, const SpanKey& key, std::span<const int32_t> tokens,
+                                   int more_than, Match* match);
+  // Spans that are wanted from a tier, and what computing them takes instead.
+  struct Wanted {
+    std::vector<Tier::Wanted> spans;
+    uint64_t bytes = 0;
+    double work = 0;
+    void Add(const Tier::Wanted& span, uint64_t n_bytes, double w);
+  };
+  void Ask(Tier& tier, const Wanted& wanted, std::optional<LoadPlanner::Tier> path, bool urgent,
+           Prefetched* prefetched);
+  void Learn(const Fetch& fetch, LoadPlanner::Tier path);
+  uint64_t BytesOf(size_t n_tokens) const;  // of a span, in tiers. REQUIRES: there are any
   Entry& Insert(std::shared_ptr<const Span> span);
   void Use(const Entry& entry);  // tells the policy
   bool OfferToTiers(const Span& span);
@@ -142,11 +168,11 @@ class SpanStore {
   std::unordered_map<SpanKey, Entry> spans_;
   std::unordered_map<SpanKey, std::vector<SpanKey>> children_;  // by parent, in order of publication
   std::unique_ptr<EvictionPolicy> policy_;
+  std::unordered_map<SpanKey, int> n_expected_;  // hints that name a span, here or not
   SpanStoreStats stats_;
   std::vector<std::unique_ptr<Tier>> tiers_;
   std::optional<LoadPlanner> planner_;
-  double expected_s_per_byte_ = 0;  // that the last Expect took
-  std::shared_ptr<Fetch> probe_;    // for which nobody waits
+  std::array<std::shared_ptr<Fetch>, 2> probes_;  // by LoadPlanner::Tier; for which nobody waits
 };
 
 }  // namespace spanwise

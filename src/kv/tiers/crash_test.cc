@@ -40,7 +40,7 @@ constexpr uint64_t kBudget = 1 << 20;
           mdb_put(txn->get(), env->spans, &k, &v, 0);
           (void)txn->Commit();
           const TableKey damaged = DecodeKey(key).value();
-          const auto found = (*tier)->Find(damaged.parent, damaged.tokens, 0);
+          const auto found = Found(**tier, damaged.parent, damaged.tokens, 0);
           if (found && !spans.Holds(damaged.parent, *found)) _exit(2);  // it may have been written anew by now
         }
       }
@@ -90,7 +90,7 @@ TEST_P(Crash, LeavesOnlyWholeSpans) {
       SpanKey parent = kRoot;
       const std::vector<int32_t> tokens = Iota(320, 1000 * i);
       for (std::span<const int32_t> rest = tokens; !rest.empty(); rest = rest.subspan(kKvBlockTokens)) {
-        const auto found = (*tier)->Find(parent, rest.first(kKvBlockTokens), 0);
+        const auto found = Found(**tier, parent, rest.first(kKvBlockTokens), 0);
         if (!found) break;
         ++n_served;
         ASSERT_TRUE(spans.Holds(parent, *found));
@@ -101,7 +101,7 @@ TEST_P(Crash, LeavesOnlyWholeSpans) {
     // It goes on working, and what was freed is used again.
     for (const Span& span : spans.Chain(kRoot, Iota(200, 1000 * (kill_number % 40)))) (*tier)->Offer(span);
     (*tier)->Flush();
-    EXPECT_TRUE((*tier)->Find(kRoot, Iota(64, 1000 * (kill_number % 40)), 63));
+    EXPECT_TRUE(Found(**tier, kRoot, Iota(64, 1000 * (kill_number % 40)), 63));
     EXPECT_LE((*tier)->stats().bytes, kBudget);
   }
   EXPECT_GT(n_served, static_cast<uint64_t>(SPANWISE_KILLS));

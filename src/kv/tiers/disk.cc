@@ -1,7 +1,9 @@
 #include "kv/tiers/disk.h"
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
+#include <limits>
 #include <utility>
 
 #include "base/str.h"
@@ -15,6 +17,8 @@ constexpr size_t kMostQueued = 1 << 16;  // of all kinds
 // Uses are noted with the next spans that are written, or after this long.
 constexpr std::chrono::seconds kTouchDelay(2);
 constexpr std::chrono::seconds kPauseAfterFailure(30);
+// Are checked between two looks at what else is asked for.
+constexpr size_t kSlice = 64;
 
 // A folder's files under another name, so that nothing is lost that somebody may want to look at.
 void SetAside(const std::string& folder) {
@@ -71,13 +75,20 @@ Result<std::unique_ptr<DiskTier>> DiskTier::Open(const SpanFormat& format, const
 }
 
 DiskTier::DiskTier(const SpanFormat& format, const DiskTierOptions& options, std::shared_ptr<lmdb::Env> env)
-    : format_(format), options_(options), env_(std::move(env)) {
+    : format_(format),
+      options_(options),
+      env_(std::move(env)),
+      pool_(options.read_threads),
+      ready_(!options.read_only || options.ready_bytes == 0) {
+  reader_ = std::thread([this] { ReadLoop(); });
   if (options_.read_only) return;
   budget_bytes_ = options_.budget_bytes ? options_.budget_bytes : QuarterOfDisk(options_.folder);
   writer_ = std::thread([this] { Loop(); });
 }
 
 DiskTier::~DiskTier() {
+  fetches_.Stop();
+  reader_.join();
   if (!writer_.joinable()) return;
   {
     const std::lock_guard lock(mutex_);
@@ -93,25 +104,105 @@ void DiskTier::Warn(const Status& status, std::string_view consequence, bool* sa
 }
 
 Result<std::shared_ptr<lmdb::Txn>> DiskTier::Snapshot() {
+  const std::lock_guard lock(read_mutex_);
+  return SnapshotLocked();
+}
+
+Result<std::shared_ptr<lmdb::Txn>> DiskTier::SnapshotLocked() {
   if (auto txn = snapshot_.lock(); txn && txn->id() == env_->LastTxnId()) return txn;
   SW_ASSIGN_OR_RETURN(auto txn, lmdb::Txn::Begin(env_, /*read_only=*/true));
-  if (txn->id() != snapshot_id_) checked_.clear();  // other bytes may stand there by now
+  if (txn->id() != snapshot_id_) known_.clear();  // other bytes may stand there by now
   snapshot_ = txn;
   snapshot_id_ = txn->id();
   return txn;
 }
 
-std::nullopt_t DiskTier::FailToRead(const Status& status) {
-  Warn(status, "it is not read from any more", &read_failed_);
-  read_failed_ = true;
-  return std::nullopt;
+void DiskTier::FailToRead(const Status& status) {
+  bool said = read_failed_.exchange(true);
+  Warn(status, "it is not read from any more", &said);
+}
+
+std::shared_ptr<Fetch> DiskTier::Prefetch(std::span<const Wanted> spans, bool urgent) {
+  if (read_failed_) return nullptr;
+  const auto bytes_of = [&](size_t n) { return RecordBytes(format_, static_cast<int>(n)); };
+  // They stay where they are: there is room for any number.
+  return fetches_.Ask(spans, urgent, bytes_of, std::numeric_limits<uint64_t>::max());
+}
+
+void DiskTier::ReadLoop() {
+  Readiness readiness;
+  while (!fetches_.stopped()) {
+    if (const auto order = fetches_.Next()) {
+      Load(order);
+    } else if (!ready_ && idle_ && !read_failed_) {
+      if (!GetReady(&readiness).ok()) ready_ = true;  // whoever asks for something meets it, and says it
+    } else {
+      fetches_.Wait();
+    }
+  }
+  fetches_.EndAll();
+}
+
+void DiskTier::Load(const std::shared_ptr<FetchQueue::Order>& order) {
+  order->Begin();
+  const auto load = [&]() -> Status {
+    SW_ASSIGN_OR_RETURN(const auto txn, Snapshot());
+    std::vector<Place> places;
+    for (const FetchQueue::Order::Part& part : order->parts) {
+      if (!part.waits()) continue;
+      FetchQueue::Item& item = *part.item;
+      SW_ASSIGN_OR_RETURN(auto place, Look(*txn, env_->spans, item.parent, item.tokens));
+      if (!place) {
+        ++misses_;
+        if (order->urgent) item.state = FetchQueue::Item::State::kMissing;
+        continue;
+      }
+      place->key = place->tokens == item.tokens ? item.key : ChildKey(place->parent, place->tokens);
+      place->item = &item;
+      {
+        const std::lock_guard lock(read_mutex_);
+        const auto known = known_.find(place->key);
+        place->known =
+            txn->id() == snapshot_id_ && known != known_.end() && known->second.data() == place->record.data();
+      }
+      if (!place->known)
+        lmdb::WillNeed(place->record);  // the disk has all of them to read before the first is waited for
+      places.push_back(std::move(*place));
+    }
+    order->Answered();
+    for (std::span<Place> rest(places); !rest.empty();) {
+      if (order.use_count() == 1) return Status::Ok();  // nobody waits any more
+      if (!order->urgent)
+        while (const auto urgent = fetches_.NextUrgent()) Load(urgent);
+      const std::span<Place> slice = rest.first(std::min(rest.size(), kSlice));
+      rest = rest.subspan(slice.size());
+      Check(txn, slice, /*while_idle=*/false);
+      for (Place& place : slice) {
+        if (!place.known) order->Came(place.record.size());
+        ++(place.sound ? hits_ : misses_);
+        if (!place.sound) {
+          ++damaged_;
+          Add({.kind = Work::Kind::kRemove, .key = EncodeKey(place.parent, place.tokens), .record = {}});
+        }
+        if (!order->urgent) continue;  // by its turn the folder may be another one: it is looked up again, then
+        if (place.sound)
+          place.item->found = {
+              .tokens = std::move(place.tokens), .rows = place.record.subspan(sizeof(RecordHeader)), .hold = txn};
+        place.item->state = place.sound ? FetchQueue::Item::State::kHere : FetchQueue::Item::State::kMissing;
+      }
+    }
+    return Status::Ok();
+  };
+  if (!read_failed_)
+    if (const Status status = load(); !status.ok()) FailToRead(status);
+  fetches_.End(*order);
 }
 
 Result<std::optional<DiskTier::Place>> DiskTier::Look(const lmdb::Txn& txn, MDB_dbi spans, const SpanKey& parent,
-                                                      std::span<const int32_t> tokens, int more_than) {
+                                                      std::span<const int32_t> tokens) {
   // The longest common beginning stands at the place of the tokens or right before it.
   std::optional<Place> best;
-  auto longest = static_cast<size_t>(std::max(0, more_than));
+  size_t longest = 0;
   const std::string wanted = EncodeKey(parent, tokens);
   lmdb::Cursor at(txn, spans);
   const auto look = [&] {
@@ -119,7 +210,8 @@ Result<std::optional<DiskTier::Place>> DiskTier::Look(const lmdb::Txn& txn, MDB_
     if (common <= longest) return Status::Ok();
     SW_ASSIGN_OR_RETURN(TableKey key, DecodeKey(at.key()));
     longest = common;
-    best = Place{.parent = parent,
+    best = Place{.key = {},
+                 .parent = parent,
                  .tokens = std::move(key.tokens),
                  .record = std::as_bytes(std::span(at.value().data(), at.value().size()))};
     return Status::Ok();
@@ -131,69 +223,83 @@ Result<std::optional<DiskTier::Place>> DiskTier::Look(const lmdb::Txn& txn, MDB_
   return best;
 }
 
-std::optional<std::span<const std::byte>> DiskTier::Check(const Place& place) {
-  if (checked_.contains(place.record.data())) return place.record.subspan(sizeof(RecordHeader));
-  const auto rows = ReadRecord(format_, place.parent, place.tokens, place.record);
-  if (rows.ok()) {
-    checked_.insert(place.record.data());
-    return *rows;
+bool DiskTier::Check(const std::shared_ptr<lmdb::Txn>& txn, std::span<Place> places, bool while_idle) {
+  std::atomic<bool> all = true;
+  pool_.ParallelFor(places.size(), [&](size_t i) {
+    Place& place = places[i];
+    if (while_idle && !idle_) {
+      all = false;
+    } else {
+      place.sound = place.known || ReadRecord(format_, place.parent, place.tokens, place.record).ok();
+    }
+  });
+  const std::lock_guard lock(read_mutex_);
+  if (txn->id() == snapshot_id_)
+    for (const Place& place : places)
+      if (place.sound && !place.known) known_.emplace(place.key, place.record);
+  return all;
+}
+
+// Goes through the records in the order of their keys. What is written meanwhile is checked when it is used.
+Status DiskTier::GetReady(Readiness* readiness) {
+  SW_ASSIGN_OR_RETURN(const auto txn, Snapshot());
+  if (std::exchange(readiness->txn_id, txn->id()) != txn->id() && !readiness->next.empty()) {
+    ready_ = true;
+    return Status::Ok();
   }
-  ++damaged_;
-  Add({.kind = Work::Kind::kRemove, .key = EncodeKey(place.parent, place.tokens), .record = {}});
-  return std::nullopt;
+  std::vector<Place> places;
+  lmdb::Cursor at(*txn, env_->spans);
+  bool any = readiness->next.empty() ? at.Go(MDB_FIRST) : at.Go(MDB_SET_RANGE, readiness->next);
+  for (; any && places.size() < kSlice; any = at.Go(MDB_NEXT)) {
+    SW_ASSIGN_OR_RETURN(TableKey key, DecodeKey(at.key()));
+    Place& place = places.emplace_back();
+    place.parent = key.parent;
+    place.tokens = std::move(key.tokens);
+    place.key = ChildKey(place.parent, place.tokens);
+    place.record = std::as_bytes(std::span(at.value().data(), at.value().size()));
+    lmdb::WillNeed(place.record);
+  }
+  SW_RETURN_IF_ERROR(at.status());
+  if (!Check(txn, places, /*while_idle=*/true)) return Status::Ok();  // goes on here another time
+  for (const Place& place : places) readiness->n_bytes += place.sound ? place.record.size() : 0;
+  ready_ = !any || readiness->n_bytes >= options_.ready_bytes;
+  if (any) readiness->next = at.key();
+  return Status::Ok();
 }
 
-std::optional<Tier::Found> DiskTier::Find(const SpanKey& parent, std::span<const int32_t> tokens, int more_than) {
-  ++misses_;  // until it is found
-  if (read_failed_) return std::nullopt;
-  auto txn = Snapshot();
-  if (!txn.ok()) return FailToRead(txn.status());
-  auto place = Look(**txn, env_->spans, parent, tokens, more_than);
-  if (!place.ok()) return FailToRead(place.status());
-  if (!*place) return std::nullopt;
-  const auto rows = Check(**place);
-  if (!rows) return std::nullopt;
-  --misses_;
-  ++hits_;
-  return Found{.tokens = std::move((*place)->tokens), .rows = *rows, .hold = std::move(*txn)};
+void DiskTier::Idle(bool idle) {
+  idle_ = idle;
+  if (idle && !ready_) fetches_.Wake();
 }
 
-std::shared_ptr<const std::byte> DiskTier::Map(const SpanKey& parent, std::span<const int32_t> tokens) {
+std::shared_ptr<const std::byte> DiskTier::Map(const SpanKey& key, std::span<const int32_t> tokens) {
   // Who writes wants to use pages again that were freed, and cannot while somebody reads what was there before.
-  if (!options_.read_only || !format_.codec->exact) return nullptr;
-  const auto found = Find(parent, tokens, static_cast<int>(tokens.size()) - 1);
-  // Small records stand in the pages of the tree, anyhow.
-  if (!found || reinterpret_cast<uintptr_t>(found->rows.data()) % KvBlock::kAlignment != 0) return nullptr;
-  return {found->hold, found->rows.data()};
-}
-
-void DiskTier::Expect(std::span<const WantedRun> runs, ThreadPool& pool) {
-  if (read_failed_) return;
-  const auto txn = Snapshot();
-  if (!txn.ok()) return;  // whoever looks for a span says it
-  std::vector<Place> fresh;
-  for (const WantedRun& run : runs) {
-    SpanKey before = run.address.root;
-    for (size_t first = 0; first < run.tokens.size(); first += kKvBlockTokens) {
-      const auto tokens = run.tokens.subspan(first, std::min<size_t>(run.tokens.size() - first, kKvBlockTokens));
-      const SpanKey parent = run.address.ParentOf(static_cast<int>(first), before);
-      auto place = Look(**txn, env_->spans, parent, tokens, 0);
-      if (!place.ok() || !*place) break;
-      const bool whole = tokens.size() == kKvBlockTokens && std::ranges::equal((*place)->tokens, tokens);
-      if (!checked_.contains((*place)->record.data())) {
-        lmdb::WillNeed((*place)->record);  // the disk has all of them to read before the first is waited for
-        fresh.push_back(std::move(**place));
+  if (!reads_in_place() || read_failed_) return nullptr;
+  std::shared_ptr<const void> hold;
+  std::span<const std::byte> rows;
+  {
+    const std::lock_guard lock(read_mutex_);
+    if (known_.contains(key)) {
+      auto txn = SnapshotLocked();
+      if (!txn.ok()) return nullptr;
+      if (const auto known = known_.find(key); known != known_.end()) {
+        rows = known->second.subspan(sizeof(RecordHeader));
+        hold = std::move(*txn);
       }
-      if (!whole) break;
-      before = ChildKey(parent, tokens);
     }
   }
-  std::vector<char> sound(fresh.size());
-  pool.ParallelFor(fresh.size(), [&](size_t i) {
-    sound[i] = ReadRecord(format_, fresh[i].parent, fresh[i].tokens, fresh[i].record).ok();
-  });
-  for (size_t i = 0; i < fresh.size(); ++i)
-    if (sound[i]) checked_.insert(fresh[i].record.data());
+  if (!hold) {
+    const auto found = fetches_.Find(key, tokens, kKvBlockTokens - 1);
+    if (!found) return nullptr;
+    rows = found->rows;
+    hold = found->hold;
+  }
+  RecordHeader header;
+  std::memcpy(&header, rows.data() - sizeof header, sizeof header);
+  if (header.n_tokens != kKvBlockTokens || !std::ranges::equal(header.tokens, tokens)) return nullptr;
+  // Small records stand in the pages of the tree, anyhow.
+  if (reinterpret_cast<uintptr_t>(rows.data()) % KvBlock::kAlignment != 0) return nullptr;
+  return {std::move(hold), rows.data()};
 }
 
 bool DiskTier::Has(const SpanKey& parent, std::span<const int32_t> tokens) {

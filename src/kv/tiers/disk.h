@@ -13,9 +13,12 @@
 #include <span>
 #include <string>
 #include <thread>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
+#include "base/thread_pool.h"
+#include "kv/tiers/fetch_queue.h"
 #include "kv/tiers/lmdb.h"
 #include "kv/tiers/span_tables.h"
 #include "kv/tiers/tier.h"
@@ -29,14 +32,17 @@ struct DiskTierOptions {
   uint64_t budget_bytes = 0;  // 0: a quarter of what the file system has free, with what the folder holds already
   uint64_t queue_bytes = uint64_t{64} << 20;  // that wait to be written
   bool wait_when_full = false;                // Offer waits for the disk rather than lose a span
+  int read_threads = 0;                       // that check what was read; 0: one for each CPU
+  // Of a folder that is only read, so much is read and checked before anybody asks, while the engine has nothing to do.
+  uint64_t ready_bytes = 0;
   // Called at most once for each kind of trouble, from any thread.
   std::function<void(const std::string& message)> warn = {};
 };
 
-// Reads on the engine's thread, from the page cache where it can; whole blocks of a folder that is only read may be
-// attended there, where they are written as they are. Writes on a thread of its own, many spans in a transaction, after
-// each of which they are on disk as a whole or not at all, whatever becomes of process or machine. Past the budget
-// spans used longest ago go. A folder that is damaged as a whole is set aside, and begun anew. Format:
+// Looks up, reads and checks on a thread of its own, with others that check; whole blocks of a folder that is only read
+// may be attended where they are, if they are written as they are. Writes on one more, many spans in a transaction,
+// after each of which they are on disk as a whole or not at all, whatever becomes of process or machine. Past the
+// budget spans used longest ago go. A folder that is damaged as a whole is set aside, and begun anew. Format:
 // docs/formats/span-store.md.
 class DiskTier final : public Tier {
  public:
@@ -47,9 +53,14 @@ class DiskTier final : public Tier {
   ~DiskTier() override;
 
   const SpanFormat& format() const override { return format_; }
-  std::optional<Found> Find(const SpanKey& parent, std::span<const int32_t> tokens, int more_than) override;
-  std::shared_ptr<const std::byte> Map(const SpanKey& parent, std::span<const int32_t> tokens) override;
-  void Expect(std::span<const WantedRun> runs, ThreadPool& pool) override;
+  std::shared_ptr<Fetch> Prefetch(std::span<const Wanted> spans, bool urgent) override;
+  void OnFetched(std::function<void()> call) override { fetches_.OnEnd(std::move(call)); }
+  std::optional<Found> Find(const SpanKey& key, std::span<const int32_t> tokens, int more_than) override {
+    return fetches_.Find(key, tokens, more_than);
+  }
+  bool reads_in_place() const override { return options_.read_only && format_.codec->exact; }
+  std::shared_ptr<const std::byte> Map(const SpanKey& key, std::span<const int32_t> tokens) override;
+  void Idle(bool idle) override;
   bool Has(const SpanKey& parent, std::span<const int32_t> tokens) override;
   bool Keep(const Span& span, std::span<const std::byte> rows) override;
   void Touch(const SpanKey& parent, std::span<const int32_t> tokens) override;
@@ -66,21 +77,35 @@ class DiskTier final : public Tier {
 
   // A record as it lies in the map, and whose it is.
   struct Place {
-    SpanKey parent;
+    SpanKey key, parent;
     std::vector<int32_t> tokens;
     std::span<const std::byte> record;
+    FetchQueue::Item* item = nullptr;  // that it was looked up for
+    bool known = false;
+    bool sound = false;
+  };
+  // How far a folder that is only read was checked before anybody asked.
+  struct Readiness {
+    size_t txn_id = 0;     // 0: not begun
+    std::string next;      // key of the next record
+    uint64_t n_bytes = 0;  // checked
   };
 
   DiskTier(const SpanFormat& format, const DiskTierOptions& options, std::shared_ptr<lmdb::Env> env);
   // The folder as it is now. Who reads it in place holds on to it; as long as nobody writes, all hold the same one.
   Result<std::shared_ptr<lmdb::Txn>> Snapshot();
-  // As Find, unchecked.
+  Result<std::shared_ptr<lmdb::Txn>> SnapshotLocked();  // REQUIRES: read_mutex_ is held
+  void FailToRead(const Status& status);
+
+  void ReadLoop();
+  void Load(const std::shared_ptr<FetchQueue::Order>& order);
+  // The record whose tokens have the longest beginning in common with these.
   static Result<std::optional<Place>> Look(const lmdb::Txn& txn, MDB_dbi spans, const SpanKey& parent,
-                                           std::span<const int32_t> tokens, int more_than);
-  // Its rows, if it is as it was written; otherwise it is counted and removed. Its bytes are read only once, until the
-  // folder is written to.
-  std::optional<std::span<const std::byte>> Check(const Place& place);
-  std::nullopt_t FailToRead(const Status& status);
+                                           std::span<const int32_t> tokens);
+  // Says of each whether it is as it was written, and remembers those that are until the folder is written to. With
+  // `while_idle` those are left out that come up when the engine has something to do; false then.
+  bool Check(const std::shared_ptr<lmdb::Txn>& txn, std::span<Place> places, bool while_idle);
+  Status GetReady(Readiness* readiness);
 
   void Warn(const Status& status, std::string_view consequence, bool* said);
   void Add(Work work);
@@ -94,13 +119,19 @@ class DiskTier final : public Tier {
   uint64_t budget_bytes_ = 0;
 
   // Of the engine's thread.
-  bool read_failed_ = false;
-  std::weak_ptr<lmdb::Txn> snapshot_;
-  size_t snapshot_id_ = 0;                        // of the last one
-  std::unordered_set<const std::byte*> checked_;  // records of that which are as they were written
-  std::unordered_set<uint64_t> touched_;          // hashes of keys whose use was noted since ...
-  uint64_t touched_since_ = 0;                    // ... so much had been written
+  std::unordered_set<uint64_t> touched_;  // hashes of keys whose use was noted since ...
+  uint64_t touched_since_ = 0;            // ... so much had been written
+
+  FetchQueue fetches_;
+  ThreadPool pool_;  // of the reader
+  std::atomic<bool> read_failed_ = false, idle_ = true;
+  std::atomic<bool> ready_;  // nothing is checked any more before somebody asks
   std::atomic<uint64_t> hits_ = 0, misses_ = 0, damaged_ = 0;
+  std::mutex read_mutex_;
+  std::weak_ptr<lmdb::Txn> snapshot_;  // guarded by read_mutex_
+  size_t snapshot_id_ = 0;             // guarded by read_mutex_; of the last one
+  // Guarded by read_mutex_; records of that snapshot that are as they were written.
+  std::unordered_map<SpanKey, std::span<const std::byte>> known_;
 
   std::atomic<uint64_t> n_written_bytes_ = 0;
 
@@ -115,7 +146,7 @@ class DiskTier final : public Tier {
   bool write_failed_ = false;                           // guarded by mutex_; it was said
   TierStats counts_;                                    // guarded by mutex_; of what was written, evicted and lost
   std::chrono::steady_clock::time_point paused_until_;  // guarded by mutex_; after a failure
-  std::thread writer_;
+  std::thread reader_, writer_;
 };
 
 }  // namespace spanwise

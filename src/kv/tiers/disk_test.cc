@@ -5,8 +5,11 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+#include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <fstream>
+#include <thread>
 
 #include "base/str.h"
 #include "kv/run.h"
@@ -39,7 +42,7 @@ int FoundTokens(DiskTier& tier, Spans& spans, const SpanKey& root, std::span<con
   int n = 0;
   while (!tokens.empty()) {
     const auto block = tokens.first(std::min<size_t>(tokens.size(), kKvBlockTokens));
-    const auto found = tier.Find(parent, block, 0);
+    const auto found = Found(tier, parent, block, 0);
     if (!found) return n;
     EXPECT_TRUE(spans.Holds(parent, *found));
     const auto common = std::ranges::mismatch(found->tokens, block).in1 - found->tokens.begin();
@@ -102,9 +105,9 @@ TEST(DiskTier, FindsTheLongestCommonBeginning) {
     for (const auto& k : kept)
       longest = std::max(longest, static_cast<size_t>(std::ranges::mismatch(k, asked).in1 - k.begin()));
     EXPECT_EQ(FoundTokens(*tier, spans, kRoot, asked), static_cast<int>(longest));
-    EXPECT_FALSE(tier->Find(kRoot, asked, static_cast<int>(longest)));
+    EXPECT_FALSE(Found(*tier, kRoot, asked, static_cast<int>(longest)));
   }
-  EXPECT_FALSE(tier->Find(Sha256("another parent"), Iota(3), 0));
+  EXPECT_FALSE(Found(*tier, Sha256("another parent"), Iota(3), 0));
 }
 
 TEST(DiskTier, KeepsTheLongerOfTwoEnds) {
@@ -166,14 +169,14 @@ TEST_P(DiskTiers, NeverServeADamagedRecord) {
   Keep(*tier, {other});
   for (size_t i = 0; i < changes.size(); ++i) {
     Keep(*tier, {span});
-    ASSERT_TRUE(tier->Find(kRoot, span.tokens, 0));
+    ASSERT_TRUE(Found(*tier, kRoot, span.tokens, 0));
     ASSERT_NO_FATAL_FAILURE(Damage(folder.path(), span, changes[i]));
-    EXPECT_FALSE(tier->Find(kRoot, span.tokens, 0)) << i;
+    EXPECT_FALSE(Found(*tier, kRoot, span.tokens, 0)) << i;
     EXPECT_EQ(tier->stats().damaged_spans, i + 1);
     tier->Flush();
     EXPECT_EQ(tier->stats().spans, 1u);  // it is gone
   }
-  EXPECT_TRUE(tier->Find(kRoot, other.tokens, 0));
+  EXPECT_TRUE(Found(*tier, kRoot, other.tokens, 0));
 }
 
 TEST(DiskTier, BeginsAnewWhereTheFileIsCutOrNotItsOwn) {
@@ -257,11 +260,12 @@ TEST(DiskTier, IsReadByManyAndWrittenByNoneWhereItIsReadOnly) {
   EXPECT_EQ(std::filesystem::last_write_time(folder.path() + "/data.mdb"), before);
 }
 
-// Blocks of a chain that are mapped, each as it must be.
+// Blocks of a chain that are mapped once they were fetched, each as it must be.
 std::vector<std::shared_ptr<const std::byte>> MappedBlocks(DiskTier& tier, const std::vector<Span>& chain) {
+  const auto fetch = Ended(Prefetch(tier, chain));
   std::vector<std::shared_ptr<const std::byte>> blocks;
   for (const Span& span : chain) {
-    auto block = span.n_tokens() == kKvBlockTokens ? tier.Map(span.parent, span.tokens) : nullptr;
+    auto block = span.n_tokens() == kKvBlockTokens ? tier.Map(span.key, span.tokens) : nullptr;
     if (block) {
       EXPECT_EQ(reinterpret_cast<uintptr_t>(block.get()) % KvBlock::kAlignment, 0u);
       EXPECT_EQ(std::memcmp(block.get(), span.block->data(), kFormat.geometry.BlockBytes()), 0);
@@ -280,18 +284,22 @@ TEST(DiskTier, MapsWholeBlocksOfAFolderThatIsOnlyRead) {
     {
       const auto tier = Open(folder.path());
       Keep(*tier, chain);
-      EXPECT_EQ(tier->Map(kRoot, Iota(64)), nullptr);  // its writer wants to use pages again
+      EXPECT_EQ(MappedBlocks(*tier, chain).size(), 0u);  // its writer wants to use pages again
     }
     auto tier = Open(folder.path(), {.read_only = true});
-    ThreadPool pool(2);
-    const std::vector<int32_t> tokens = Iota(200), unknown = Iota(300, 5000);
-    for (const bool expected : {false, true}) {
-      if (expected) tier->Expect(std::vector<WantedRun>{{kRoot, tokens}, {kRoot, unknown}, {chain[0].key, {}}}, pool);
-      blocks = MappedBlocks(*tier, chain);
-      EXPECT_EQ(blocks.size(), 3u);
-    }
-    EXPECT_EQ(blocks[0], tier->Map(kRoot, Iota(64)));  // all look at the same bytes
-    EXPECT_EQ(tier->Map(kRoot, Iota(64, 1)), nullptr);
+    EXPECT_EQ(tier->Map(chain[0].key, chain[0].tokens), nullptr);  // it was not checked yet
+    blocks = MappedBlocks(*tier, chain);
+    EXPECT_EQ(blocks.size(), 3u);
+    EXPECT_EQ(blocks[0], tier->Map(chain[0].key, chain[0].tokens));  // all look at the same bytes
+    EXPECT_EQ(tier->Map(chain[0].key, chain[1].tokens), nullptr);
+    EXPECT_EQ(tier->Map(other[0].key, other[0].tokens), nullptr);
+    // As long as nobody writes, it is known to be sound.
+    const auto first = blocks[0].get();
+    blocks.clear();
+    blocks.push_back(tier->Map(chain[0].key, chain[0].tokens));
+    EXPECT_EQ(blocks[0].get(), first);
+    EXPECT_EQ(MappedBlocks(*tier, other).size(), 0u);
+    blocks = MappedBlocks(*tier, chain);
     tier = nullptr;
   }  // the folder is gone as well
   for (size_t i = 0; i < 3; ++i)
@@ -313,13 +321,85 @@ TEST_P(DiskTiers, AreOfOneCodecAndMapOnlyWhatIsAsItIs) {
     if (other == GetParam()) {
       EXPECT_THAT(warnings, testing::IsEmpty());
       EXPECT_EQ(FoundTokens(*tier, spans, kRoot, Iota(200)), 200);
-      EXPECT_EQ(tier->Map(kRoot, Iota(64)) != nullptr, other->exact);
+      const SpanKey first = ChildKey(kRoot, Iota(64));
+      EXPECT_EQ(tier->Map(first, Iota(64)) != nullptr, other->exact);
+      EXPECT_EQ(tier->reads_in_place(), other->exact);
       continue;
     }
     EXPECT_THAT(warnings, testing::ElementsAre(testing::HasSubstr(
                               StrFormat("is written by codec {}, expected {}", GetParam()->name, other->name))));
-    EXPECT_FALSE(tier->Find(kRoot, Iota(64), 0));  // a digest of its own keeps an engine from asking at all
+    EXPECT_FALSE(Found(*tier, kRoot, Iota(64)));  // a digest of its own keeps an engine from asking at all
   }
+}
+
+int MappedNow(DiskTier& tier, const std::vector<Span>& chain) {
+  return static_cast<int>(
+      std::ranges::count_if(chain, [&](const Span& span) { return tier.Map(span.key, span.tokens) != nullptr; }));
+}
+
+TEST(DiskTier, IsReadyBeforeAnybodyAsks) {
+  const Folder folder;
+  Spans spans;
+  const std::vector<Span> chain = spans.Chain(kRoot, Iota(64 * 200));
+  { Keep(*Open(folder.path()), chain); }
+  Damage(folder.path(), chain[7], [](std::string* r) { r->back() ^= 1; });
+  const auto settled = [&](DiskTier& tier) {
+    int before = -1, now = 0;
+    for (; before != now || now == 0; now = MappedNow(tier, chain)) {
+      before = now;
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+    return now;
+  };
+  {
+    const auto tier = Open(folder.path(), {.read_only = true, .ready_bytes = uint64_t{1} << 30});
+    EXPECT_EQ(settled(*tier), 199);
+    EXPECT_EQ(tier->Map(chain[7].key, chain[7].tokens), nullptr);
+    EXPECT_EQ(tier->stats().damaged_spans, 0u);  // nobody asked for it yet
+    EXPECT_EQ(MappedBlocks(*tier, chain).size(), 199u);
+    EXPECT_EQ(tier->stats().damaged_spans, 1u);
+  }
+  {  // It waits for the engine to be idle.
+    const auto tier = Open(folder.path(), {.read_only = true, .ready_bytes = uint64_t{1} << 30});
+    tier->Idle(false);
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    const int n = MappedNow(*tier, chain);
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    EXPECT_EQ(MappedNow(*tier, chain), n);
+    tier->Idle(true);
+    EXPECT_EQ(settled(*tier), 199);
+  }
+  // Not more than it may, ...
+  const auto some = Open(folder.path(), {.read_only = true, .ready_bytes = 1});
+  const int n_some = settled(*some);
+  EXPECT_GT(n_some, 0);
+  EXPECT_LT(n_some, 100);
+  // ... nothing of a folder that it writes, and nothing beside other work.
+  const auto writer = Open(folder.path() + "/other", {.ready_bytes = uint64_t{1} << 30});
+  Keep(*writer, chain);
+  writer->Idle(true);
+  const auto none = Open(folder.path(), {.read_only = true});
+  none->Idle(true);
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_EQ(MappedNow(*writer, chain), 0);
+  EXPECT_EQ(MappedNow(*none, chain), 0);
+}
+
+// By the turn of a request that waits the folder may be another one.
+TEST(DiskTier, WhatIsFetchedAheadIsLookedUpAgain) {
+  const Folder folder;
+  Spans spans;
+  const std::vector<Span> chain = spans.Chain(kRoot, Iota(64 * 300));
+  const auto tier = Open(folder.path());
+  Keep(*tier, chain);
+  const auto ahead = Prefetch(*tier, chain, /*urgent=*/false);
+  const auto urgent = Ended(Prefetch(*tier, {chain[0], chain[299]}));
+  ASSERT_TRUE(Ended(ahead));
+  EXPECT_TRUE(tier->Find(chain[0].key, chain[0].tokens, 0));
+  EXPECT_TRUE(tier->Find(chain[299].key, chain[299].tokens, 0));
+  EXPECT_FALSE(tier->Find(chain[1].key, chain[1].tokens, 0));
+  EXPECT_TRUE(Found(*tier, kRoot, chain[0].tokens));
+  EXPECT_GT(ahead->progress().bytes, 290 * RecordBytes(kFormat, 64));
 }
 
 TEST(DiskTier, NeverMapsADamagedRecord) {
@@ -337,17 +417,14 @@ TEST(DiskTier, NeverMapsADamagedRecord) {
   };
   const size_t at = file.find(rows(1));
   ASSERT_NE(at, std::string::npos);
-  ThreadPool pool(2);
   for (const size_t offset : {size_t{0}, rows(1).size() / 2, rows(1).size() - 1}) {
     std::string damaged = file;
     damaged[at + offset] = static_cast<char>(damaged[at + offset] ^ 4);
     std::ofstream(folder.path() + "/data.mdb", std::ios::binary) << damaged;
     const auto tier = Open(folder.path(), {.read_only = true});
-    const std::vector<int32_t> tokens = Iota(192);
-    tier->Expect(std::vector<WantedRun>{{kRoot, tokens}}, pool);
-    EXPECT_EQ(tier->stats().damaged_spans, 0u);  // nobody asked for it yet
     EXPECT_EQ(MappedBlocks(*tier, chain).size(), 2u);
-    EXPECT_EQ(FoundTokens(*tier, spans, kRoot, tokens), 64);
+    EXPECT_EQ(tier->stats().damaged_spans, 1u);
+    EXPECT_EQ(FoundTokens(*tier, spans, kRoot, Iota(192)), 64);
     EXPECT_EQ(tier->stats().damaged_spans, 2u);
   }
 }
@@ -393,7 +470,7 @@ TEST(DiskTier, WhatIsMappedStaysWhileTheFolderIsWrittenAnew) {
     const auto chain = spans.Chain(kRoot, tokens(0));
     for (size_t i = 0; i < first.size(); ++i)
       EXPECT_EQ(std::memcmp(first[i].get(), chain[i].block->data(), kFormat.geometry.BlockBytes()), 0);
-    EXPECT_EQ(tier->Map(kRoot, Iota(64)), nullptr);
+    EXPECT_EQ(tier->Map(chain[0].key, chain[0].tokens), nullptr);
     EXPECT_EQ(MappedBlocks(*tier, spans.Chain(kRoot, tokens(round))).size(), 10u);
   }
   // What is mapped and let go again keeps no page from being used anew.
@@ -464,15 +541,28 @@ TEST(DiskTier, GoesOnWithoutADiskThatIsFull) {
   EXPECT_EQ(status, 0);
 }
 
+SpanStore::Prefetched Fetched(SpanStore& store, std::span<const int32_t> tokens) {
+  const SpanStore::Wish wish{.address = kRoot, .tokens = tokens};
+  auto prefetched = store.Prefetch({&wish, 1}, /*urgent=*/true);
+  for (const auto& part : prefetched.parts) Ended(part.fetch);
+  return prefetched;
+}
+
 // What came from another machine, as the store meets it.
 class Elsewhere final : public Tier {
  public:
   Elsewhere(const SpanFormat& format, Spans& spans) : format_(format), spans_(spans) {}
   const SpanFormat& format() const override { return format_; }
   KvSource source() const override { return KvSource::kRemote; }
-  std::optional<Found> Find(const SpanKey& parent, std::span<const int32_t> tokens, int) override {
-    const auto record =
-        std::make_shared<std::vector<std::byte>>(spans_.Record(spans_.Make(parent, {tokens.begin(), tokens.end()})));
+  std::shared_ptr<Fetch> Prefetch(std::span<const Wanted> spans, bool) override {
+    for (const Wanted& span : spans) parents_[span.key] = span.parent;
+    return nullptr;
+  }
+  std::optional<Found> Find(const SpanKey& key, std::span<const int32_t> tokens, int) override {
+    const auto parent = parents_.find(key);
+    if (parent == parents_.end()) return std::nullopt;
+    const auto record = std::make_shared<std::vector<std::byte>>(
+        spans_.Record(spans_.Make(parent->second, {tokens.begin(), tokens.end()})));
     return Found{.tokens = {tokens.begin(), tokens.end()},
                  .rows = std::span(*record).subspan(sizeof(RecordHeader)),
                  .hold = record};
@@ -485,6 +575,7 @@ class Elsewhere final : public Tier {
  private:
   const SpanFormat format_;
   Spans& spans_;
+  std::map<SpanKey, SpanKey> parents_;
 };
 
 TEST_P(DiskTiers, KeepWhatCameFromAnotherTierAsItIs) {
@@ -495,6 +586,7 @@ TEST_P(DiskTiers, KeepWhatCameFromAnotherTierAsItIs) {
   store.AddTier(std::make_unique<Elsewhere>(format, spans));
   store.AddTier(Open(folder.path(), {}, format));
   const auto tokens = Iota(100);
+  const auto fetched = Fetched(store, tokens);
   const auto match = store.Find(kRoot, tokens);
   ASSERT_EQ(match.n_tokens(), 100);
   EXPECT_EQ(match.from_remote.end, 100);
@@ -521,7 +613,9 @@ TEST_P(DiskTiers, ArePlannedByTheBytesThatTheyHave) {
   LoadPlanner planner(0.75 * 10 * static_cast<double>(kFormat.geometry.BlockBytes()) * second_per_byte / work);
   planner.RecordLoad(LoadPlanner::kDisk, 1000, 0, 1000 * second_per_byte);
   store.PlanLoads(planner);
-  EXPECT_EQ(store.Find(kRoot, Iota(640)).n_tokens(), GetParam()->exact ? 0 : 640);
+  const auto tokens = Iota(640);
+  const auto fetched = Fetched(store, tokens);
+  EXPECT_EQ(store.Find(kRoot, tokens).n_tokens(), GetParam()->exact ? 0 : 640);
 }
 
 // Through the store, as the engine uses it.
@@ -535,6 +629,7 @@ TEST(SpanStore, FindsWhatWasEvictedOnDisk) {
     for (int i = 0; i < 20; ++i) {
       const std::vector<int32_t> tokens = Iota(200, 1000 * (i % 10));
       spanwise::Run run(kRoot);
+      const auto fetched = Fetched(store, tokens);
       const int reused = run.Reuse(store, tokens, 200);
       EXPECT_EQ(reused, i < 10 && !second_process ? 0 : 200);
       if (reused > 0) {
@@ -576,8 +671,7 @@ TEST(SpanStore, TakesNoMemoryForWhatIsMapped) {
   { Keep(*Open(folder.path()), chain); }
   SpanStore store(kv, 2 * kv.BlockBytes());
   store.AddTier(Open(folder.path(), {.read_only = true}));
-  ThreadPool pool(2);
-  store.Expect(std::vector<WantedRun>{{kRoot, tokens}}, pool);
+  auto fetched = Fetched(store, tokens);
   EXPECT_EQ(store.stats().n_spans, 0u);
   EXPECT_EQ(store.Peek(kRoot, tokens).full.size(), 3u);
 
@@ -585,6 +679,7 @@ TEST(SpanStore, TakesNoMemoryForWhatIsMapped) {
   for (uint64_t i = 1; i <= 5; ++i) {
     spanwise::Run& run = runs.emplace_back(kRoot);
     ASSERT_EQ(run.Reuse(store, tokens, 200), 200);
+    fetched = {};
     EXPECT_EQ(run.from_disk().end, i == 1 ? 200 : 192);  // the end is a copy, in memory from then on
     EXPECT_EQ(store.stats().mapped_tokens, 192 * i);
     EXPECT_EQ(store.stats().n_blocks, 1u);
@@ -605,6 +700,7 @@ TEST(SpanStore, TakesNoMemoryForWhatIsMapped) {
     SpanStore other(kv, n_blocks * kv.BlockBytes());
     other.AddTier(Open(folder.path(), {.read_only = true}));
     spanwise::Run source(kRoot);
+    const auto again = Fetched(other, tokens);
     ASSERT_EQ(source.Reuse(other, tokens, 200), 200);
     auto run = spanwise::Run::Repaired(repaired, source, {}, other);
     ASSERT_TRUE(run.ok());

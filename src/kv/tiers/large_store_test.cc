@@ -94,10 +94,10 @@ TEST(LargeStore, OpensAndFindsWithinASecond) {
         DiskTier::Open(kLarge, {.folder = folder.path(), .read_only = read_only, .budget_bytes = 2 * kBytes});
     ASSERT_TRUE(tier.ok()) << tier.status().message();
     const auto opened = std::chrono::steady_clock::now();
-    const auto found = (*tier)->Find(RootOf(n_chains / 2), TokensOf(0), 0);
+    const auto found = Found(**tier, RootOf(n_chains / 2), TokensOf(0), 0);
     const std::chrono::duration<double> to_open = opened - begin, to_find = std::chrono::steady_clock::now() - opened;
     EXPECT_TRUE(found);
-    EXPECT_FALSE((*tier)->Find(RootOf(n_chains), TokensOf(0), 0));
+    EXPECT_FALSE(Found(**tier, RootOf(n_chains), TokensOf(0), 0));
     EXPECT_GE((*tier)->stats().bytes, kBytes);
     EXPECT_EQ((*tier)->stats().damaged_spans, 0u);
     EXPECT_LT((to_open + to_find).count(), 1);

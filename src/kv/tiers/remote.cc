@@ -31,77 +31,6 @@ void IgnoreBrokenPipes() {
 
 }  // namespace
 
-struct RemoteTier::Item {
-  enum class State { kWaiting, kHere, kMissing };
-  Item(const Wanted& w, uint64_t n_bytes, std::shared_ptr<std::atomic<uint64_t>> all)
-      : key(w.key),
-        parent(w.parent),
-        tokens(w.tokens.begin(), w.tokens.end()),
-        bytes(n_bytes),
-        all_bytes(std::move(all)) {
-    *all_bytes += bytes;
-  }
-  ~Item() { *all_bytes -= bytes; }
-  Item(const Item&) = delete;
-  Item& operator=(const Item&) = delete;
-
-  const SpanKey key, parent;
-  const std::vector<int32_t> tokens;
-  const uint64_t bytes;
-  const std::shared_ptr<std::atomic<uint64_t>> all_bytes;
-  // Set before `state`.
-  RespReply record;
-  std::span<const std::byte> rows;
-  std::atomic<State> state = State::kWaiting;
-};
-
-class RemoteTier::Order final : public Fetch {
- public:
-  struct Part {
-    std::shared_ptr<Item> item;  // others may have asked for it, too
-    size_t run;
-  };
-  explicit Order(std::vector<Part> p) : parts(std::move(p)) {}
-
-  bool done() const override { return done_; }
-  Progress progress() const override {
-    const std::lock_guard lock(mutex_);
-    Progress progress = progress_;
-    progress.done = done_;
-    if (!progress.begun || progress.done) return progress;
-    progress.seconds = Seconds(Clock::now() - begun_);
-    if (progress.latency_s == 0) progress.latency_s = progress.seconds;
-    return progress;
-  }
-
-  void Begin() {
-    const std::lock_guard lock(mutex_);
-    progress_.begun = true;
-    begun_ = Clock::now();
-  }
-  void Answered() {
-    const std::lock_guard lock(mutex_);
-    progress_.latency_s = Seconds(Clock::now() - begun_);
-  }
-  void Came(uint64_t bytes) {
-    const std::lock_guard lock(mutex_);
-    progress_.bytes += bytes;
-  }
-  void End() {
-    const std::lock_guard lock(mutex_);
-    if (progress_.begun) progress_.seconds = Seconds(Clock::now() - begun_);
-    done_ = true;
-  }
-
-  const std::vector<Part> parts;
-
- private:
-  mutable std::mutex mutex_;
-  Progress progress_;
-  Clock::time_point begun_;
-  std::atomic<bool> done_ = false;
-};
-
 Result<std::unique_ptr<RemoteTier>> RemoteTier::Open(const SpanFormat& format, const RemoteTierOptions& options) {
   RespOptions server_options = options.server;
   server_options.most_reply_bytes = RecordBytes(format, kKvBlockTokens) + 1;
@@ -115,16 +44,15 @@ RemoteTier::RemoteTier(const SpanFormat& format, const RemoteTierOptions& option
       options_(options),
       server_(std::move(server)),
       prefix_(StrFormat("spanwise:{}:{}:", kRecordVersion, format.model.Hex().substr(0, 16))),
-      arrived_bytes_(std::make_shared<std::atomic<uint64_t>>(0)),
       loader_([this] { LoadLoop(); }),
       sender_([this] { SendLoop(); }) {}
 
 RemoteTier::~RemoteTier() {
   load_.stop = true;
+  fetches_.Stop();
   {
     std::unique_lock lock(mutex_);
     stopping_ = true;
-    fetch_.notify_all();
     work_.notify_all();
     idle_.wait_for(lock, kLastChance, [&] { return queue_.empty() && !sending_; });
   }
@@ -165,65 +93,26 @@ void RemoteTier::Failed(Link& link, const Status& status) {
 }
 
 std::shared_ptr<Fetch> RemoteTier::Prefetch(std::span<const Wanted> spans, bool urgent) {
-  if (load_.down || spans.empty()) return nullptr;
-  uint64_t bytes = 0;
-  for (const Wanted& span : spans) bytes += RecordBytes(format_, static_cast<int>(span.tokens.size()));
+  if (load_.down) return nullptr;
+  const auto bytes_of = [&](size_t n) { return RecordBytes(format_, static_cast<int>(n)); };
   // Half of the room is for those whose turn it is.
-  if (*arrived_bytes_ + bytes > options_.arrived_bytes / (urgent ? 1 : 2)) return nullptr;
-  std::vector<Order::Part> parts;
-  const std::lock_guard lock(mutex_);
-  if (asked_for_.size() > 2 * spans.size() + 1024)
-    std::erase_if(asked_for_, [](const auto& entry) { return entry.second.expired(); });
-  for (const Wanted& span : spans) {
-    std::weak_ptr<Item>& known = asked_for_[span.key];
-    std::shared_ptr<Item> item = known.lock();
-    // What was missing may have been written since.
-    if (!item || item->state == Item::State::kMissing)
-      known = item =
-          std::make_shared<Item>(span, RecordBytes(format_, static_cast<int>(span.tokens.size())), arrived_bytes_);
-    parts.push_back({std::move(item), span.run});
-  }
-  auto order = std::make_shared<Order>(std::move(parts));
-  orders_.push_back(order);
-  fetch_.notify_one();
-  return order;
-}
-
-std::optional<Tier::Found> RemoteTier::Find(const SpanKey& parent, std::span<const int32_t> tokens, int more_than) {
-  if (static_cast<int>(tokens.size()) <= more_than) return std::nullopt;
-  std::shared_ptr<Item> item;
-  {
-    const std::lock_guard lock(mutex_);
-    if (asked_for_.empty()) return std::nullopt;
-    const auto at = asked_for_.find(ChildKey(parent, tokens));
-    if (at != asked_for_.end()) item = at->second.lock();
-  }
-  if (!item || item->state != Item::State::kHere) return std::nullopt;
-  return Found{.tokens = item->tokens, .rows = item->rows, .hold = item};
+  return fetches_.Ask(spans, urgent, bytes_of, options_.arrived_bytes / (urgent ? 1 : 2));
 }
 
 void RemoteTier::LoadLoop() {
   IgnoreBrokenPipes();
-  std::unique_lock lock(mutex_);
-  while (!stopping_) {
+  while (!fetches_.stopped()) {
     // Connects by itself, so that no request waits for that.
-    if (!load_.connection) {
-      lock.unlock();
-      const bool connected = Connect(load_);
-      lock.lock();
-      if (!connected) {
-        for (const auto& waiting : std::exchange(orders_, {}))
-          if (const auto order = waiting.lock()) order->End();
-        fetch_.wait_until(lock, load_.next.load(), [&] { return stopping_ || !orders_.empty(); });
-        continue;
-      }
+    if (!Connect(load_)) {
+      fetches_.EndAll();
+      fetches_.Wait(load_.next.load());
+      continue;
     }
-    fetch_.wait(lock, [&] { return stopping_ || !orders_.empty(); });
-    if (orders_.empty()) continue;
-    const std::shared_ptr<Order> order = orders_.front().lock();
-    orders_.pop_front();
-    if (!order) continue;
-    lock.unlock();
+    const std::shared_ptr<FetchQueue::Order> order = fetches_.Next();
+    if (!order) {
+      fetches_.Wait();
+      continue;
+    }
     order->Begin();
     Status status = Load(*load_.connection, order);
     if (!status.ok() && !load_.stop && order->progress().bytes == 0) {
@@ -232,15 +121,15 @@ void RemoteTier::LoadLoop() {
       if (Connect(load_)) status = Load(*load_.connection, order);
     }
     if (!status.ok() && load_.connection) Failed(load_, status);
-    order->End();
-    lock.lock();
+    fetches_.End(*order);
   }
-  for (const auto& waiting : orders_)
-    if (const auto order = waiting.lock()) order->End();
+  fetches_.EndAll();
 }
 
-Status RemoteTier::Load(RespConnection& connection, const std::shared_ptr<Order>& order) {
-  std::deque<const Order::Part*> asked;
+Status RemoteTier::Load(RespConnection& connection, const std::shared_ptr<FetchQueue::Order>& order) {
+  using Part = FetchQueue::Order::Part;
+  if (std::ranges::none_of(order->parts, &Part::waits)) return Status::Ok();
+  std::deque<const Part*> asked;
   uint64_t asked_bytes = 0;
   size_t next = 0;
   std::optional<size_t> broken;  // the run of which something was missing: what follows is of no use
@@ -250,8 +139,8 @@ Status RemoteTier::Load(RespConnection& connection, const std::shared_ptr<Order>
     if (order.use_count() == 1) next = order->parts.size();  // nobody waits any more
     bool added = false;
     for (; next < order->parts.size() && (asked.empty() || asked_bytes < kWindowBytes); ++next) {
-      const Order::Part& part = order->parts[next];
-      if (part.run == broken || part.item->state != Item::State::kWaiting) continue;
+      const Part& part = order->parts[next];
+      if (part.run == broken || !part.waits()) continue;
       // One byte more than it must have, to see that there are no more.
       connection.Append({"GETRANGE", KeyOf(part.item->key), "0", std::to_string(part.item->bytes)});
       asked.push_back(&part);
@@ -266,15 +155,16 @@ Status RemoteTier::Load(RespConnection& connection, const std::shared_ptr<Order>
       order->Answered();
     }
     if (asked.empty()) return Status::Ok();
-    const Order::Part& part = *asked.front();
+    const Part& part = *asked.front();
     SW_RETURN_IF_ERROR(Take(connection, *order, *part.item));
-    if (part.item->state == Item::State::kMissing) broken = part.run;
+    if (part.item->state == FetchQueue::Item::State::kMissing) broken = part.run;
     asked.pop_front();
     asked_bytes -= part.item->bytes;
   }
 }
 
-Status RemoteTier::Take(RespConnection& connection, Order& order, Item& item) {
+Status RemoteTier::Take(RespConnection& connection, FetchQueue::Order& order, FetchQueue::Item& item) {
+  using State = FetchQueue::Item::State;
   SW_ASSIGN_OR_RETURN(RespReply reply, connection.Receive());
   order.Came(reply.bytes.size());
   const bool wrong_type = reply.kind == RespReply::Kind::kError && reply.text().starts_with("WRONGTYPE");
@@ -284,7 +174,7 @@ Status RemoteTier::Take(RespConnection& connection, Order& order, Item& item) {
     return Corruption(server_->address() + ": the reply is none to what was asked");
   if (!wrong_type && reply.bytes.empty()) {
     ++misses_;
-    item.state = Item::State::kMissing;
+    item.state = State::kMissing;
     return Status::Ok();
   }
   const auto rows = wrong_type ? Result<std::span<const std::byte>>(Corruption("is no record"))
@@ -292,14 +182,13 @@ Status RemoteTier::Take(RespConnection& connection, Order& order, Item& item) {
   if (!rows.ok()) {
     ++damaged_;
     ++misses_;
-    item.state = Item::State::kMissing;
+    item.state = State::kMissing;
     Add({.kind = Work::Kind::kRemove, .key = item.key, .parent = {}, .tokens = {}, .record = {}});
     return Status::Ok();
   }
   ++hits_;
-  item.rows = *rows;
-  item.record = std::move(reply);
-  item.state = Item::State::kHere;
+  item.found = {.tokens = item.tokens, .rows = *rows, .hold = std::move(reply.hold)};
+  item.state = State::kHere;
   return Status::Ok();
 }
 

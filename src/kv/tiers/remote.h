@@ -12,10 +12,10 @@
 #include <optional>
 #include <string>
 #include <thread>
-#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
+#include "kv/tiers/fetch_queue.h"
 #include "kv/tiers/resp.h"
 #include "kv/tiers/tier.h"
 #include "spanwise/status.h"
@@ -47,7 +47,10 @@ class RemoteTier final : public Tier {
   const SpanFormat& format() const override { return format_; }
   KvSource source() const override { return KvSource::kRemote; }
   std::shared_ptr<Fetch> Prefetch(std::span<const Wanted> spans, bool urgent) override;
-  std::optional<Found> Find(const SpanKey& parent, std::span<const int32_t> tokens, int more_than) override;
+  std::optional<Found> Find(const SpanKey& key, std::span<const int32_t> tokens, int more_than) override {
+    return fetches_.Find(key, tokens, more_than);
+  }
+  void OnFetched(std::function<void()> call) override { fetches_.OnEnd(std::move(call)); }
   bool Keep(const Span& span, std::span<const std::byte> rows) override;
   void Touch(const SpanKey& parent, std::span<const int32_t> tokens) override;
   void Flush() override;
@@ -62,8 +65,6 @@ class RemoteTier final : public Tier {
     std::vector<std::byte> record;  // of kPut
     std::chrono::steady_clock::time_point added = std::chrono::steady_clock::now();
   };
-  struct Item;  // a span that was asked for
-  class Order;  // those of one Prefetch
   // A thread's own connection. After a failure there is none for a while.
   struct Link {
     std::unique_ptr<RespConnection> connection;
@@ -80,8 +81,8 @@ class RemoteTier final : public Tier {
   void Failed(Link& link, const Status& status);
 
   void LoadLoop();
-  Status Load(RespConnection& connection, const std::shared_ptr<Order>& order);
-  Status Take(RespConnection& connection, Order& order, Item& item);
+  Status Load(RespConnection& connection, const std::shared_ptr<FetchQueue::Order>& order);
+  Status Take(RespConnection& connection, FetchQueue::Order& order, FetchQueue::Item& item);
 
   void SendLoop();
   void Add(Work work);
@@ -93,7 +94,7 @@ class RemoteTier final : public Tier {
   const RemoteTierOptions options_;
   const std::shared_ptr<const RespServer> server_;
   const std::string prefix_;  // of all keys of this model
-  const std::shared_ptr<std::atomic<uint64_t>> arrived_bytes_;
+  FetchQueue fetches_;
   Link load_, send_;
   std::atomic<uint64_t> hits_ = 0, misses_ = 0, damaged_ = 0, lost_ = 0, written_ = 0, written_bytes_ = 0;
   std::atomic<bool> warned_ = false;
@@ -102,13 +103,11 @@ class RemoteTier final : public Tier {
   std::chrono::steady_clock::time_point touched_since_{};
 
   mutable std::mutex mutex_;
-  std::condition_variable fetch_, work_, idle_;
-  std::deque<std::weak_ptr<Order>> orders_;                     // guarded by mutex_; those that wait
-  std::unordered_map<SpanKey, std::weak_ptr<Item>> asked_for_;  // guarded by mutex_; and those that have come
-  std::deque<Work> queue_;                                      // guarded by mutex_
-  uint64_t queued_bytes_ = 0;                                   // guarded by mutex_
-  int n_flushing_ = 0;                                          // guarded by mutex_
-  bool sending_ = false, stopping_ = false;                     // guarded by mutex_
+  std::condition_variable work_, idle_;
+  std::deque<Work> queue_;                   // guarded by mutex_
+  uint64_t queued_bytes_ = 0;                // guarded by mutex_
+  int n_flushing_ = 0;                       // guarded by mutex_
+  bool sending_ = false, stopping_ = false;  // guarded by mutex_
   std::thread loader_, sender_;
 };
 

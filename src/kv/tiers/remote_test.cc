@@ -49,12 +49,6 @@ void Keep(RemoteTier& tier, const std::vector<Span>& spans) {
   tier.Flush();
 }
 
-std::shared_ptr<Fetch> Prefetch(RemoteTier& tier, const std::vector<Span>& spans) {
-  std::vector<Tier::Wanted> wanted;
-  for (const Span& span : spans) wanted.push_back({.key = span.key, .parent = span.parent, .tokens = span.tokens});
-  return tier.Prefetch(wanted, true);
-}
-
 // Tokens of a chain that come, each span as it must be.
 int FetchedTokens(RemoteTier& tier, Spans& made, const std::vector<Span>& chain) {
   const auto fetch = Prefetch(tier, chain);
@@ -62,7 +56,7 @@ int FetchedTokens(RemoteTier& tier, Spans& made, const std::vector<Span>& chain)
   EXPECT_TRUE(Eventually([&] { return fetch->done(); }));
   int n = 0;
   for (const Span& span : chain) {
-    const auto found = tier.Find(span.parent, span.tokens, 0);
+    const auto found = tier.Find(span.key, span.tokens, 0);
     if (!found) return n;
     EXPECT_EQ(found->tokens, span.tokens);
     EXPECT_TRUE(made.Holds(span.parent, *found));
@@ -89,16 +83,18 @@ TEST(Remote, WhatOneKeepsAnotherFinds) {
   EXPECT_EQ(FetchedTokens(*second, made, chain), 200);
   EXPECT_EQ(FetchedTokens(*second, made, other), 0);
   EXPECT_EQ(second->stats().hits, 4u);
-  EXPECT_FALSE(second->Find(kRoot, chain[0].tokens, 0)) << "nobody asked for it any more";
+  EXPECT_FALSE(second->Find(chain[0].key, chain[0].tokens, 0)) << "nobody asked for it any more";
 
   // Two at once, one of which goes away.
   auto one = Prefetch(*second, chain);
   const auto two = Prefetch(*second, chain);
   one.reset();
   EXPECT_TRUE(Eventually([&] { return two->done(); }));
-  EXPECT_TRUE(second->Find(kRoot, chain[0].tokens, 0));
-  EXPECT_FALSE(second->Find(kRoot, chain[0].tokens, 64)) << "no more than that";
-  EXPECT_GT(two->progress().latency_s, 0);
+  EXPECT_TRUE(second->Find(chain[0].key, chain[0].tokens, 0));
+  EXPECT_FALSE(second->Find(chain[0].key, chain[0].tokens, 64)) << "no more than that";
+  const auto none = Prefetch(*second, other);
+  EXPECT_TRUE(Eventually([&] { return none->done(); }));
+  EXPECT_GT(none->progress().latency_s, 0);
   EXPECT_THAT(first.warnings(), IsEmpty());
   EXPECT_THAT(second.warnings(), IsEmpty());
 }
@@ -194,7 +190,7 @@ TEST(Remote, AServerKilledInTheMiddleOfALoadGivesWhatItGave) {
     server.Kill();
     EXPECT_TRUE(Eventually([&] { return fetch->done(); }));
     for (const Span& span : chain)
-      if (const auto found = remote->Find(span.parent, span.tokens, 0)) {
+      if (const auto found = remote->Find(span.key, span.tokens, 0)) {
         EXPECT_TRUE(made.Holds(span.parent, *found));
       }
   }

@@ -4,12 +4,14 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <memory>
 #include <numeric>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "kv/tiers/disk.h"
@@ -84,6 +86,26 @@ class Spans {
   SpanFormat format_;
   std::shared_ptr<BlockPool> pool_;
 };
+
+// Waits until a fetch has ended.
+inline std::shared_ptr<Fetch> Ended(std::shared_ptr<Fetch> fetch) {
+  while (fetch && !fetch->done()) std::this_thread::sleep_for(std::chrono::microseconds(50));
+  return fetch;
+}
+
+inline std::shared_ptr<Fetch> Prefetch(Tier& tier, const std::vector<Span>& chain, bool urgent = true) {
+  std::vector<Tier::Wanted> wanted;
+  for (const Span& span : chain) wanted.push_back({.key = span.key, .parent = span.parent, .tokens = span.tokens});
+  return tier.Prefetch(wanted, urgent);
+}
+
+// What Find gives once a tier was asked for it.
+inline std::optional<Tier::Found> Found(Tier& tier, const SpanKey& parent, std::span<const int32_t> tokens,
+                                        int more_than = 0) {
+  const Tier::Wanted wanted{.key = ChildKey(parent, tokens), .parent = parent, .tokens = tokens};
+  const auto fetch = Ended(tier.Prefetch({&wanted, 1}, /*urgent=*/true));
+  return tier.Find(wanted.key, tokens, more_than);
+}
 
 // A folder of its own, gone at the end.
 class Folder {

@@ -3,13 +3,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
-#include <string_view>
 #include <vector>
 
-#include "base/thread_pool.h"
 #include "kernels/kv_view.h"
 #include "kv/compress/codec.h"
 #include "kv/span.h"
@@ -25,12 +24,6 @@ struct SpanFormat {
   const SpanCodec* codec = &ExactCodec();  // how rows are written
 };
 
-// A run that is about to be looked up: what follows a root or a full span.
-struct WantedRun {
-  RunAddress address;
-  std::span<const int32_t> tokens;
-};
-
 struct TierStats {
   uint64_t spans = 0, bytes = 0, budget_bytes = 0;  // held now; bytes as they are taken from the budget
   uint64_t hits = 0, misses = 0;                    // look-ups
@@ -40,9 +33,9 @@ struct TierStats {
   uint64_t lost_spans = 0;     // not kept because the tier was too slow, too small or failing
 };
 
-// One place for spans. It never fails a caller: what it cannot do counts as a miss or as lost, and is said once.
-// Find, Map, Expect, Offer and Touch belong to the engine's thread and wait for no write, unless the tier was told to;
-// the others are thread-safe.
+// One place for spans. It never fails a caller: what it cannot do counts as a miss or as lost, and is said once. Find,
+// Map, Prefetch, Idle, Offer and Touch belong to the engine's thread and wait neither for a disk nor for a network,
+// unless the tier was told to wait with Offer until it has room; the others are thread-safe.
 class Tier {
  public:
   virtual ~Tier() = default;
@@ -50,27 +43,40 @@ class Tier {
   // Whose spans these are, and how they are written.
   virtual const SpanFormat& format() const = 0;
 
+  // Of a run, spans that follow one another in the order in which they are named.
+  struct Wanted {
+    SpanKey key, parent;  // key: of all these tokens
+    std::span<const int32_t> tokens;
+    size_t run = 0;
+  };
+  // Begins to bring spans to where Find takes them at once, for a request whose turn it is (`urgent`); for one that
+  // comes later perhaps only nearer. nullptr: there is nothing to wait for, or no room now.
+  virtual std::shared_ptr<Fetch> Prefetch(std::span<const Wanted> spans, bool urgent) = 0;
+  // From now on `call` is called whenever a fetch has ended, from any thread that holds no lock which other calls here
+  // take; nullptr: nothing is called any more.
+  virtual void OnFetched(std::function<void()> /*call*/) {}
+
   // A span that was checked as a whole: its rows are as they were written, to the bit.
   struct Found {
     std::vector<int32_t> tokens;
     std::span<const std::byte> rows;   // as the format's codec writes them
     std::shared_ptr<const void> hold;  // the rows stay as long as it lives; holding it for long may keep the tier big
   };
+  // What has come of a wanted span: one of its parent that begins with more than `more_than` of these tokens. A tier
+  // may know only those that have all of them.
+  virtual std::optional<Found> Find(const SpanKey& key, std::span<const int32_t> tokens, int more_than) = 0;
 
-  // Of the spans that follow `parent`, the one whose tokens have the longest beginning in common with these, if that is
-  // longer than `more_than`. REQUIRES: 1 to kKvBlockTokens tokens.
-  virtual std::optional<Found> Find(const SpanKey& parent, std::span<const int32_t> tokens, int more_than) = 0;
-
-  // The block of the span of exactly these kKvBlockTokens tokens, to be attended where it is, aligned as KvBlock says.
-  // Only of a codec that is exact.
-  // Its bytes were checked as a whole once, and stay as long as the pointer lives. nullptr where there is none, or none
-  // that can be used without a copy; a tier that would have to wait for another machine has none.
-  virtual std::shared_ptr<const std::byte> Map(const SpanKey& /*parent*/, std::span<const int32_t> /*tokens*/) {
+  // Whether whole spans are read where the tier has them, which costs nothing but looking them up.
+  virtual bool reads_in_place() const { return false; }
+  // The block of the span of exactly these kKvBlockTokens tokens, to be attended where it is, aligned as KvBlock says,
+  // if it has come once. Its bytes were checked as a whole, and stay as long as the pointer lives. nullptr where there
+  // is none, or none that can be used without a copy: only of a codec that is exact.
+  virtual std::shared_ptr<const std::byte> Map(const SpanKey& /*key*/, std::span<const int32_t> /*tokens*/) {
     return nullptr;
   }
 
-  // Says which runs are looked up next, so that all of their spans can be fetched and checked at once.
-  virtual void Expect(std::span<const WantedRun> /*runs*/, ThreadPool& /*pool*/) {}
+  // Says whether the engine has nothing to do: a tier may get ready for what will be asked.
+  virtual void Idle(bool /*idle*/) {}
 
   // Takes a copy of a span, to be kept soon. False when there is no room for it now. `rows`, if any: those that another
   // tier of this format has of it, so that nothing is rounded twice.
@@ -88,18 +94,9 @@ class Tier {
   // What a report calls it.
   virtual KvSource source() const { return KvSource::kDisk; }
 
-  // Whether there is a span behind `parent` that begins with these tokens, as far as can be said without reading it.
+  // Whether there is a span behind `parent` that begins with these tokens, as far as can be said without reading it;
+  // may wait for what a disk needs to find it.
   virtual bool Has(const SpanKey& /*parent*/, std::span<const int32_t> /*tokens*/) { return false; }
-
-  // Of a run, spans that follow one another in the order in which they are named.
-  struct Wanted {
-    SpanKey key, parent;
-    std::span<const int32_t> tokens;
-    size_t run = 0;
-  };
-  // Begins to bring spans to where Find takes them at once, for a request whose turn it is (`urgent`) or comes later.
-  // nullptr: there is nothing to wait for, or no room now.
-  virtual std::shared_ptr<Fetch> Prefetch(std::span<const Wanted> /*spans*/, bool /*urgent*/) { return nullptr; }
 };
 
 }  // namespace spanwise
