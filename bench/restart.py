@@ -13,18 +13,17 @@ file.
 """
 import argparse
 import ctypes
-import json
 import mmap
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from serving import Server
 
 ROOT = Path(__file__).resolve().parent.parent
 QUESTIONS = {"": "Where was the chief executive of Harlow Instruments born?",
@@ -32,26 +31,9 @@ QUESTIONS = {"": "Where was the chief executive of Harlow Instruments born?",
              ", 3rd question": "Whose products are made of glass, and who buys most of them?"}
 
 
-class Server:
-    def __init__(self, program, *options):
-        self.process = subprocess.Popen([program, "serve", "--port", "0", *options], stdout=subprocess.PIPE, text=True)
-        self.url = self.process.stdout.readline().split(" at ")[-1].strip()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        self.process.wait(timeout=60)
-
-    def ask(self, documents, question):
-        body = {"messages": [{"role": "user", "content": question}],
-                "documents": documents, "temperature": 0, "max_tokens": 32, "spanwise": {"compose": "set"}}
-        request = urllib.request.Request(self.url + "/v1/chat/completions", json.dumps(body).encode(),
-                                         {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=300) as response:
-            answer = json.load(response)
-        return answer["choices"][0]["message"]["content"], answer["usage"], answer["spanwise"]["timings"]
+def ask(server, documents, question):
+    answer = server.ask(question, documents, 32, compose="set")
+    return answer["choices"][0]["message"]["content"], answer["usage"], answer["spanwise"]["timings"]
 
 
 def drop(path):
@@ -123,7 +105,7 @@ def main():
                     time.sleep(args.idle)
                     for case in cases:
                         question = next(q for q in reversed(QUESTIONS) if case.endswith(q))
-                        text, usage, timings = server.ask(documents, QUESTIONS[question])
+                        text, usage, timings = ask(server, documents, QUESTIONS[question])
                         answers.setdefault(question, set()).add(text)
                         cached = usage["prompt_tokens_details"]["cached_tokens"]
                         times.setdefault(case, []).append((timings["ttft_ms"], timings["load_ms"], cached))

@@ -11,12 +11,11 @@ forms, or both, and the share found over all of them; then what it would be if e
 """
 import argparse
 import itertools
-import json
 import random
-import subprocess
 import unicodedata
-import urllib.request
 from pathlib import Path
+
+from serving import Server
 
 ROOT = Path(__file__).resolve().parent.parent
 MODES = ["set", "repair", "exact"]
@@ -35,27 +34,11 @@ def accented(text):
     return text.replace("Harlow", "Hárlow").replace("Quist", "Quïst")
 
 
-class Server:
-    def __init__(self, program, *options):
-        self.process = subprocess.Popen([program, "serve", "--port", "0", *options], stdout=subprocess.PIPE, text=True)
-        self.url = self.process.stdout.readline().split(" at ")[-1].strip()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        self.process.wait(timeout=60)
-
-    def ask(self, documents, mode):
-        """Tokens of documents that were found, and all of them."""
-        body = {"messages": [{"role": "user", "content": "Which of these was founded first?"}], "documents": documents,
-                "temperature": 0, "max_tokens": 1, "spanwise": {"compose": mode, "force": True}}
-        request = urllib.request.Request(self.url + "/v1/chat/completions", json.dumps(body).encode(),
-                                         {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=300) as response:
-            spans = [span for span in json.load(response)["spanwise"]["spans"] if span["document"]]
-        return sum(span["cached_tokens"] for span in spans), sum(span["tokens"] for span in spans)
+def ask(server, documents, mode):
+    """Tokens of documents that were found, and all of them."""
+    answer = server.ask("Which of these was founded first?", documents, 1, compose=mode, force=True)
+    spans = [span for span in answer["spanwise"]["spans"] if span["document"]]
+    return sum(span["cached_tokens"] for span in spans), sum(span["tokens"] for span in spans)
 
 
 def workload(texts, n_requests, seed, other_ids, other_forms):
@@ -94,12 +77,12 @@ def main():
     for mode in MODES:
         for name, documents in cases.items():
             with Server(args.spanwise, "--model", args.model) as server:
-                server.ask([{"text": d["text"]} for d in first] if name == "no ids, moved" else first, mode)
-                found, all_tokens = server.ask(documents, mode)
+                ask(server, [{"text": d["text"]} for d in first] if name == "no ids, moved" else first, mode)
+                found, all_tokens = ask(server, documents, mode)
                 rows[name].append(found / all_tokens)
         for name, others in workloads.items():
             with Server(args.spanwise, "--model", args.model) as server:
-                totals = [server.ask(documents, mode) for documents in workload(texts, args.requests, args.seed, *others)]
+                totals = [ask(server, documents, mode) for documents in workload(texts, args.requests, args.seed, *others)]
                 rows[name].append(sum(found for found, _ in totals) / sum(n for _, n in totals))
     print("| |", " | ".join(MODES), "|")
     print("|---|" + "---|" * len(MODES))
