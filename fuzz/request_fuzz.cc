@@ -1,6 +1,8 @@
 // Any bytes as the body of a request. The first byte chooses the endpoint.
 #include <cstdint>
 #include <limits>
+#include <optional>
+#include <string>
 #include <string_view>
 
 #include "base/check.h"
@@ -22,6 +24,10 @@ void CheckSampling(const SamplingParams& sampling) {
   SW_CHECK(decode::ValidateSampling(sampling, std::numeric_limits<int>::max()).ok());
 }
 
+void CheckSalt(const std::optional<std::string>& salt) {
+  SW_CHECK(!salt || (salt->size() <= Document::kMostSaltBytes && IsValidUtf8(*salt)));
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -35,9 +41,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         break;
       }
       SW_CHECK(!call.job.request.messages.empty());
-      for (const Message& message : call.job.request.messages) SW_CHECK(IsValidUtf8(message.content));
-      for (const Document& document : call.job.request.documents)
-        SW_CHECK(!document.id.empty() && IsValidUtf8(document.text));
+      for (const Message& message : call.job.request.messages) {
+        SW_CHECK(IsValidUtf8(message.content));
+        CheckSalt(message.cache_salt);
+      }
+      for (const Document& document : call.job.request.documents) {
+        SW_CHECK(IsValidUtf8(document.id) && IsValidUtf8(document.text));
+        CheckSalt(document.cache_salt);
+      }
       CheckSampling(call.job.request.sampling);
       break;
     }
