@@ -265,9 +265,10 @@ class EngineImpl final : public Engine {
     return calibrated;
   }
 
-  // Of an order that is settled at the request's turn, where there is something to order.
-  Result<std::optional<Arrangement>> LateArrangement(const Request& request, const PromptNode& tree) const {
-    const ComposeOptions& options = request.compose;
+  // Of an order that is settled at the request's turn, where there is something to order. `options`: the request's,
+  // with the model's defaults.
+  Result<std::optional<Arrangement>> LateArrangement(const Request& request, const ComposeOptions& options,
+                                                     const PromptNode& tree) const {
     const bool search = options.order == DocumentOrder::kSearch;
     if (request.documents_only || (!search && options.order != DocumentOrder::kCached))
       return std::optional<Arrangement>();
@@ -300,7 +301,7 @@ class EngineImpl final : public Engine {
       compose.order = DocumentOrder::kGiven;
     }
     SW_ASSIGN_OR_RETURN(job.plan, MakePlan(tree, compose, {keys_, request.cache_salt}));
-    SW_ASSIGN_OR_RETURN(job.arrangement, LateArrangement(request, tree));
+    SW_ASSIGN_OR_RETURN(job.arrangement, LateArrangement(request, compose, tree));
     SW_ASSIGN_OR_RETURN(job.calibrated, Calibrated(request, compose));
     SW_RETURN_IF_ERROR(CheckTokens(request.forced_tokens, "forced"));
     if (!request.forced_tokens.empty() &&
