@@ -34,16 +34,18 @@ void IgnoreBrokenPipes() {
 Result<std::unique_ptr<RemoteTier>> RemoteTier::Open(const SpanFormat& format, const RemoteTierOptions& options) {
   RespOptions server_options = options.server;
   server_options.most_reply_bytes = RecordBytes(format, kKvBlockTokens) + 1;
-  SW_ASSIGN_OR_RETURN(auto server, RespServer::Create(server_options));
-  return std::unique_ptr<RemoteTier>(new RemoteTier(format, options, std::move(server)));
+  SW_ASSIGN_OR_RETURN(auto to_load, RespServer::Create(server_options));
+  SW_ASSIGN_OR_RETURN(auto to_send, RespServer::Create(server_options));
+  return std::unique_ptr<RemoteTier>(new RemoteTier(format, options, std::move(to_load), std::move(to_send)));
 }
 
 RemoteTier::RemoteTier(const SpanFormat& format, const RemoteTierOptions& options,
-                       std::shared_ptr<const RespServer> server)
+                       std::shared_ptr<const RespServer> to_load, std::shared_ptr<const RespServer> to_send)
     : format_(format),
       options_(options),
-      server_(std::move(server)),
       prefix_(StrFormat("spanwise:{}:{}:", kRecordVersion, format.model.Hex().substr(0, 16))),
+      load_{.server = std::move(to_load)},
+      send_{.server = std::move(to_send)},
       loader_([this] { LoadLoop(); }),
       sender_([this] { SendLoop(); }) {}
 
@@ -73,7 +75,7 @@ void RemoteTier::Warn(const Status& status) {
 bool RemoteTier::Connect(Link& link) {
   if (link.connection) return true;
   if (Clock::now() < link.next.load()) return false;
-  auto connection = server_->Connect(link.stop);
+  auto connection = link.server->Connect(link.stop);
   if (!connection.ok()) {
     Failed(link, connection.status());
     return false;
@@ -151,7 +153,7 @@ Status RemoteTier::Load(RespConnection& connection, const std::shared_ptr<FetchQ
     if (!std::exchange(answered, true)) {
       SW_ASSIGN_OR_RETURN(const RespReply pong, connection.Receive());
       if (pong.kind != RespReply::Kind::kText)
-        return Unavailable(StrFormat("{}: {}", server_->address(), Quoted(pong.text())));
+        return Unavailable(StrFormat("{}: {}", load_.server->address(), Quoted(pong.text())));
       order->Answered();
     }
     if (asked.empty()) return Status::Ok();
@@ -169,9 +171,9 @@ Status RemoteTier::Take(RespConnection& connection, FetchQueue::Order& order, Fe
   order.Came(reply.bytes.size());
   const bool wrong_type = reply.kind == RespReply::Kind::kError && reply.text().starts_with("WRONGTYPE");
   if (reply.kind == RespReply::Kind::kError && !wrong_type)
-    return Unavailable(StrFormat("{}: {}", server_->address(), Quoted(reply.text())));
+    return Unavailable(StrFormat("{}: {}", load_.server->address(), Quoted(reply.text())));
   if (!wrong_type && reply.kind != RespReply::Kind::kBytes)
-    return Corruption(server_->address() + ": the reply is none to what was asked");
+    return Corruption(load_.server->address() + ": the reply is none to what was asked");
   if (!wrong_type && reply.bytes.empty()) {
     ++misses_;
     item.state = State::kMissing;
@@ -315,7 +317,7 @@ Status RemoteTier::Send(RespConnection& connection, const std::vector<Work>& bat
   const auto receive = [&]() -> Result<int64_t> {
     SW_ASSIGN_OR_RETURN(const RespReply reply, connection.Receive());
     if (reply.kind == RespReply::Kind::kError)
-      return Unavailable(StrFormat("{}: {}", server_->address(), Quoted(reply.text())));
+      return Unavailable(StrFormat("{}: {}", send_.server->address(), Quoted(reply.text())));
     return reply.integer;
   };
   const std::string ttl = std::to_string(options_.ttl_s);

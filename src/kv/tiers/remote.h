@@ -67,14 +67,16 @@ class RemoteTier final : public Tier {
   };
   // A thread's own connection. After a failure there is none for a while.
   struct Link {
-    std::unique_ptr<RespConnection> connection;
+    std::shared_ptr<const RespServer> server;  // of its own: certificates of a TLS context are no other thread's
+    std::unique_ptr<RespConnection> connection = {};
     std::chrono::milliseconds pause{0};
     std::atomic<std::chrono::steady_clock::time_point> next{};  // no attempt before
     std::atomic<bool> down = false;                             // since the last attempt
     std::atomic<bool> stop = false;
   };
 
-  RemoteTier(const SpanFormat& format, const RemoteTierOptions& options, std::shared_ptr<const RespServer> server);
+  RemoteTier(const SpanFormat& format, const RemoteTierOptions& options, std::shared_ptr<const RespServer> to_load,
+             std::shared_ptr<const RespServer> to_send);
   std::string KeyOf(const SpanKey& span) const;
   void Warn(const Status& status);
   bool Connect(Link& link);
@@ -92,7 +94,6 @@ class RemoteTier final : public Tier {
 
   const SpanFormat format_;
   const RemoteTierOptions options_;
-  const std::shared_ptr<const RespServer> server_;
   const std::string prefix_;  // of all keys of this model
   FetchQueue fetches_;
   Link load_, send_;
