@@ -106,7 +106,8 @@ struct ComposeReport {
   std::string kv_codec = "none";   // that codec
   std::vector<PieceReport> spans;  // in the order of the prompt
   int repaired_tokens = 0;         // recomputed in place, and kept
-  // The largest change that decided whether they were kept; absent where nothing was recomputed, or all.
+  // The largest change, which decided whether they were kept; absent where that was not in question: with a threshold
+  // of 0, where all or nothing is recomputed, and where the repaired documents were found.
   std::optional<double> repair_change = {};
   // The mode and its parameters were measured on this model and came close enough to the flat prompt, or are the flat
   // prompt. Says nothing of kv_codec.

@@ -25,6 +25,8 @@ int Sequence::n_cached(size_t run) const {
   return std::min(before[run].cached, reused[run]) + std::max(0, reused[run] - before[run].ready);
 }
 
+bool Sequence::on_trial(size_t run) const { return trial && std::ranges::find(trial->runs, run) != trial->runs.end(); }
+
 namespace {
 
 // Tokens of a common beginning for which a sequence waits for another one's next whole block.
@@ -123,8 +125,7 @@ void Executor::Suspend(Sequence& s) {
   std::vector<Sequence::Before> before;
   for (size_t i = 0; i < s.runs.size(); ++i) {
     Run& run = *s.runs[i];
-    const bool on_trial = s.trial && std::ranges::find(s.trial->runs, i) != s.trial->runs.end();
-    if (s.use_cache && !on_trial && run.n_ready() > s.reused[i]) run.Seal(store_);
+    if (s.use_cache && !s.on_trial(i) && run.n_ready() > s.reused[i]) run.Seal(store_);
     before.push_back({.cached = s.n_cached(i), .ready = run.n_ready()});
   }
   std::vector<int32_t>& planned = s.plan.runs.back().tokens;
@@ -413,7 +414,6 @@ Status Executor::AddMissing(Turn& turn, int* room, std::vector<Part>* parts) {
   SW_ASSIGN_OR_RETURN(const bool settled, Repair(turn, room, parts));
   if (!settled) return Status::Ok();
   const auto n_planned = [&](size_t i) { return static_cast<int>(s.plan.runs[i].tokens.size()); };
-  const auto on_trial = [&](size_t i) { return s.trial && std::ranges::find(s.trial->runs, i) != s.trial->runs.end(); };
   // Complete, or so after this step: rows of a step see each other's KV.
   std::vector<bool> whole(s.runs.size());
   for (size_t i = 0; i < s.runs.size() && *room > 0; ++i) {
@@ -425,13 +425,13 @@ Status Executor::AddMissing(Turn& turn, int* room, std::vector<Part>* parts) {
     if (s.without_tail && i + 1 == s.runs.size()) break;
     const auto is_whole = [&](int seen) {
       const auto j = static_cast<size_t>(seen);
-      return whole[j] && (!on_trial(j) || on_trial(i));
+      return whole[j] && (!s.on_trial(j) || s.on_trial(i));
     };
     if (!std::ranges::all_of(s.at_source[i] ? planned.source->visible : planned.visible, is_whole)) continue;
     const bool tail = i + 1 == s.runs.size();
     const std::span<const int32_t> tokens = planned.tokens, stale = s.runs[i]->stale();
     const int limit = tail ? s.most_reused : n_planned(i);
-    const bool keep = s.use_cache && !(tail && s.provisional) && !on_trial(i);
+    const bool keep = s.use_cache && !(tail && s.provisional) && !s.on_trial(i);
     if (stale.empty() && keep && s.runs[i]->n_ready() == s.reused[i] && !(tail && turn.logits_from)) {
       if (MustWait(s, i, limit)) continue;
       if (s.looked[i] != store_.stats().published_spans) Retake(s, i, limit);

@@ -56,6 +56,7 @@ struct Sequence {
   std::optional<RepairProbe> probe;
   // Runs on trial are seen by each other alone.
   std::optional<RepairTrial> trial;
+  bool on_trial(size_t run) const;
 
   // Of a sequence that was suspended: the parts of each run that it had found and that it held, before the last time.
   struct Before {
