@@ -1,5 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <pthread.h>
+#include <sched.h>
 
 #include <atomic>
 #include <chrono>
@@ -100,6 +102,29 @@ TEST(ThreadPool, LoopsFollowOneAnotherAtAnyPace) {
       if (i % 500 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));
     }
   }
+}
+
+// Two threads that a system has put on one processor are no faster than one.
+TEST(ThreadPool, KeepsWorkersOffTheCallersProcessor) {
+  cpu_set_t all;
+  ASSERT_EQ(pthread_getaffinity_np(pthread_self(), sizeof all, &all), 0);
+  if (CPU_COUNT(&all) < 2) GTEST_SKIP() << "there is but one processor";
+  ThreadPool pool(2);
+  // A worker may not have fallen asleep yet, and the caller may be moved while it is woken.
+  for (int attempt = 0; attempt < 1000; ++attempt) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    cpu_set_t others = all, workers = all;
+    CPU_CLR(static_cast<size_t>(sched_getcpu()), &others);
+    const std::thread::id caller = std::this_thread::get_id();
+    std::atomic<int> n_begun = 0;
+    pool.ParallelFor(2, [&](size_t) {
+      ++n_begun;
+      while (n_begun < 2) std::this_thread::yield();  // one on each thread
+      if (std::this_thread::get_id() != caller) pthread_getaffinity_np(pthread_self(), sizeof workers, &workers);
+    });
+    if (CPU_EQUAL(&workers, &others)) return;
+  }
+  FAIL() << "the worker may run everywhere";
 }
 
 TEST(ThreadPool, VisitsEveryIndexOnce) {

@@ -1,5 +1,8 @@
 #include "base/thread_pool.h"
 
+#include <pthread.h>
+#include <sched.h>
+
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -47,6 +50,19 @@ struct ThreadPool::Impl {
   size_t n = 0;
   std::atomic<size_t> next{0};
   std::vector<std::thread> workers;
+  int callers_cpu = -1;  // that workers are kept off
+
+  // A thread that is woken may be put on the processor of the one that wakes it, the other ones idle, and stay there for
+  // some 10 ms: meanwhile a loop on two threads takes as long as on one. So no worker may run where the caller does.
+  void MakeWay() {
+    const int cpu = sched_getcpu();
+    cpu_set_t cpus;
+    if (cpu == callers_cpu || pthread_getaffinity_np(pthread_self(), sizeof cpus, &cpus) != 0) return;
+    if (static_cast<size_t>(CPU_COUNT(&cpus)) <= workers.size()) return;
+    CPU_CLR(static_cast<size_t>(cpu), &cpus);
+    for (std::thread& worker : workers) pthread_setaffinity_np(worker.native_handle(), sizeof cpus, &cpus);
+    callers_cpu = cpu;
+  }
 
   void Drain() {
     for (size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < n;) (*body)(i);
@@ -74,6 +90,7 @@ struct ThreadPool::Impl {
 
   void WakeSleepers() {
     if (sleeping == 0) return;
+    MakeWay();
     const std::lock_guard lock(mutex);
     wake.notify_all();
   }
