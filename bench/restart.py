@@ -6,10 +6,10 @@ usage: bench/restart.py [--spanwise PROGRAM] [--documents N] [--copies N] [--rep
 
 Starts servers one after another on a folder of its own and asks one question about the sample documents
 (--compose set), each N times over with another first line (--copies). The folder is written with --cache-dir, then read
-with --cache-dir and, as a baked one, with --baked. Each repeat begins with an empty folder. The first question comes as
-soon as a server says that it is ready, or --idle seconds later. Prints the median and the range in ms. With --drop also
-from a baked folder whose pages were dropped from the page cache, beside the time in which the disk itself reads that
-file.
+with --cache-dir and, as a baked one, with --baked. Each repeat begins with an empty folder. A question comes as soon as
+the server says that it is ready or has answered the one before, or --idle seconds later. Prints the median and the range
+in ms. With --drop also from a baked folder whose pages were dropped from the page cache, beside the time in which the
+disk itself reads that file.
 """
 import argparse
 import ctypes
@@ -102,8 +102,8 @@ def main():
                     if (stayed := drop(data)) > 0.01:
                         sys.exit(f"{stayed:.0%} of {data} stay in the page cache: this file system cannot drop them")
                 with Server(args.spanwise, option, folder, *args.options) as server:
-                    time.sleep(args.idle)
                     for case in cases:
+                        time.sleep(args.idle)
                         question = next(q for q in reversed(QUESTIONS) if case.endswith(q))
                         text, usage, timings = ask(server, documents, QUESTIONS[question])
                         answers.setdefault(question, set()).add(text)

@@ -52,8 +52,9 @@ struct ThreadPool::Impl {
   std::vector<std::thread> workers;
   int callers_cpu = -1;  // that workers are kept off
 
-  // A thread that is woken may be put on the processor of the one that wakes it, the other ones idle, and stay there for
-  // some 10 ms: meanwhile a loop on two threads takes as long as on one. So no worker may run where the caller does.
+  // A thread that is woken may be put on the processor of the one that wakes it, the other ones idle, and stay there
+  // for some 10 ms: meanwhile a loop on two threads takes as long as on one. So no worker may run where the caller
+  // does.
   void MakeWay() {
     const int cpu = sched_getcpu();
     cpu_set_t cpus;
