@@ -49,12 +49,13 @@ Status EvalQa(const Options& o) {
           *engine, records, compose, o.attention,
           [&](size_t done) { progress.Update(static_cast<double>(done), static_cast<double>(records.size())); },
           [&](const eval::QaRecord& r, const Answer& a) {
-            if (o.answers)
-              PrintJson(json::object{{"kind", r.kind},
-                                     {"question", r.question},
-                                     {"gold", r.answer},
-                                     {"answer", a.text},
-                                     {"exact", a.text == r.answer}});
+            if (!o.answers) return;
+            const std::string gold = eval::ReferenceAnswer(r, a.document_labels);
+            PrintJson(json::object{{"kind", r.kind},
+                                   {"question", r.question},
+                                   {"gold", gold},
+                                   {"answer", a.text},
+                                   {"exact", a.text == gold}});
           }));
   PrintScores(o, std::string(ComposeModeName(compose.mode)), scores);
   return Status::Ok();
