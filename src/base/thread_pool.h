@@ -8,8 +8,8 @@
 namespace spanwise {
 
 // Thread-compatible: one thread calls ParallelFor at a time (the engine thread). Work split over indices must not let
-// results depend on the number of threads: every index writes its own output. Where there are
-// processors for all threads, workers run on those that the caller may use, but for the one where it woke them last.
+// results depend on the number of threads: every index writes its own output. Where there are processors for all
+// threads, workers run on those that the caller may use, but for the one where it was when it last woke them.
 class ThreadPool {
  public:
   // n_threads counts the calling thread; 0 means one per online CPU.
