@@ -17,6 +17,7 @@
 #include "engine/extraction.h"
 #include "engine/model_text.h"
 #include "engine/runner.h"
+#include "engine/sentences.h"
 #include "kernels/ops.h"
 #include "kv/tiers/disk.h"
 #include "kv/tiers/remote.h"
@@ -243,8 +244,12 @@ class EngineImpl final : public Engine {
     }
     if (request.echo) return InvalidArgument("'echo' goes with a plain prompt, not with messages");
     if (!text_.chat) return text_.no_chat;
-    return text_.chat->Build(request.messages, request.documents, labels, request.cache_salt,
-                             /*locate=*/request.attention || request.extract);
+    const bool repair = request.compose.mode == ComposeMode::kRepair;
+    SW_ASSIGN_OR_RETURN(PromptNode tree,
+                        text_.chat->Build(request.messages, request.documents, labels, request.cache_salt,
+                                          /*locate=*/request.attention || request.extract || repair));
+    if (repair) MarkSentences(request.documents, &tree);
+    return tree;
   }
 
   // By how many tokens the last run may grow when all memory for KV is this plan's, but for the block that a copy is

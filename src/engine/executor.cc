@@ -341,6 +341,7 @@ Result<bool> Executor::Repair(Turn& turn, int* room, std::vector<Part>* parts) {
   auto mass = s.probe->mass.begin();
   for (const size_t i : runs) {
     input.lengths.push_back(n_planned(i));
+    input.sentences.push_back(s.plan.runs[i].sentences);
     if (!wanted.question) continue;
     std::vector<float>& of_run = input.question.emplace_back();
     for (int t = 0; t < n_planned(i); ++t) of_run.push_back(static_cast<float>(*mass++));

@@ -28,6 +28,7 @@ struct PlannedRun {
   std::vector<int> visible;  // earlier runs that its tokens see besides themselves, in canonical order
   // Set: the run begins with the source's KV, of which some tokens are recomputed where the run stands (Plan::repair).
   std::optional<PlannedSource> source = {};
+  std::vector<int32_t> sentences = {};  // as PromptNode::sentences, of a run with a source
   int group = 0;  // of Plan::groups, from 1 on; 0: none. Members of a group stand together in `visible`
 };
 

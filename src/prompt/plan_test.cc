@@ -336,8 +336,13 @@ TEST(Plan, RepairPlacesKeptDocumentsInSequence) {
 }
 
 TEST(RepairPolicy, ChoosesWithinItsBudget) {
-  RepairInput input{
-      .lengths = {20, 3, 40, 0}, .budget = 12, .question = {}, .deviation = {}, .attention = {}, .neighbours = {}};
+  RepairInput input{.lengths = {20, 3, 40, 0},
+                    .sentences = std::vector<std::vector<int32_t>>(4),
+                    .budget = 12,
+                    .question = {},
+                    .deviation = {},
+                    .attention = {},
+                    .neighbours = {}};
   for (const int n : input.lengths) {
     input.question.emplace_back(static_cast<size_t>(n), 1.0f);
     input.neighbours.push_back({10, 20});
@@ -370,6 +375,21 @@ TEST(RepairPolicy, ChoosesWithinItsBudget) {
   input.budget = 16;
   EXPECT_THAT(choose("focused"), ElementsAre(ElementsAre(0, 1, 2, 3, 4, 5), ElementsAre(0, 1),
                                              ElementsAre(0, 1, 34, 35, 36, 37, 38, 39), ElementsAre()));
+  // Stretches end with a sentence, however short the others in them are.
+  input.sentences[2] = {2, 5, 36};
+  EXPECT_THAT(choose("focused"), ElementsAre(ElementsAre(0, 1), ElementsAre(0, 1),
+                                             ElementsAre(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11), ElementsAre()));
+  // A sentence of four times the length is cut.
+  RepairInput one{.lengths = {300},
+                  .sentences = {{2}},
+                  .budget = 45,
+                  .question = {std::vector<float>(300, 1)},
+                  .deviation = {},
+                  .attention = {},
+                  .neighbours = {}};
+  one.question[0][100] = 1000;
+  const auto of_one = FindRepairPolicy("focused").value()->choose(one)[0];
+  EXPECT_EQ(std::vector(of_one.begin(), of_one.begin() + 4), (std::vector<int32_t>{0, 1, 78, 79}));
   // What attends to the document before it, in the documents that the question looks at.
   input.budget = 4;
   input.question.assign(4, {});

@@ -36,16 +36,18 @@ struct PromptNode {
   std::vector<TextRange> bytes = {};
   // Of a text: who may find KV of it, and of all that has seen it.
   Salts salts = {};
+  // Of a document where it is asked for: those of its tokens that begin a sentence, ascending.
+  std::vector<int32_t> sentences = {};
 
   static PromptNode Text(std::vector<int32_t> tokens, std::string document = {}, std::optional<double> score = {},
                          Salts salts = {}) {
-    return {Kind::kText, std::move(tokens), {}, std::move(document), score, {}, std::move(salts)};
+    return {Kind::kText, std::move(tokens), {}, std::move(document), score, {}, std::move(salts), {}};
   }
   static PromptNode Sequence(std::vector<PromptNode> children) {
-    return {Kind::kSequence, {}, std::move(children), {}, {}, {}, {}};
+    return {Kind::kSequence, {}, std::move(children), {}, {}, {}, {}, {}};
   }
   static PromptNode Set(std::vector<PromptNode> children) {
-    return {Kind::kSet, {}, std::move(children), {}, {}, {}, {}};
+    return {Kind::kSet, {}, std::move(children), {}, {}, {}, {}, {}};
   }
 };
 

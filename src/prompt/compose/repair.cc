@@ -5,6 +5,13 @@
 namespace spanwise {
 namespace {
 
+// Where a policy may cut depends on the text, which more than the tokens may know.
+void AddSentences(const PromptNode& node, Hasher* hasher) {
+  hasher->Field(static_cast<uint64_t>(node.sentences.size()));
+  for (const int32_t token : node.sentences) hasher->Field(static_cast<uint64_t>(token));
+  for (const PromptNode& child : node.children) AddSentences(child, hasher);
+}
+
 // Members stand one after another as in the flat prompt, each with the KV that a set's member has, until some of its
 // tokens are recomputed.
 class RepairWalk : public TreeWalk {
@@ -32,6 +39,7 @@ class RepairWalk : public TreeWalk {
         run(i).address.AddSalts(0, salts_);
         source.address.AddSalts(0, member.salts);
         run(i).source = PlannedSource{source.address, base, visible};
+        run(i).sentences = member.sentences;
       }
       visible_.push_back(i);
       position_ += static_cast<int>(member.tokens.size());
@@ -57,6 +65,7 @@ Status ComposeRepair(const PromptNode& tree, const PlanKeys& keys, Plan* plan) {
   method.Field(repair.policy->name).Field(std::bit_cast<uint64_t>(fraction)).Field(std::bit_cast<uint64_t>(threshold));
   // A budget is shared among all documents, and may be spent by what is asked.
   method.Field(ContentKey(tree));
+  AddSentences(tree, &method);
   SW_RETURN_IF_ERROR(RepairWalk(keys, method.Finish(), Joined(SaltsOf(tree)), plan).Visit(tree));
   if (plan->runs.empty()) return Status::Ok();
   repair.question_run = static_cast<int>(plan->runs.size()) - 1;

@@ -70,11 +70,19 @@ Chosen ChooseByQuestion(const RepairInput& input) { return TakeHighest(input, in
 // CacheBlend (specs/composition.md section 9).
 Chosen ChooseByDeviation(const RepairInput& input) { return TakeHighest(input, input.deviation); }
 
+// Where a stretch ends that begins at a token: before the next sentence once it has `length` tokens, or where that has
+// too many, or nothing is known of sentences, by its length alone.
+int StretchEnd(std::span<const int32_t> sentences, int begin, int length, int n_tokens) {
+  const auto next = std::ranges::lower_bound(sentences, begin + length);
+  const int end = next != sentences.end() ? *next : sentences.empty() ? begin + length : n_tokens;
+  return std::min({n_tokens, end, begin + 4 * length});
+}
+
 // The first tokens of every document, then stretches of neighbours with the highest sum of scores, cut off at the
 // budget. A document's first tokens say which one it is, and know in their new context what stands before it; a longer
-// head belongs to the text that follows it and would stand apart from that. Neighbours stay of one kind, since a
+// head belongs to the text that follows it and would stand apart from that. Stretches are whole sentences, since a
 // statement of which some tokens have seen the other documents and some have not can be worse than one that has not
-// (docs/composition.md, "Repair"); the more may be recomputed, the more of them.
+// (docs/composition.md, "Repair"); the more may be recomputed, the longer they are.
 Chosen Focus(const RepairInput& input, int head, int length) {
   struct Stretch {
     bool first;
@@ -87,7 +95,8 @@ Chosen Focus(const RepairInput& input, int head, int length) {
     const auto at = input.question[d].begin();
     const double all = std::accumulate(at, input.question[d].end(), 0.0);
     for (int begin = 0, end = 0; begin < input.lengths[d]; begin = end) {
-      end = std::min(input.lengths[d], begin + (begin == 0 ? head : length));
+      end = begin == 0 ? std::min(head, input.lengths[d])
+                       : StretchEnd(input.sentences[d], begin, length, input.lengths[d]);
       stretches.push_back({begin == 0, begin == 0 ? all : std::accumulate(at + begin, at + end, 0.0), d, begin, end});
     }
   }
@@ -103,7 +112,7 @@ Chosen Focus(const RepairInput& input, int head, int length) {
 Chosen ChooseFocused(const RepairInput& input) {
   const double all = std::accumulate(input.lengths.begin(), input.lengths.end(), 0.0);
   const int length = all == 0 ? 0 : static_cast<int>(128 * input.budget / all);
-  return Focus(input, kDocumentHead, std::max(16, length));
+  return Focus(input, kDocumentHead, std::max(8, length));
 }
 
 // How many tokens each of some documents gets when `budget` tokens are shared among them in proportion to `share`, none

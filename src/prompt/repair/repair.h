@@ -27,8 +27,9 @@ struct RepairSignals {
 using TokenScores = std::vector<std::vector<float>>;
 
 struct RepairInput {
-  std::vector<int> lengths;  // of the documents, in their order
-  int budget = 0;            // tokens to choose, at most
+  std::vector<int> lengths;                     // of the documents, in their order
+  std::vector<std::vector<int32_t>> sentences;  // tokens that begin one, ascending; of a document none where not known
+  int budget = 0;                               // tokens to choose, at most
   TokenScores question, deviation;
   // Of document d [lengths[d], neighbours[d].size() + 1]: the share of a token's attention at the first layers that
   // goes to each of the runs that it sees here and not where it was read, and last to the document's own tokens.
