@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,8 +29,11 @@ ROW = 4096                                         # tokens of a training row
 C_NONE, C_DOC, C_USER, C_ANSWER, C_LM, C_CITE, C_FIRST, C_VERDICT = range(8)
 FREE = 1000                                        # documents with segment number >= FREE do not see the prefix
 STALE = 4000                                       # added for tokens that a recomputed copy replaces for all but their own document
-# How an example is encoded: (which tokens a document sees, where documents stand). "repair" and "free-repair" are "seq" and
-# "free-seq" of which some tokens are recomputed with everything before them in view.
+# What is recomputed of an example: the first tokens of every document, and stretches of so many (ROW: to the document's end).
+HEADS, STRETCHES = [0, 1, 2, 2, 2, 2, 4, 8, 16], [1, 8, 16, 16, 16, 32, 64, ROW]
+# How an example is encoded: (which tokens a document sees, where documents stand). In "seq" the prefix is seen as if it stood
+# right before each document, which is how a document is kept; "repair" and "free-repair" are "seq" and "free-seq" of which some
+# tokens are recomputed with everything before them in view.
 MODES = {"causal": ("all", "flat"), "set": ("prefix", "same"), "free": ("self", "same"), "seq": ("prefix", "flat"), "free-seq": ("self", "flat")}
 
 
@@ -150,7 +153,7 @@ def draw_mode(r, item, shares):
     if not item.doc_lens:
         return "causal"
     if item.ordered:
-        shares = [(mode, 3 * share) for mode, share in shares if mode.endswith("repair")]
+        shares = [(mode, 1.5 * share) for mode, share in shares if mode.endswith("repair")]
     x = r.random()
     for mode, share in shares:
         if x < share:
@@ -160,65 +163,86 @@ def draw_mode(r, item, shares):
 
 
 def draw_repaired(r, item):
-    """Which tokens to recompute: the first of every document, single ones, or stretches. True for those chosen."""
-    chosen, x = np.zeros(item.n, bool), r.random()
-    share = .02 * 25 ** r.random()
-    rng, at = np.random.default_rng(r.getrandbits(32)), item.prefix
-    first = r.choice([2, 4, 8, 16, 16, 32, 48])
-    for length in item.doc_lens:
-        if x < .45:
-            chosen[at:at + first] = True
-        elif x < .75:
-            chosen[at:at + length] = rng.random(length) < share
-        elif rng.random() < .8:
-            n = max(1, int(length * share))
-            k = at + int(rng.integers(0, length - n + 1))
-            chosen[k:k + n] = True
-        chosen[at + length:] = False
-        at += length
+    """Which tokens to recompute: the first of every document, and for most examples stretches of any length, from single
+    tokens to whole documents, until a share of all is reached. True for those chosen. The first document stands where it was read."""
+    chosen = np.zeros(item.n, bool)
+    docs = np.array(item.doc_lens[1:])
+    if not len(docs):
+        return chosen
+    starts = item.prefix + item.doc_lens[0] + np.concatenate([[0], docs.cumsum()[:-1]])
+    begin, end, head = starts[0], starts[-1] + docs[-1], r.choice(HEADS)
+    for at, length in zip(starts, docs):
+        chosen[at:at + min(head, length)] = True
+    if r.random() < .1:
+        return chosen
+    length, wanted = r.choice(STRETCHES), .02 * 35 ** r.random() * (end - begin)
+    while chosen.sum() < wanted:
+        at = r.randrange(begin, end)
+        k = starts.searchsorted(at, "right") - 1
+        chosen[at:min(at + length, starts[k] + docs[k])] = True
     return chosen
 
 
 @dataclass
 class Arranged:
-    """An example as it is trained on: token ids, positions, segments and target classes, one entry a token."""
+    """An example as it is trained on: token ids, positions, segments and target classes, one entry a token; and the ids
+    of its flat prompt, which ends with the same `tail` tokens."""
     tok: np.ndarray
     pos: np.ndarray
     seg: np.ndarray
     cls: np.ndarray
+    flat: np.ndarray
+    tail: int
 
     @property
     def n(self):
         return len(self.tok)
 
+    def part(self, which, segment=0):
+        """Some of its tokens, in segments with numbers higher by `segment`."""
+        return replace(self, tok=self.tok[which], pos=self.pos[which], seg=(self.seg[which] + segment).astype(np.int16), cls=self.cls[which])
+
 
 def arrange(item, mode, r):
-    """The example under a mode. A recomputed token stands twice: as its document's own readers see it, and, before the
+    """The example under a mode. A token that is recomputed stands twice: as its document's own readers see it, and, before the
     first question, as everybody else does."""
     base = {"repair": "seq", "free-repair": "free-seq"}.get(mode, mode)
-    tok, pos, seg, cls = item.ids, item.positions(base), item.segments(base), item.cls
-    if base != mode:
-        chosen = draw_repaired(r, item)
-        again = np.flatnonzero(chosen)
-        tail = item.prefix + sum(item.doc_lens)
-        if item.n + len(again) <= ROW:
-            seg = np.where(chosen, seg + STALE, seg)
-            parts = [(tok, tok), (pos, pos), (seg, np.zeros_like(seg)), (cls, np.full_like(cls, C_NONE))]
-            tok, pos, seg, cls = (np.concatenate([a[:tail], b[again], a[tail:]]) for a, b in parts)
-    return Arranged(tok, pos, seg, cls)
+    tail = item.prefix + sum(item.doc_lens)
+    whole = Arranged(item.ids, item.positions(base), item.segments(base), item.cls, item.ids, item.n - tail)
+    chosen = draw_repaired(r, item) if base != mode else np.zeros(item.n, bool)
+    parts = [whole.part(slice(0, item.prefix))]
+    at = item.prefix
+    for length in item.doc_lens:
+        document = whole.part(slice(at, at + length), STALE * chosen[at:at + length])
+        if base == "seq":                          # its own prefix; the common one is not seen
+            document.seg += FREE
+            parts.append(replace(parts[0], pos=(at - item.prefix + parts[0].pos).astype(np.int16),
+                                 seg=np.full(item.prefix, document.seg.max() % STALE + STALE, np.int16), cls=np.full(item.prefix, C_NONE, np.uint8)))
+        parts.append(document)
+        at += length
+    again = whole.part(chosen)
+    parts += [replace(again, seg=np.zeros_like(again.seg), cls=np.full_like(again.cls, C_NONE)), whole.part(slice(tail, None))]
+    if sum(p.n for p in parts) > ROW:
+        return arrange(item, "causal", r)
+    return replace(whole, **{k: np.concatenate([getattr(p, k) for p in parts]) for k in ("tok", "pos", "seg", "cls")})
 
 
 def pack(items, r, rows):
-    """One batch of Arranged examples: each row takes the longest waiting one that still fits, until none does."""
+    """One batch of Arranged examples: each row takes the longest waiting one that still fits, until none does. Returns token
+    ids, positions, examples, segments and classes; then ids, positions and examples of the flat prompts, packed alike, and
+    where in them the tokens behind the documents stand (-1 for the others)."""
     tok, pos = np.zeros((rows, ROW), np.uint16), np.zeros((rows, ROW), np.int16)
     seg, cls = np.zeros((rows, ROW), np.int16), np.zeros((rows, ROW), np.uint8)
-    ex = np.full((rows, ROW), -1, np.int16)
+    flat_tok, flat_pos = np.zeros_like(tok), np.zeros_like(pos)
+    ex, flat_ex, match = (np.full((rows, ROW), -1, np.int16) for _ in range(3))
     items.sort(key=lambda i: i.n)
     for b in range(rows):
-        used = k = 0
+        used = flat = k = 0
         while fit := sum(i.n <= ROW - used for i in items):
             it = items.pop(fit - 1 if used else r.randrange(fit))
-            s = slice(used, used + it.n)
+            s, f = slice(used, used + it.n), slice(flat, flat + len(it.flat))
             tok[b, s], pos[b, s], ex[b, s], seg[b, s], cls[b, s] = it.tok, it.pos, k, it.seg, it.cls
-            used, k = used + it.n, k + 1
-    return tok, pos, ex, seg, cls
+            flat_tok[b, f], flat_pos[b, f], flat_ex[b, f] = it.flat, np.arange(len(it.flat)), k
+            match[b, s.stop - it.tail:s.stop] = np.arange(f.stop - it.tail, f.stop)
+            used, flat, k = s.stop, f.stop, k + 1
+    return tok, pos, ex, seg, cls, flat_tok, flat_pos, flat_ex, match

@@ -9,7 +9,7 @@ from encoding import ROW, arrange, draw_mode, encode, load_tokenizer, pack
 from examples import make_example
 
 # Shares of examples by encoding once composed examples are mixed in; the rest is causal.
-COMPOSED = [("free", .22), ("free-seq", .07), ("set", .12), ("seq", .04), ("repair", .05), ("free-repair", .05)]
+COMPOSED = [("free", .12), ("free-seq", .05), ("set", .12), ("seq", .08), ("repair", .30), ("free-repair", .08)]
 
 
 def longest_prompt(x):

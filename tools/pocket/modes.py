@@ -1,6 +1,6 @@
 """The ways of composing cached documents, in plain PyTorch.
 
-A mode is a tuple: ("causal",), ("set",), ("seq",), ("free",), ("free-seq",), ("ape", temperature, factor) or
+A mode is a tuple: ("causal",), ("set",), ("free",), ("free-seq",), ("ape", temperature, factor) or
 ("repair", choice, amount).
 """
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from encoding import FREE, MODES
 from model import attend, dense_mask, rotate
 
-ALL = [("causal",), ("set",), ("seq",), ("free",), ("free-seq",), ("ape", .9, 1.0), ("ape", .9, .81), ("repair", "none", 0), ("repair", "first", 4),
+ALL = [("causal",), ("set",), ("free",), ("free-seq",), ("ape", .9, 1.0), ("ape", .9, .81), ("repair", "none", 0), ("repair", "first", 4),
        ("repair", "first", 16), ("repair", "random", .15), ("repair", "blend", .15), ("repair", "blend", .5), ("repair", "all", 0)]
 
 

@@ -30,7 +30,7 @@ import encoding
 import evaluate
 import export
 from books import Books
-from encoding import C_ANSWER, C_CITE, C_DOC, C_FIRST, C_LM, C_VERDICT
+from encoding import C_ANSWER, C_CITE, C_DOC, C_FIRST, C_LM, C_VERDICT, STALE
 from feed import Feed, longest_prompt
 from model import Pocket, dense_mask, flex_mask, norm
 from optim import Muon
@@ -53,12 +53,23 @@ def answer_loss(x, emb, n, target, w):
     return (ce * w.flatten()).sum() / w.sum(), ce
 
 
+def taught_loss(x, emb, n, target, w, tx, temb, tn, taught):
+    """The same, plus the distance (KL) to a teacher's distributions where `taught`, the factor on it, is not zero."""
+    own = F.linear(norm(x, n), emb.to(x.dtype)).float().flatten(0, 1)
+    ce = F.cross_entropy(own, target.flatten(), reduction="none")
+    with torch.no_grad():
+        wanted = F.linear(norm(tx, tn), temb.to(tx.dtype)).float().flatten(0, 1).log_softmax(-1)
+    kl = (wanted.exp() * (wanted - own.log_softmax(-1))).sum(-1)
+    return ((ce + kl * taught.flatten()) * w.flatten()).sum() / w.sum(), ce, kl
+
+
 class Trainer:
     def __init__(self, a, rank, world, feed, log):
         self.a, self.rank, self.world, self.feed, self.log = a, rank, world, feed, log
         self.dev = f"cuda:{rank}" if a.device == "cuda" else "cpu"
         torch.manual_seed(1)                       # the same weights everywhere
         self.model = Pocket(device=self.dev)
+        self.answers = torch.tensor([C_ANSWER, C_CITE, C_FIRST, C_VERDICT], device=self.dev)
         if a.init:
             export.read_weights(self.model, a.init)
         self.rest = [p for p in self.model.parameters() if p.dim() < 2 or p is self.model.emb]
@@ -66,7 +77,12 @@ class Trainer:
         self.adam = torch.optim.AdamW(self.rest, lr=a.adam, weight_decay=0.0, betas=(.9, .95))
         compiled = a.device == "cuda"
         wrap = (lambda f: torch.compile(f, dynamic=False)) if compiled else (lambda f: f)
-        self.blocks, self.loss_fn = [wrap(b) for b in self.model.blocks], wrap(answer_loss)
+        self.blocks, self.loss_fn = [wrap(b) for b in self.model.blocks], wrap(taught_loss if a.teacher else answer_loss)
+        if a.teacher:                              # reads the flat prompts; never changed
+            self.teacher = Pocket(device=self.dev)
+            export.read_weights(self.teacher, a.teacher)
+            self.teacher.requires_grad_(False)
+            self.teacher_blocks = [wrap(b) for b in self.teacher.blocks]
         self.mask = dense_mask
         if compiled:
             from torch.nn.attention.flex_attention import create_block_mask
@@ -77,7 +93,7 @@ class Trainer:
     def batch(self):
         out = []
         for i, x in enumerate(self.feed.q.get()):
-            t = torch.from_numpy(x.astype(np.int64 if i in (0, 4) else np.int32))
+            t = torch.from_numpy(x.astype(np.int64 if i in (0, 4, 5, 8) else np.int32))
             out.append(t.pin_memory().to(self.dev, non_blocking=True) if self.a.device == "cuda" else t)
         return out
 
@@ -105,15 +121,30 @@ class Trainer:
             dist.broadcast(t, 0)
         return t.tolist()
 
+    @torch.no_grad()
+    def taught(self, tok, pos, ex, match):
+        """The teacher's last hidden state of the flat prompt for every token that stands behind the documents."""
+        mask = self.mask(ex, torch.zeros_like(ex), pos)
+        h, (cos, sin) = self.teacher.embed(tok), self.teacher.angles(pos)
+        for block in self.teacher_blocks:
+            h = block(h, cos, sin, mask)
+        return h.gather(1, match.clamp(min=0)[..., None].expand(-1, -1, h.shape[-1]))
+
     def step(self, x, lr):
-        """One update; returns the mean loss of every watched class and the number of tokens."""
-        tok, pos, ex, seg, cls = self.batch()
+        """One update; returns the mean loss of every watched class, the distances to the teacher and the number of tokens."""
+        tok, pos, ex, seg, cls, *flat, match = self.batch()
         w = F.pad(loss_weights(x, self.dev)[cls[:, 1:]] * (ex[:, 1:] == ex[:, :-1]) * (ex[:, 1:] >= 0), (0, 1))
+        target_cls = F.pad(cls[:, 1:], (0, 1))
         mask = self.mask(ex, seg, pos)
         h, (cos, sin) = self.model.embed(tok), self.model.angles(pos)
         for block in self.blocks:
             h = block(h, cos, sin, mask)
-        loss, ce = self.loss_fn(h, self.model.emb, self.model.n, F.pad(tok[:, 1:], (0, 1)), w)
+        args, kl = (h, self.model.emb, self.model.n, F.pad(tok[:, 1:], (0, 1)), w), None
+        if self.a.teacher:
+            answers = torch.isin(target_cls, self.answers) & (match >= 0) & (w > 0)
+            loss, ce, kl = self.loss_fn(*args, self.taught(*flat, match), self.teacher.emb, self.teacher.n, answers * self.a.teach)
+        else:
+            loss, ce = self.loss_fn(*args)
         loss.backward()
         if self.world > 1:
             self.share_gradients()
@@ -123,8 +154,12 @@ class Trainer:
         self.adam.step()
         self.model.zero_grad(set_to_none=True)
         with torch.no_grad():
-            c = F.pad(cls[:, 1:], (0, 1)).flatten()
-            losses = [(ce * (c == k)).sum() / (c == k).sum().clamp(min=1) for k in WATCHED.values()]
+            mean = lambda values, of: (values * of.flatten()).sum() / of.sum().clamp(min=1)
+            losses = [mean(ce, target_cls == k) for k in WATCHED.values()]
+            if kl is not None:                     # over all answers, and those behind documents that were placed
+                example = ex.clamp(min=0).long()
+                mixed = torch.zeros_like(ex).scatter_reduce_(1, example, (seg >= STALE).int(), "amax").gather(1, example) > 0
+                losses += [mean(kl, answers), mean(kl, answers & mixed)]
             return torch.stack(losses + [(ex >= 0).sum()])
 
     def keep(self):
@@ -170,7 +205,7 @@ class Trainer:
                 m = torch.stack(hist).float()
                 tokens, hist = tokens + self.world * int(m[:, -1].sum()), []
                 row = dict(step=step, seconds=round(time.time() - t0, 1), tokens=tokens, longest=longest_prompt(x), queue=self.feed.q.qsize())
-                row.update(zip(WATCHED, [round(v, 4) for v in m.mean(0)[:-1].tolist()]))
+                row.update(zip([*WATCHED, "distance", "placed"], [round(v, 4) for v in m.mean(0)[:-1].tolist()]))
                 curve.append(row)
                 if step % 200 < 50 or step < 700:
                     self.log(*[f"{k} {v}" for k, v in row.items()])
@@ -265,6 +300,8 @@ def main():
     p.add_argument("--judge", type=float, default=600, help="evaluation ends at most so long after training")
     p.add_argument("--tokenizer", default=os.path.join(HERE, "../../models/pocket/tokenizer.json"), help="trained anew where it does not exist")
     p.add_argument("--init", default="", help="start from the weights in this folder")
+    p.add_argument("--teacher", default="", help="learn answers also from what the model in this folder says to the flat prompts")
+    p.add_argument("--teach", type=float, default=2.0, help="weight of the distance to the teacher beside the loss")
     p.add_argument("--start-at", type=float, default=0.0, help="enter the curriculum at this fraction")
     p.add_argument("--muon", type=float, default=.01, help="peak learning rate of the matrices")
     p.add_argument("--adam", type=float, default=2e-3, help="peak learning rate of the embedding and the norms")
