@@ -70,15 +70,14 @@ ThresholdSearch FindThreshold(const std::vector<FidelitySample>& always, const s
   size_t best = points.size();  // of equals the highest threshold, which repairs least
   for (size_t i = points.size(); i-- > 0;)
     if (can_be(i) && totals[i] < totals[best]) best = i;
-  size_t low = best, high = best;
-  const auto near = [&](size_t i) { return totals[i] <= kNearlyBest * totals[best]; };
-  while (low > 0 && near(low - 1)) --low;
-  while (high < points.size() && near(high + 1)) ++high;
-  const double from = low == 0 ? 0 : points[low - 1].change;
-  const double to = high == points.size() ? (points.empty() ? 0 : points.back().change) : points[high].change;
+  size_t high = best;
+  for (size_t i = best + 1; i < totals.size() && totals[i] <= kNearlyBest * totals[best]; ++i)
+    if (can_be(i)) high = i;
+  const double from = high == 0 ? 0 : points[high - 1].change;
+  const double to = high == points.size() ? from : points[high].change;
   const auto mean = [&](double kl) { return n_tokens == 0 ? 0 : kl / static_cast<double>(n_tokens); };
-  return {.threshold = best == 0 && low == 0 ? 0 : std::round((from + to) / 2 * 1000) / 1000,
-          .kl = mean(totals[best]),
+  return {.threshold = high == 0 ? 0 : std::round((from + to) / 2 * 1000) / 1000,
+          .kl = mean(totals[high]),
           .always_kl = mean(all),
           .never_kl = mean(none)};
 }

@@ -32,9 +32,9 @@ struct ThresholdSearch {
   double never_kl = 0;   // with nothing recomputed
 };
 
-// Reads every record twice, with what `repair` recomputes kept and with nothing recomputed, and takes the middle of the
-// thresholds whose divergence is at most a quarter more than the least: the best one on few records is not the best on
-// others. Deterministic.
+// Reads every record twice, with what `repair` recomputes kept and with nothing recomputed, and takes the highest
+// threshold whose divergence is at most a quarter more than the least: documents that gain little stay as they were
+// kept. Deterministic.
 Result<ThresholdSearch> SearchThreshold(Engine& engine, const std::vector<QaRecord>& records, ComposeOptions repair,
                                         const std::function<void(size_t done)>& progress);
 
