@@ -26,8 +26,9 @@ class Members {
   int64_t Int(std::string_view key, int64_t least, int64_t most) {
     return InRange(Take(GetInt(object_, key), key), key, least, most);
   }
+  // Zero for -0, which would be written as -0 and read as an integer.
   double Number(std::string_view key, double least, double most) {
-    return InRange(Take(GetNumber(object_, key), key), key, least, most);
+    return InRange(Take(GetNumber(object_, key), key), key, least, most) + 0.0;
   }
   // Of a member that may be missing.
   std::optional<double> MaybeNumber(std::string_view key, double least, double most) {

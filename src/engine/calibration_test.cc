@@ -86,6 +86,15 @@ TEST(Calibration, ReadsWhatItWrites) {
   EXPECT_EQ(read.modes[0].n, 230);
 }
 
+TEST(Calibration, ReadsMinusZeroAsZero) {
+  Calibration written = Sample();
+  written.modes[0].kl = 0;
+  const std::string text = written.ToJson();
+  std::string negative = text;
+  negative.replace(text.find("\"kl\": 0,"), 8, "\"kl\": -0e0");
+  EXPECT_EQ(Calibration::Parse(negative, "f").value().ToJson(), text);
+}
+
 TEST(Calibration, LetsPassWhatIsWithinTheLimits) {
   const Calibration c = Sample();
   EXPECT_TRUE(c.Check({.mode = ComposeMode::kSet}).value());
