@@ -25,6 +25,7 @@
 #include "prompt/chat_format.h"
 #include "prompt/labels.h"
 #include "prompt/normal_text.h"
+#include "prompt/repair/repair.h"
 #include "tokenizer/tokenizer.h"
 
 namespace spanwise {
@@ -244,11 +245,15 @@ class EngineImpl final : public Engine {
     }
     if (request.echo) return InvalidArgument("'echo' goes with a plain prompt, not with messages");
     if (!text_.chat) return text_.no_chat;
-    const bool repair = request.compose.mode == ComposeMode::kRepair;
+    bool sentences = false;  // are wanted by the policy of repair
+    if (request.compose.mode == ComposeMode::kRepair) {
+      SW_ASSIGN_OR_RETURN(const RepairPolicy* policy, FindRepairPolicy(request.compose.repair_policy));
+      sentences = policy->signals.sentences;
+    }
     SW_ASSIGN_OR_RETURN(PromptNode tree,
                         text_.chat->Build(request.messages, request.documents, labels, request.cache_salt,
-                                          /*locate=*/request.attention || request.extract || repair));
-    if (repair) MarkSentences(request.documents, &tree);
+                                          /*locate=*/request.attention || request.extract || sentences));
+    if (sentences) MarkSentences(request.documents, &tree);
     return tree;
   }
 

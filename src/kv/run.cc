@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "base/check.h"
 #include "kernels/element.h"
@@ -23,6 +24,7 @@ int Run::Reuse(SpanStore& store, std::span<const int32_t> tokens, int max_reused
     blocks_.push_back(match.partial->block->data());
     writable_.push_back(nullptr);
     own_.push_back(match.partial->block);
+    end_rows_ = match.partial->block->rows();
   }
   n_ready_ = static_cast<int>(spans_.size()) * kKvBlockTokens + match.partial_tokens;
   tokens_.assign(wanted.begin(), wanted.begin() + n_ready_);
@@ -36,7 +38,7 @@ Status Run::Extend(SpanStore& store, std::span<const int32_t> tokens) {
   const size_t n_blocks = (tokens_.size() + tokens.size() + kKvBlockTokens - 1) / kKvBlockTokens;
   std::shared_ptr<KvBlock> copy;  // of a half-full end that is not this run's
   if (tokens_.size() % kKvBlockTokens > 0 && writable_.back() == nullptr) {
-    SW_ASSIGN_OR_RETURN(copy, store.AllocateCopy(blocks_.back()));
+    SW_ASSIGN_OR_RETURN(copy, store.AllocateCopy(blocks_.back(), end_rows_));
   }
   std::vector<std::shared_ptr<KvBlock>> fresh;
   while (blocks_.size() + fresh.size() < n_blocks) {
@@ -46,6 +48,7 @@ Status Run::Extend(SpanStore& store, std::span<const int32_t> tokens) {
   if (copy) {
     blocks_.back() = writable_.back() = copy->data();
     own_.back() = std::move(copy);
+    end_rows_ = kKvBlockTokens;
   }
   for (auto& block : fresh) {
     blocks_.push_back(block->data());
@@ -64,13 +67,15 @@ Result<Run> Run::Repaired(const RunAddress& address, const Run& source, std::spa
   run.from_remote_ = source.from_remote_;
   run.tokens_ = source.tokens_;
   run.blocks_ = source.blocks_;
+  run.end_rows_ = source.end_rows_;
   run.writable_.assign(source.blocks_.size(), nullptr);
   for (const auto& span : source.spans_) run.own_.push_back(span->block);
   run.own_.insert(run.own_.end(), source.own_.begin(), source.own_.end());
   for (const int32_t row : stale) {
     const auto i = static_cast<size_t>(row / kKvBlockTokens);
     if (run.writable_[i] != nullptr) continue;
-    SW_ASSIGN_OR_RETURN(auto copy, store.AllocateCopy(run.blocks_[i]));
+    const int rows = i + 1 == run.blocks_.size() ? std::exchange(run.end_rows_, kKvBlockTokens) : kKvBlockTokens;
+    SW_ASSIGN_OR_RETURN(auto copy, store.AllocateCopy(run.blocks_[i], rows));
     run.blocks_[i] = run.writable_[i] = copy->data();
     run.own_[i] = std::move(copy);
   }
@@ -84,7 +89,7 @@ Status Run::Truncate(SpanStore& store, int n) {
   const auto whole = static_cast<size_t>(n / kKvBlockTokens);  // blocks
   const bool partial = n % kKvBlockTokens > 0;
   if (partial && (writable_[whole] == nullptr || own_[whole - spans_.size()].use_count() > 1)) {
-    SW_ASSIGN_OR_RETURN(auto copy, store.AllocateCopy(blocks_[whole]));
+    SW_ASSIGN_OR_RETURN(auto copy, store.AllocateCopy(blocks_[whole], View(0, n).RowsOf(whole)));
     blocks_[whole] = writable_[whole] = copy->data();
     if (whole < spans_.size()) {
       own_.assign(1, std::move(copy));
@@ -98,6 +103,7 @@ Status Run::Truncate(SpanStore& store, int n) {
   own_.resize(whole + partial - spans_.size());
   blocks_.resize(whole + partial);
   writable_.resize(whole + partial);
+  end_rows_ = kKvBlockTokens;
   tokens_.resize(static_cast<size_t>(n));
   n_ready_ = n;
   if (n_sealed_ > n) {
@@ -135,10 +141,11 @@ double ValueChange(const KvGeometry& geometry, const KvRun& before, const KvRun&
   for (int layer = 0; layer < geometry.n_layers; ++layer) {
     double difference = 0, norm = 0;
     for (int head = 0; head < geometry.n_kv_heads; ++head) {
-      const size_t offset = geometry.ValueOffset(layer, head);
+      const size_t at_before = geometry.ValueOffset(layer, head, before.RowsOf(block));
+      const size_t at_after = geometry.ValueOffset(layer, head, after.RowsOf(block));
       for (size_t i = row; i < row + dim; ++i) {
-        const double old = LoadElement(before.blocks[block] + offset, geometry.dtype, i);
-        const double change = LoadElement(after.blocks[block] + offset, geometry.dtype, i) - old;
+        const double old = LoadElement(before.blocks[block] + at_before, geometry.dtype, i);
+        const double change = LoadElement(after.blocks[block] + at_after, geometry.dtype, i) - old;
         difference += change * change;
         norm += old * old;
       }

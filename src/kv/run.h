@@ -62,7 +62,7 @@ class Run {
   int n_ready() const { return n_ready_; }
 
   // The first n_tokens tokens placed at `base`; valid until the run changes.
-  KvRun View(int base, int n_tokens) const { return {blocks_, n_tokens, base}; }
+  KvRun View(int base, int n_tokens) const { return {blocks_, n_tokens, base, end_rows_}; }
   // All blocks for writing, where they may be; rows that are ready must not be written.
   std::span<std::byte* const> writable_blocks() const { return writable_; }
 
@@ -79,6 +79,7 @@ class Run {
   size_t n_repaired_ = 0;                            // of stale_
   std::vector<const std::byte*> blocks_;             // all, in order
   std::vector<std::byte*> writable_;                 // the same; nullptr for those of others
+  int end_rows_ = kKvBlockTokens;                    // of the last block, which is a cut one only as another's
 };
 
 // How much the values of a token differ between two runs of the same tokens: the mean over layers of

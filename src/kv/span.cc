@@ -93,9 +93,9 @@ KvBlock::~KvBlock() {
   if (pool_) pool_->Release(writable_);
 }
 
-std::shared_ptr<const KvBlock> KvBlock::Mapped(std::shared_ptr<const std::byte> data) {
+std::shared_ptr<const KvBlock> KvBlock::Mapped(std::shared_ptr<const std::byte> data, int rows) {
   SW_DCHECK(reinterpret_cast<uintptr_t>(data.get()) % kAlignment == 0);
-  return std::shared_ptr<const KvBlock>(new KvBlock(std::move(data)));
+  return std::shared_ptr<const KvBlock>(new KvBlock(std::move(data), rows));
 }
 
 BlockPool::BlockPool(const KvGeometry& geometry, size_t budget_bytes)

@@ -87,9 +87,10 @@ class KvBlock {
   KvBlock(const KvBlock&) = delete;
   KvBlock& operator=(const KvBlock&) = delete;
 
-  // REQUIRES: `data` is aligned to kAlignment.
-  static std::shared_ptr<const KvBlock> Mapped(std::shared_ptr<const std::byte> data);
+  // A cut block where `rows` says so (kernels/kv_view.h). REQUIRES: `data` is aligned to kAlignment.
+  static std::shared_ptr<const KvBlock> Mapped(std::shared_ptr<const std::byte> data, int rows);
   bool is_mapped() const { return hold_ != nullptr; }
+  int rows() const { return rows_; }
 
   std::byte* data() { return writable_; }
   const std::byte* data() const { return data_; }
@@ -97,12 +98,13 @@ class KvBlock {
   static constexpr size_t kAlignment = 64;
 
  private:
-  explicit KvBlock(std::shared_ptr<const std::byte> data) : hold_(std::move(data)), data_(hold_.get()) {}
+  KvBlock(std::shared_ptr<const std::byte> data, int rows) : hold_(std::move(data)), data_(hold_.get()), rows_(rows) {}
 
   std::shared_ptr<BlockPool> pool_;        // nullptr if mapped
   std::shared_ptr<const std::byte> hold_;  // nullptr if not
   const std::byte* data_;
   std::byte* writable_ = nullptr;
+  int rows_ = kKvBlockTokens;
 };
 
 // Memory for blocks under a byte budget; freed blocks are kept for reuse. Thread-compatible (the engine thread).

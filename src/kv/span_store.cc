@@ -45,7 +45,10 @@ std::shared_ptr<const Span> SpanStore::Mapped(const SpanKey& parent, const SpanK
   for (const auto& tier : tiers_)
     if (auto rows = tier->Map(key, tokens))
       return std::make_shared<Span>(
-          Span{key, parent, {tokens.begin(), tokens.end()}, KvBlock::Mapped(std::move(rows))});
+          Span{key,
+               parent,
+               {tokens.begin(), tokens.end()},
+               KvBlock::Mapped(std::move(rows), KvGeometry::CutRows(static_cast<int>(tokens.size())))});
   return nullptr;
 }
 
@@ -65,22 +68,28 @@ SpanStore::Match SpanStore::Peek(const RunAddress& address, std::span<const int3
   }
   if (const auto it = children_.find(parent); it != children_.end() && !tokens.empty())
     for (const SpanKey& key : it->second) TakeLonger(spans_.at(key).span, tokens, &match);
+  if (static_cast<size_t>(match.partial_tokens) < tokens.size() && tokens.size() < kKvBlockTokens)
+    if (const auto span = Mapped(parent, ChildKey(parent, tokens), tokens)) TakeLonger(span, tokens, &match);
   return match;
 }
 
 SpanStore::Match SpanStore::Find(const RunAddress& address, std::span<const int32_t> tokens) {
   Match match;
   stats_.lookup_tokens += tokens.size();
+  const auto mapped = [&](const SpanKey& parent, const SpanKey& key, std::span<const int32_t> wanted) {
+    auto span = Mapped(parent, key, wanted);
+    if (!span) return span;
+    const int before = static_cast<int>(match.full.size()) * kKvBlockTokens;
+    NoteLoaded(KvSource::kDisk, before + match.partial_tokens, before + span->n_tokens(), &match);
+    stats_.mapped_tokens += static_cast<uint64_t>(span->n_tokens() - match.partial_tokens);
+    return span;
+  };
   SpanKey parent = address.ParentOf(0, address.root);
   while (tokens.size() >= kKvBlockTokens) {
     const auto block = tokens.first(kKvBlockTokens);
     const SpanKey key = ChildKey(parent, block);
     std::shared_ptr<const Span> span = FindHere(key, block);
-    if (!span && (span = Mapped(parent, key, block))) {
-      stats_.mapped_tokens += kKvBlockTokens;
-      const int begin = static_cast<int>(match.full.size()) * kKvBlockTokens;
-      NoteLoaded(KvSource::kDisk, begin, begin + kKvBlockTokens, &match);
-    }
+    if (!span) span = mapped(parent, key, block);
     if (!span) span = Load(parent, key, block, kKvBlockTokens - 1, &match);
     if (!span) break;
     const SpanKey before = span->key;
@@ -91,9 +100,13 @@ SpanStore::Match SpanStore::Find(const RunAddress& address, std::span<const int3
   tokens = tokens.first(std::min<size_t>(tokens.size(), kKvBlockTokens));
   if (const auto it = children_.find(parent); it != children_.end() && !tokens.empty())
     for (const SpanKey& key : it->second) TakeLonger(spans_.at(key).span, tokens, &match);
-  if (static_cast<size_t>(match.partial_tokens) < tokens.size())
-    if (const auto span = Load(parent, ChildKey(parent, tokens), tokens, match.partial_tokens, &match))
-      TakeLonger(span, tokens, &match);
+  if (static_cast<size_t>(match.partial_tokens) < tokens.size()) {
+    const SpanKey key = ChildKey(parent, tokens);
+    std::shared_ptr<const Span> span;
+    if (tokens.size() < kKvBlockTokens) span = mapped(parent, key, tokens);
+    if (!span) span = Load(parent, key, tokens, match.partial_tokens, &match);
+    if (span) TakeLonger(span, tokens, &match);
+  }
   if (match.partial) Touch(*match.partial, match.partial_tokens == match.partial->n_tokens());
   for (auto it = match.full.rbegin(); it != match.full.rend(); ++it) Touch(**it);
   stats_.hit_tokens += static_cast<uint64_t>(match.n_tokens());
@@ -286,9 +299,8 @@ std::shared_ptr<const Span> SpanStore::Publish(const SpanKey& parent, std::span<
   }
   auto sealed = std::make_shared<Span>(Span{key, parent, {tokens.begin(), tokens.end()}, std::move(block)});
   if (sealed->block->is_mapped()) {
-    auto copy = Allocate();
+    auto copy = AllocateCopy(sealed->block->data(), sealed->block->rows());
     if (!copy.ok()) return sealed;
-    std::memcpy((*copy)->data(), sealed->block->data(), geometry().BlockBytes());
     sealed->block = std::move(*copy);
   }
   std::vector<SpanKey> continued;
@@ -329,9 +341,9 @@ Result<std::shared_ptr<KvBlock>> SpanStore::Allocate() {
   }
 }
 
-Result<std::shared_ptr<KvBlock>> SpanStore::AllocateCopy(const std::byte* block) {
+Result<std::shared_ptr<KvBlock>> SpanStore::AllocateCopy(const std::byte* block, int rows) {
   SW_ASSIGN_OR_RETURN(auto copy, Allocate());
-  std::memcpy(copy->data(), block, geometry().BlockBytes());
+  ExactCodec().decode(geometry(), block, rows, copy->data());
   ++stats_.copied_blocks;
   return copy;
 }

@@ -124,8 +124,8 @@ class SpanStore {
 
   // A fresh block, evicting spans that nobody holds if need be. ResourceExhausted when everything is held.
   Result<std::shared_ptr<KvBlock>> Allocate();
-  // One that begins as a copy of another.
-  Result<std::shared_ptr<KvBlock>> AllocateCopy(const std::byte* block);
+  // One that begins as a copy of another, which may be a cut one.
+  Result<std::shared_ptr<KvBlock>> AllocateCopy(const std::byte* block, int rows);
 
   void Clear();
   SpanStoreStats stats() const;
@@ -138,7 +138,7 @@ class SpanStore {
     bool in_tiers = false;  // every tier has it or was given it
   };
   std::shared_ptr<const Span> FindHere(const SpanKey& key, std::span<const int32_t> tokens) const;
-  // A full span that a tier lets be read in place, or nullptr.
+  // A span of exactly these tokens that a tier lets be read in place, or nullptr.
   std::shared_ptr<const Span> Mapped(const SpanKey& parent, const SpanKey& key, std::span<const int32_t> tokens) const;
   void NoteLoaded(KvSource from, int begin, int end, Match* match);
   // A span of `parent` with more than `more_than` of these tokens, from the first tier where it has come; nullptr when

@@ -183,13 +183,16 @@ std::vector<float> Transformer::ValueDeviation(std::span<const ForwardSequence> 
   const float* value = qkv_.data();
   for (const Rows::Sequence& s : rows.sequences) {
     for (const int32_t at : s.at) {
-      const std::byte* block = s.in->runs.back().blocks[static_cast<size_t>(at / kKvBlockTokens)];
+      const KvRun& run = s.in->runs.back();
+      const auto index = static_cast<size_t>(at / kKvBlockTokens);
+      const std::byte* block = run.blocks[index];
       double sum = 0;
       for (int head = 0; head < c.n_kv_heads; ++head)
         for (int i = 0; i < c.head_dim; ++i, ++value) {
           const auto kept = static_cast<size_t>(at % kKvBlockTokens * c.head_dim + i);
           const double difference =
-              double{*value} - double{LoadElement(block + kv_.ValueOffset(1, head), kv_.dtype, kept)};
+              double{*value} -
+              double{LoadElement(block + kv_.ValueOffset(1, head, run.RowsOf(index)), kv_.dtype, kept)};
           sum += difference * difference;
         }
       deviations.push_back(static_cast<float>(sum));

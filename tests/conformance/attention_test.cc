@@ -144,6 +144,38 @@ TEST_P(AttentionTest, AgreesWithReference) {
   }
 }
 
+// A run's end in memory of exactly the size that a cut block has gives what it gives in a whole block.
+TEST_P(AttentionTest, CutBlocksAreReadAsWholeOnes) {
+  ThreadPool pool(2);
+  for (const DType dtype : {DType::kF32, DType::kBf16})
+    for (const int head_dim : {6, 64})
+      for (const int n_tokens : {1, 16, 17, 63, 64, 64 + 5, 128 + 33, 128 + 48}) {
+        const AttentionShape shape = MakeShape(4, 2, head_dim, dtype);
+        const KvGeometry& kv = shape.kv;
+        OwnedKv kept(kv, n_tokens);
+        Store(pool, shape, Tokens(shape, n_tokens, 1), 0, n_tokens, 0, &kept);
+        const KvRun whole = kept.Run(n_tokens, 0);
+        const int rows = KvGeometry::CutRows((n_tokens - 1) % kKvBlockTokens + 1);
+        const auto end = std::make_unique<std::byte[]>(kv.BlockBytes(rows));
+        for (int layer = 0; layer < kv.n_layers; ++layer)
+          for (int head = 0; head < 2 * kv.n_kv_heads; ++head)
+            std::memcpy(end.get() + kv.KeyOffset(layer, head, rows), whole.blocks.back() + kv.KeyOffset(layer, head),
+                        kv.HeadBytes(rows));
+        std::vector<const std::byte*> blocks(whole.blocks.begin(), whole.blocks.end());
+        blocks.back() = end.get();
+        for (const int n : {1, 40}) {  // taken from memory as they are, or widened first
+          const Tokens tail(shape, n, 2);
+          OwnedKv own(kv, n);
+          Store(pool, shape, tail, 0, n, 0, &own);
+          KvRun runs[] = {whole, own.Run(n, n_tokens)};
+          const auto expected = Attention(pool, shape, tail, 0, n, n_tokens, runs, ops::SpanAttention);
+          runs[0] = {blocks, n_tokens, 0, rows};
+          ASSERT_TRUE(SameBits(Attention(pool, shape, tail, 0, n, n_tokens, runs, ops::SpanAttention), expected))
+              << DTypeName(dtype) << " " << head_dim << " " << n_tokens << " tokens, " << n << " rows";
+        }
+      }
+}
+
 // A row's result is the same computed alone, as decoding does, or in any chunk of a prefill, whatever the threads and
 // whatever lies in rows not stored yet (poison here).
 TEST_P(AttentionTest, RowsDoNotDependOnTheirChunk) {

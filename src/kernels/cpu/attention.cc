@@ -218,10 +218,11 @@ struct BlockRight {
 };
 
 // As kept.
-BlockRight KeptBlock(const AttentionShape& shape, int kv_head, const std::byte* block, const std::byte* next) {
+BlockRight KeptBlock(const AttentionShape& shape, int kv_head, const std::byte* block, int rows,
+                     const std::byte* next) {
   const auto bytes = static_cast<int64_t>(DTypeBytes(shape.kv.dtype));
-  return {.keys = block + shape.kv.KeyOffset(shape.layer, kv_head),
-          .values = block + shape.kv.ValueOffset(shape.layer, kv_head),
+  return {.keys = block + shape.kv.KeyOffset(shape.layer, kv_head, rows),
+          .values = block + shape.kv.ValueOffset(shape.layer, kv_head, rows),
           .key_row = kPanel * bytes,
           .key_panel = kPanel * bytes * shape.kv.head_dim,
           .value_row = bytes * shape.kv.head_dim,
@@ -298,7 +299,7 @@ void AttendBlock(const AttentionTask& task, const RunStates& to, int block, cons
   });
   const std::span<const KeyRange> ranges(ranges_begin, ranges_end);
   SoftmaxState* const range_sums = to.range_sums + (ranges_begin - to.ranges.begin());
-  BlockRight right = KeptBlock(shape, task.kv_head, here, next);
+  BlockRight right = KeptBlock(shape, task.kv_head, here, run.RowsOf(static_cast<size_t>(block)), next);
   const int first_query = first_row * group;
   if constexpr (kTiles) {
     const TileBlock kept = {right.keys, right.values, right.ahead, n_tokens};

@@ -32,9 +32,13 @@ class Lines {
 };
 constexpr int kAskedByKeys = 8;  // beside 1024 bytes of them
 
-// Scores of up to 16 queries, q_bytes apart, and of 64 keys, whose panels are panel_bytes apart.
-SW_TILE_TARGET void MultiplyKeys(const float* q, int64_t q_bytes, const std::byte* keys, int64_t panel_bytes,
+// Scores of up to 16 queries, q_bytes apart, and of 64 keys, whose panels are panel_bytes apart; those behind the panel
+// `last` are not read.
+SW_TILE_TARGET void MultiplyKeys(const float* q, int64_t q_bytes, const std::byte* keys, int64_t panel_bytes, int last,
                                  Lines& next, float* scores) {
+  const std::byte* second = keys + std::min(1, last) * panel_bytes;
+  const std::byte* third = keys + std::min(2, last) * panel_bytes;
+  const std::byte* fourth = keys + std::min(3, last) * panel_bytes;
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
@@ -44,13 +48,13 @@ SW_TILE_TARGET void MultiplyKeys(const float* q, int64_t q_bytes, const std::byt
     _tile_loadd(6, keys + at, kLine);
     _tile_dpbf16ps(0, 4, 6);
     next.Ask(kAskedByKeys);
-    _tile_loadd(7, keys + panel_bytes + at, kLine);
+    _tile_loadd(7, second + at, kLine);
     _tile_dpbf16ps(1, 4, 7);
     next.Ask(kAskedByKeys);
-    _tile_loadd(6, keys + 2 * panel_bytes + at, kLine);
+    _tile_loadd(6, third + at, kLine);
     _tile_dpbf16ps(2, 4, 6);
     next.Ask(kAskedByKeys);
-    _tile_loadd(7, keys + 3 * panel_bytes + at, kLine);
+    _tile_loadd(7, fourth + at, kLine);
     _tile_dpbf16ps(3, 4, 7);
     next.Ask(kAskedByKeys);
   }
@@ -155,8 +159,8 @@ void AttentionTiles::Scores(const TileBlock& block, const float* q, int n_querie
   Lines next(block.keys + block.ahead, block.ahead == 0 ? 0 : 2 * panel_bytes);
   for (int i = 0; i < n_queries; i += kTile) {
     Set(std::min(kTile, n_queries - i));
-    MultiplyKeys(q + int64_t{i} * head_dim_, int64_t{head_dim_} * 4, block.keys, panel_bytes, next,
-                 scores + i * kKvBlockTokens);
+    MultiplyKeys(q + int64_t{i} * head_dim_, int64_t{head_dim_} * 4, block.keys, panel_bytes,
+                 (block.n_tokens - 1) / kTile, next, scores + i * kKvBlockTokens);
   }
 }
 

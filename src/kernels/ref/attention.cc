@@ -40,13 +40,14 @@ State AttendRun(const AttentionShape& shape, const KvRun& run, int kv_head, cons
   const int begin = shape.window > 0 ? std::max(0, local - shape.window + 1) : 0;
   const KvGeometry& kv = shape.kv;
   const auto block = [&](int token) { return run.blocks[static_cast<size_t>(token / kKvBlockTokens)]; };
+  const auto rows = [&](int token) { return run.RowsOf(static_cast<size_t>(token / kKvBlockTokens)); };
   const auto key = [&](int token, int i) -> double {
     return LoadElement(
-        block(token) + kv.KeyOffset(shape.layer, kv_head) + kv.KeyElementOffset(token % kKvBlockTokens, i), kv.dtype,
-        0);
+        block(token) + kv.KeyOffset(shape.layer, kv_head, rows(token)) + kv.KeyElementOffset(token % kKvBlockTokens, i),
+        kv.dtype, 0);
   };
   const auto value = [&](int token, int i) -> double {
-    return LoadElement(block(token) + kv.ValueOffset(shape.layer, kv_head), kv.dtype,
+    return LoadElement(block(token) + kv.ValueOffset(shape.layer, kv_head, rows(token)), kv.dtype,
                        static_cast<size_t>(token % kKvBlockTokens * dim + i));
   };
 

@@ -6,21 +6,14 @@
 namespace spanwise {
 namespace {
 
-size_t Panels(int n_tokens) { return static_cast<size_t>((n_tokens + kPanelRows - 1) / kPanelRows); }
+size_t Heads(const KvGeometry& kv) { return kv.BlockBytes() / kv.HeadBytes(); }
 
-// Of one head: keys or values of the panels in use.
-size_t HeadRowsBytes(const KvGeometry& kv, int n_tokens) {
-  return Panels(n_tokens) * kPanelRows * static_cast<size_t>(kv.head_dim) * DTypeBytes(kv.dtype);
-}
-
-size_t Heads(const KvGeometry& kv) { return 2 * static_cast<size_t>(kv.n_layers) * static_cast<size_t>(kv.n_kv_heads); }
-
-size_t RowsBytes(const KvGeometry& kv, int n_tokens) { return Heads(kv) * HeadRowsBytes(kv, n_tokens); }
+size_t RowsBytes(const KvGeometry& kv, int n_tokens) { return kv.BlockBytes(KvGeometry::CutRows(n_tokens)); }
 
 // Past the last token: memory that other spans may have used before.
 void ClearUnused(const KvGeometry& kv, int n_tokens, std::byte* rows) {
-  const size_t head = HeadRowsBytes(kv, n_tokens), row = static_cast<size_t>(kv.head_dim) * DTypeBytes(kv.dtype);
-  const int end = static_cast<int>(Panels(n_tokens)) * kPanelRows;
+  const int end = KvGeometry::CutRows(n_tokens);
+  const size_t head = kv.HeadBytes(end), row = kv.HeadBytes(1);
   for (int layer = 0; layer < kv.n_layers; ++layer)
     for (int h = 0; h < 2 * kv.n_kv_heads; ++h, rows += head) {
       if (h >= kv.n_kv_heads) {
@@ -34,13 +27,13 @@ void ClearUnused(const KvGeometry& kv, int n_tokens, std::byte* rows) {
 }
 
 void Encode(const KvGeometry& kv, const std::byte* block, int n_tokens, std::byte* rows) {
-  const size_t head = HeadRowsBytes(kv, n_tokens);
+  const size_t head = kv.HeadBytes(KvGeometry::CutRows(n_tokens));
   for (size_t i = 0; i < Heads(kv); ++i) std::memcpy(rows + i * head, block + i * kv.HeadBytes(), head);
   if (n_tokens % kPanelRows != 0) ClearUnused(kv, n_tokens, rows);
 }
 
 void Decode(const KvGeometry& kv, const std::byte* rows, int n_tokens, std::byte* block) {
-  const size_t head = HeadRowsBytes(kv, n_tokens);
+  const size_t head = kv.HeadBytes(KvGeometry::CutRows(n_tokens));
   for (size_t i = 0; i < Heads(kv); ++i) std::memcpy(block + i * kv.HeadBytes(), rows + i * head, head);
 }
 

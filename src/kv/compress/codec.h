@@ -14,7 +14,7 @@ namespace spanwise {
 // Sizes follow from the geometry and the number of tokens alone. REQUIRES everywhere: 1 to kKvBlockTokens tokens.
 struct SpanCodec {
   std::string_view name;  // stands in records: at most 8 bytes
-  bool exact;  // the rows of kKvBlockTokens tokens are a block as it is, and what is read is what was written
+  bool exact;             // rows are a block as it is, cut behind the last panel in use (KvGeometry::CutRows)
   size_t (*rows_bytes)(const KvGeometry& kv, int n_tokens);
   // The first n_tokens tokens of a block, all layers; every byte of `rows` is set, and the same bytes give the same
   // rows on every machine.
@@ -32,7 +32,7 @@ Result<const SpanCodec*> FindSpanCodec(std::string_view name);
 
 // Each in a file of its own. Keys are rounded in groups of one channel of a block, values in groups of up to 64
 // neighbours of one token (KIVI, 2024), since outliers of keys stay in their channels; scales are bf16.
-extern const SpanCodec kAsIs;  // as_is.cc: the bytes of the block, cut behind the last panel in use
+extern const SpanCodec kAsIs;  // as_is.cc: the block
 extern const SpanCodec kFp8;   // fp8.cc: floats of 8 bits, e4m3
 extern const SpanCodec kInt8;  // int8.cc: 256 numbers from a group's least to its greatest element
 extern const SpanCodec kInt4;  // int4.cc: 16 of them

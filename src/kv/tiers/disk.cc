@@ -289,14 +289,14 @@ std::shared_ptr<const std::byte> DiskTier::Map(const SpanKey& key, std::span<con
     }
   }
   if (!hold) {
-    const auto found = fetches_.Find(key, tokens, kKvBlockTokens - 1);
+    const auto found = fetches_.Find(key, tokens, static_cast<int>(tokens.size()) - 1);
     if (!found) return nullptr;
     rows = found->rows;
     hold = found->hold;
   }
   RecordHeader header;
   std::memcpy(&header, rows.data() - sizeof header, sizeof header);
-  if (header.n_tokens != kKvBlockTokens || !std::ranges::equal(header.tokens, tokens)) return nullptr;
+  if (!std::ranges::equal(std::span(header.tokens, header.n_tokens), tokens)) return nullptr;
   // Small records stand in the pages of the tree, anyhow.
   if (reinterpret_cast<uintptr_t>(rows.data()) % KvBlock::kAlignment != 0) return nullptr;
   return {std::move(hold), rows.data()};

@@ -39,10 +39,10 @@ struct DiskTierOptions {
   std::function<void(const std::string& message)> warn = {};
 };
 
-// Looks up, reads and checks on a thread of its own, with others that check; whole blocks of a folder that is only read
-// may be attended where they are, if they are written as they are. Writes on one more, many spans in a transaction,
-// after each of which they are on disk as a whole or not at all, whatever becomes of process or machine. Past the
-// budget spans used longest ago go. A folder that is damaged as a whole is set aside, and begun anew. Format:
+// Looks up, reads and checks on a thread of its own, with others that check; blocks of a folder that is only read may
+// be attended where they are, if they are written as they are. Writes on one more, many spans in a transaction, after
+// each of which they are on disk as a whole or not at all, whatever becomes of process or machine. Past the budget
+// spans used longest ago go. A folder that is damaged as a whole is set aside, and begun anew. Format:
 // docs/formats/span-store.md.
 class DiskTier final : public Tier {
  public:

@@ -260,22 +260,30 @@ TEST(DiskTier, IsReadByManyAndWrittenByNoneWhereItIsReadOnly) {
   EXPECT_EQ(std::filesystem::last_write_time(folder.path() + "/data.mdb"), before);
 }
 
+// A span's bytes as they are written without a codec: its block, cut behind the last panel.
+std::vector<std::byte> CutBlock(const Span& span) {
+  std::vector<std::byte> rows(RowsBytes(kFormat, span.n_tokens()));
+  ExactCodec().encode(kFormat.geometry, span.block->data(), span.n_tokens(), rows.data());
+  return rows;
+}
+
 // Blocks of a chain that are mapped once they were fetched, each as it must be.
 std::vector<std::shared_ptr<const std::byte>> MappedBlocks(DiskTier& tier, const std::vector<Span>& chain) {
   const auto fetch = Ended(Prefetch(tier, chain));
   std::vector<std::shared_ptr<const std::byte>> blocks;
   for (const Span& span : chain) {
-    auto block = span.n_tokens() == kKvBlockTokens ? tier.Map(span.key, span.tokens) : nullptr;
+    auto block = tier.Map(span.key, span.tokens);
     if (block) {
       EXPECT_EQ(reinterpret_cast<uintptr_t>(block.get()) % KvBlock::kAlignment, 0u);
-      EXPECT_EQ(std::memcmp(block.get(), span.block->data(), kFormat.geometry.BlockBytes()), 0);
+      const std::vector<std::byte> expected = CutBlock(span);
+      EXPECT_EQ(std::memcmp(block.get(), expected.data(), expected.size()), 0);
       blocks.push_back(std::move(block));
     }
   }
   return blocks;
 }
 
-TEST(DiskTier, MapsWholeBlocksOfAFolderThatIsOnlyRead) {
+TEST(DiskTier, MapsBlocksOfAFolderThatIsOnlyRead) {
   Spans spans;
   const std::vector<Span> chain = spans.Chain(kRoot, Iota(200)), other = spans.Chain(kRoot, Iota(128, 1000));
   std::vector<std::shared_ptr<const std::byte>> blocks;
@@ -289,8 +297,9 @@ TEST(DiskTier, MapsWholeBlocksOfAFolderThatIsOnlyRead) {
     auto tier = Open(folder.path(), {.read_only = true});
     EXPECT_EQ(tier->Map(chain[0].key, chain[0].tokens), nullptr);  // it was not checked yet
     blocks = MappedBlocks(*tier, chain);
-    EXPECT_EQ(blocks.size(), 3u);
-    EXPECT_EQ(blocks[0], tier->Map(chain[0].key, chain[0].tokens));  // all look at the same bytes
+    EXPECT_EQ(blocks.size(), 4u);
+    EXPECT_EQ(tier->Map(chain[3].key, std::span(chain[3].tokens).first(7)), nullptr);  // not exactly these
+    EXPECT_EQ(blocks[0], tier->Map(chain[0].key, chain[0].tokens));                    // all look at the same bytes
     EXPECT_EQ(tier->Map(chain[0].key, chain[1].tokens), nullptr);
     EXPECT_EQ(tier->Map(other[0].key, other[0].tokens), nullptr);
     // As long as nobody writes, it is known to be sound.
@@ -302,8 +311,10 @@ TEST(DiskTier, MapsWholeBlocksOfAFolderThatIsOnlyRead) {
     blocks = MappedBlocks(*tier, chain);
     tier = nullptr;
   }  // the folder is gone as well
-  for (size_t i = 0; i < 3; ++i)
-    EXPECT_EQ(std::memcmp(blocks[i].get(), chain[i].block->data(), kFormat.geometry.BlockBytes()), 0);
+  for (size_t i = 0; i < 4; ++i) {
+    const std::vector<std::byte> expected = CutBlock(chain[i]);
+    EXPECT_EQ(std::memcmp(blocks[i].get(), expected.data(), expected.size()), 0);
+  }
 }
 
 TEST_P(DiskTiers, AreOfOneCodecAndMapOnlyWhatIsAsItIs) {
@@ -680,19 +691,34 @@ TEST(SpanStore, TakesNoMemoryForWhatIsMapped) {
     spanwise::Run& run = runs.emplace_back(kRoot);
     ASSERT_EQ(run.Reuse(store, tokens, 200), 200);
     fetched = {};
-    EXPECT_EQ(run.from_disk().end, i == 1 ? 200 : 192);  // the end is a copy, in memory from then on
-    EXPECT_EQ(store.stats().mapped_tokens, 192 * i);
-    EXPECT_EQ(store.stats().n_blocks, 1u);
-    EXPECT_EQ(store.stats().n_spans, 1u);
-    for (size_t b = 0; b < 3; ++b) {
+    EXPECT_EQ(run.from_disk().end, 200);
+    EXPECT_EQ(store.stats().mapped_tokens, 200 * i);
+    EXPECT_EQ(store.stats().n_blocks, 0u);
+    EXPECT_EQ(store.stats().n_spans, 0u);
+    const KvRun view = run.View(0, 200);
+    EXPECT_EQ(view.end_rows, 16);
+    for (size_t b = 0; b < 4; ++b) {
       EXPECT_EQ(run.writable_blocks()[b], nullptr);
-      EXPECT_EQ(std::memcmp(run.View(0, 200).blocks[b], chain[b].block->data(), kv.BlockBytes()), 0);
+      const std::vector<std::byte> expected = CutBlock(chain[b]);
+      EXPECT_EQ(std::memcmp(view.blocks[b], expected.data(), expected.size()), 0);
     }
   }
-  // One continues the end in a copy of its own; for another there is no room.
-  ASSERT_TRUE(runs[0].Extend(store, Iota(3, 900)).ok());
-  EXPECT_EQ(runs[1].Extend(store, Iota(3, 800)).code(), StatusCode::kResourceExhausted);
-  EXPECT_EQ(runs[1].n_tokens(), 200);
+  // Two continue the end in a copy of their own; for another there is no room.
+  for (const size_t i : {0, 1}) {
+    ASSERT_TRUE(runs[i].Extend(store, Iota(3, 900)).ok());
+    const KvRun view = runs[i].View(0, 203);
+    EXPECT_EQ(view.end_rows, kKvBlockTokens);
+    std::vector<std::byte> end(RowsBytes(kFormat, 8));
+    ExactCodec().encode(kv, view.blocks[3], 8, end.data());
+    EXPECT_EQ(end, CutBlock(chain[3]));
+  }
+  EXPECT_EQ(runs[2].Extend(store, Iota(3, 800)).code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(runs[2].n_tokens(), 200);
+  // One drops what it had of the end, and half of a block.
+  runs[0] = spanwise::Run(kRoot);
+  ASSERT_TRUE(runs[3].Truncate(store, 100).ok());
+  EXPECT_EQ(runs[3].View(0, 100).end_rows, kKvBlockTokens);
+  EXPECT_EQ(std::memcmp(runs[3].View(0, 100).blocks[1], chain[1].block->data(), kv.BlockBytes()), 0);
 
   // A repaired run that left its blocks as they were: what the store keeps of it are copies, as far as there is room.
   const SpanKey repaired = RootKey(kFormat.model, "repair", {});
@@ -707,7 +733,10 @@ TEST(SpanStore, TakesNoMemoryForWhatIsMapped) {
     EXPECT_EQ(run->Seal(other), RunKey(repaired, tokens));
     const auto match = other.Peek(repaired, tokens);
     if (n_blocks == 8) {
-      EXPECT_EQ(match.n_tokens(), 200);
+      ASSERT_EQ(match.n_tokens(), 200);
+      std::vector<std::byte> end(RowsBytes(kFormat, 8));
+      ExactCodec().encode(kv, match.partial->block->data(), 8, end.data());
+      EXPECT_EQ(end, CutBlock(chain[3]));
     }
     for (size_t b = 0; b < match.full.size(); ++b) {
       EXPECT_FALSE(match.full[b]->block->is_mapped());

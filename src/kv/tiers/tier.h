@@ -66,11 +66,12 @@ class Tier {
   // may know only those that have all of them.
   virtual std::optional<Found> Find(const SpanKey& key, std::span<const int32_t> tokens, int more_than) = 0;
 
-  // Whether whole spans are read where the tier has them, which costs nothing but looking them up.
+  // Whether spans are read where the tier has them, which costs nothing but looking them up.
   virtual bool reads_in_place() const { return false; }
-  // The block of the span of exactly these kKvBlockTokens tokens, to be attended where it is, aligned as KvBlock says,
-  // if it has come once. Its bytes were checked as a whole, and stay as long as the pointer lives. nullptr where there
-  // is none, or none that can be used without a copy: only of a codec that is exact.
+  // The block of the span of exactly these tokens, cut behind its last panel (KvGeometry::CutRows), to be attended
+  // where it is, aligned as KvBlock says, if it has come once. Its bytes were checked as a whole, and stay as long as
+  // the pointer lives. nullptr where there is none, or none that can be used without a copy: only of a codec that is
+  // exact.
   virtual std::shared_ptr<const std::byte> Map(const SpanKey& /*key*/, std::span<const int32_t> /*tokens*/) {
     return nullptr;
   }

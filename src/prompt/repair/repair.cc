@@ -192,7 +192,7 @@ Chosen ChooseByReusability(const RepairInput& input) {
 }
 
 constexpr RepairPolicy kPolicies[] = {
-    {"focused", {.question = true}, ChooseFocused},
+    {"focused", {.question = true, .sentences = true}, ChooseFocused},
     {"first", {}, ChooseFirst},
     {"question", {.question = true}, ChooseByQuestion},
     {"deviation", {.deviation = true}, ChooseByDeviation},

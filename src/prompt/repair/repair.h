@@ -16,11 +16,12 @@ namespace spanwise {
 // The tokens that open a document: the mark that it begins with, and its label. They change whatever stands before it.
 inline constexpr int kDocumentHead = 2;
 
-// What a policy wants to know of each token.
+// What a policy wants to know of each token, and where sentences begin.
 struct RepairSignals {
   bool question = false;    // how much attention the prompt's end pays it, before any repair, over all layers and heads
   bool deviation = false;   // how far its values at layer 1 are from those that its new context gives it
   bool neighbours = false;  // how much attention it pays the documents that it has come to stand behind
+  bool sentences = false;
 };
 
 // Of each document's tokens; empty for what was not asked for.
@@ -28,7 +29,7 @@ using TokenScores = std::vector<std::vector<float>>;
 
 struct RepairInput {
   std::vector<int> lengths;                     // of the documents, in their order
-  std::vector<std::vector<int32_t>> sentences;  // tokens that begin one, ascending; of a document none where not known
+  std::vector<std::vector<int32_t>> sentences;  // tokens that begin one, ascending; none where not known
   int budget = 0;                               // tokens to choose, at most
   TokenScores question, deviation;
   // Of document d [lengths[d], neighbours[d].size() + 1]: the share of a token's attention at the first layers that
