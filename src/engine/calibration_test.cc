@@ -91,7 +91,7 @@ TEST(Calibration, ReadsMinusZeroAsZero) {
   written.modes[0].kl = 0;
   const std::string text = written.ToJson();
   std::string negative = text;
-  negative.replace(text.find("\"kl\": 0,"), 8, "\"kl\": -0e0");
+  negative.replace(text.find("\"kl\": 0,"), 8, "\"kl\": -0e0,");
   EXPECT_EQ(Calibration::Parse(negative, "f").value().ToJson(), text);
 }
 

@@ -12,6 +12,7 @@
 #include <system_error>
 
 #include "base/str.h"
+#include "kv/tiers/lmdb_pages.h"
 
 namespace spanwise::lmdb {
 namespace {
@@ -34,18 +35,32 @@ OpenEnvs& Opened() {
 
 std::string DataFile(const std::string& folder) { return folder + "/data.mdb"; }
 
-// Pages past the end of the file would be signals, not errors.
+// Pages past the end of the file would be signals, not errors. Those that a transaction took and freed again are never
+// written, so a sound file may end before them; nothing reads them until they are.
 Status CheckLength(MDB_env* env, const std::string& folder) {
+  // Of one state of the file, which stays as long as the transaction reads it.
+  MDB_txn* txn = nullptr;
   MDB_envinfo info;
-  MDB_stat stat_of_env;
+  do {
+    mdb_txn_abort(txn);
+    mdb_env_info(env, &info);
+    if (const int code = mdb_txn_begin(env, nullptr, MDB_RDONLY, &txn); code != MDB_SUCCESS)
+      return ToStatus(code, folder);
+  } while (mdb_txn_id(txn) != info.me_last_txnid);
+  MDB_stat pages;
+  mdb_env_stat(env, &pages);
+  const size_t n_pages = info.me_last_pgno + 1;
+  Status status = Status::Ok();
   struct stat file {};
-  mdb_env_info(env, &info);
-  mdb_env_stat(env, &stat_of_env);
-  if (stat(DataFile(folder).c_str(), &file) != 0)
-    return Unavailable(StrFormat("{}: {}", DataFile(folder), std::generic_category().message(errno)));
-  const uint64_t least = (static_cast<uint64_t>(info.me_last_pgno) + 1) * stat_of_env.ms_psize;
-  if (static_cast<uint64_t>(file.st_size) >= least) return Status::Ok();
-  return Corruption(StrFormat("{}: {} bytes, expected at least {}: it was cut", DataFile(folder), file.st_size, least));
+  if (stat(DataFile(folder).c_str(), &file) != 0) {
+    status = Unavailable(StrFormat("{}: {}", DataFile(folder), std::generic_category().message(errno)));
+  } else if (const size_t n_there = static_cast<size_t>(file.st_size) / pages.ms_psize;
+             n_there < n_pages && CountFreePages(env, txn, n_there, n_pages) != n_pages - n_there) {
+    status = Corruption(StrFormat("{}: {} bytes, expected at least {}: it was cut", DataFile(folder), file.st_size,
+                                  n_pages * pages.ms_psize));
+  }
+  mdb_txn_abort(txn);
+  return status;
 }
 
 }  // namespace

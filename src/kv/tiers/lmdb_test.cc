@@ -1,0 +1,106 @@
+// Where a file of LMDB may end, against LMDB's own list of free pages.
+#include "kv/tiers/lmdb.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <random>
+#include <set>
+#include <string>
+
+#include "kv/tiers/span_fixture.h"
+
+namespace spanwise {
+namespace {
+
+const auto kPage = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+
+// Puts and removes values of up to `most_bytes`, some of them within one transaction.
+void Change(const std::shared_ptr<lmdb::Env>& env, std::mt19937& random, int most_bytes) {
+  const auto txn = lmdb::Txn::Begin(env, /*read_only=*/false).value();
+  for (int i = 0; i < 4; ++i) {
+    const std::string value(random() % static_cast<unsigned>(most_bytes), 'x');
+    const std::string put = std::to_string(random() % 30), removed = std::to_string(random() % 30);
+    MDB_val k = lmdb::Val(put), v = lmdb::Val(value);
+    ASSERT_EQ(mdb_put(txn->get(), env->spans, &k, &v, 0), MDB_SUCCESS);
+    k = lmdb::Val(removed);
+    mdb_del(txn->get(), env->spans, &k, nullptr);
+  }
+  ASSERT_TRUE(txn->Commit().ok());
+}
+
+// Of the last transaction, as LMDB reads them. REQUIRES: the file was not cut.
+std::set<size_t> FreePages(const std::shared_ptr<lmdb::Env>& env) {
+  const auto txn = lmdb::Txn::Begin(env, /*read_only=*/true).value();
+  lmdb::Cursor at(*txn, 0);
+  std::set<size_t> pages;
+  while (at.Go(MDB_NEXT)) {
+    std::vector<size_t> list(at.value().size() / sizeof(size_t));
+    std::memcpy(list.data(), at.value().data(), list.size() * sizeof(size_t));
+    pages.insert(list.begin() + 1, list.begin() + 1 + static_cast<ptrdiff_t>(list[0]));
+  }
+  EXPECT_TRUE(at.status().ok());
+  return pages;
+}
+
+TEST(Lmdb, AFileMayEndBeforePagesThatAreFree) {
+  std::mt19937 random(1);
+  int n_short = 0, n_sound = 0, n_cut = 0;
+  for (int trial = 0; trial < 30; ++trial) {
+    const Folder folder;
+    const std::string file = folder.path() + "/data.mdb";
+    std::set<size_t> free;
+    size_t n_pages = 0, n_bytes = 0;
+    {
+      const auto env = lmdb::Env::Open(folder.path(), /*read_only=*/false, size_t{1} << 28).value();
+      const int n = 1 + static_cast<int>(random() % 60), most_bytes = trial % 3 == 0 ? 200'000 : 20'000;
+      for (int i = 0; i < n; ++i) ASSERT_NO_FATAL_FAILURE(Change(env, random, most_bytes));
+      free = FreePages(env);
+      MDB_envinfo info;
+      mdb_env_info(env->get(), &info);
+      n_pages = info.me_last_pgno + 1;
+      n_bytes = std::filesystem::file_size(file);
+    }
+    if (n_bytes < n_pages * kPage) ++n_short;
+    for (int i = 0; i < 20; ++i) {
+      const size_t bytes =
+          i == 0 ? n_bytes : n_bytes - std::min<size_t>(n_bytes, random() % (i < 10 ? 8 * kPage : n_bytes));
+      std::filesystem::resize_file(file, bytes);
+      bool sound = true;
+      for (size_t page = bytes / kPage; page < n_pages; ++page) sound = sound && free.contains(page);
+      for (const bool read_only : {true, false}) {
+        const auto env = lmdb::Env::Open(folder.path(), read_only, size_t{1} << 28);
+        EXPECT_EQ(env.ok(), sound) << bytes << " of " << n_bytes << " bytes, " << n_pages << " pages";
+        if (!env.ok()) {
+          EXPECT_EQ(env.status().code(), StatusCode::kCorruption);
+        }
+      }
+      ++(sound ? n_sound : n_cut);
+      if (!sound) break;  // what is gone is gone
+      n_bytes = bytes;
+    }
+  }
+  EXPECT_GT(n_short, 0);
+  EXPECT_GT(n_sound, 20);
+  EXPECT_GT(n_cut, 20);
+}
+
+// It goes on from there.
+TEST(Lmdb, WhatEndsEarlyIsWrittenOn) {
+  const Folder folder;
+  std::mt19937 random(2);
+  int n_short = 0;
+  for (int i = 0; i < 400; ++i) {
+    const auto env = lmdb::Env::Open(folder.path(), /*read_only=*/false, size_t{1} << 28);
+    ASSERT_TRUE(env.ok()) << env.status().message();
+    ASSERT_NO_FATAL_FAILURE(Change(*env, random, 20'000));
+    MDB_envinfo info;
+    mdb_env_info((*env)->get(), &info);
+    n_short += std::filesystem::file_size(folder.path() + "/data.mdb") / kPage <= info.me_last_pgno;
+  }
+  EXPECT_GT(n_short, 0);
+}
+
+}  // namespace
+}  // namespace spanwise
