@@ -153,6 +153,19 @@ TEST(Run, GrowsAcrossSeals) {
   ExpectHolds(kTiny, again);
 }
 
+// As of a request that is cancelled before it has read what is new in it.
+TEST(Run, WhatItHasFoundIsNotKeptAgain) {
+  SpanStore store(kTiny, size_t{100} * kTiny.BlockBytes());
+  Encoded(store, kRoot, Iota(100)).Seal(store);
+  for (const int n : {64, 70, 99, 100}) {
+    spanwise::Run part(kRoot);
+    ASSERT_EQ(part.Reuse(store, Iota(100), n), n);
+    EXPECT_EQ(part.Seal(store), RunKey(kRoot, Iota(n)));
+    EXPECT_EQ(store.stats().n_spans, 2u);
+  }
+  EXPECT_EQ(store.stats().n_blocks, 2u);
+}
+
 TEST(Run, TruncatesWithoutTouchingSpans) {
   std::mt19937 random(5);
   for (int i = 0; i < 300; ++i) {

@@ -33,6 +33,11 @@ bool TakeLonger(const std::shared_ptr<const Span>& span, std::span<const int32_t
   return true;
 }
 
+// Whether `longer` begins with all of `tokens` and goes on.
+bool Begins(std::span<const int32_t> tokens, std::span<const int32_t> longer) {
+  return tokens.size() < longer.size() && std::ranges::equal(tokens, longer.first(tokens.size()));
+}
+
 }  // namespace
 
 std::shared_ptr<const Span> SpanStore::FindHere(const SpanKey& key, std::span<const int32_t> tokens) const {
@@ -298,17 +303,18 @@ std::shared_ptr<const Span> SpanStore::Publish(const SpanKey& parent, std::span<
     return it->second.span;
   }
   auto sealed = std::make_shared<Span>(Span{key, parent, {tokens.begin(), tokens.end()}, std::move(block)});
+  if (const auto it = children_.find(parent); it != children_.end())
+    for (const SpanKey& sibling : it->second)
+      if (const Span& known = *spans_.at(sibling).span; known.block == sealed->block && Begins(tokens, known.tokens))
+        return sealed;  // a part of what is there already
   if (sealed->block->is_mapped()) {
     auto copy = AllocateCopy(sealed->block->data(), sealed->block->rows());
     if (!copy.ok()) return sealed;
     sealed->block = std::move(*copy);
   }
   std::vector<SpanKey> continued;
-  for (const SpanKey& sibling : children_[parent]) {
-    const std::vector<int32_t>& known = spans_.at(sibling).span->tokens;
-    if (known.size() < tokens.size() && std::ranges::equal(known, tokens.first(known.size())))
-      continued.push_back(sibling);
-  }
+  for (const SpanKey& sibling : children_[parent])
+    if (Begins(spans_.at(sibling).span->tokens, tokens)) continued.push_back(sibling);
   for (const SpanKey& sibling : continued) Erase(sibling);
   ++stats_.published_spans;
   Entry& entry = Insert(std::move(sealed));

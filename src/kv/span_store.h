@@ -118,7 +118,8 @@ class SpanStore {
 
   // Seals `tokens`, whose KV stands in the first rows of `block`, as the child of `parent`. Returns the span that is
   // kept: the one already there when the address is known. A shorter span of the same parent that the new one continues
-  // is dropped. Of a mapped block a copy is kept, if there is room for one.
+  // is dropped, and one that a longer one has in the same block is not kept again. Of a mapped block a copy is kept, if
+  // there is room for one.
   std::shared_ptr<const Span> Publish(const SpanKey& parent, std::span<const int32_t> tokens,
                                       std::shared_ptr<const KvBlock> block);
 
