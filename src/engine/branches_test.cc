@@ -122,7 +122,7 @@ TEST_P(Branches, GiveTheSameInEveryOrder) {
   const auto engine = OpenTiny();
   Request request = Given();
   const Answer expected = engine->Run(request).value();
-  std::ranges::rotate(request.branches, request.branches.begin() + 2);
+  std::rotate(request.branches.begin(), request.branches.begin() + 2, request.branches.end());
   std::swap(request.branches[0], request.branches[2]);
   const Answer answer = engine->Run(request).value();
   ExpectSame(answer.tokens, expected.tokens);

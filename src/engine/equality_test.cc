@@ -166,7 +166,8 @@ class ModelFolders : public testing::Test {
 
   // The bundled model with another text in its tokenizer_config.json, or beside it.
   std::string WithTemplate(const std::string& name, const std::function<std::string(std::string)>& change) {
-    const std::string model = InSource("models/pocket"), copy = folder_ + "/" + name;
+    const std::string model = InSource("models/pocket");
+    std::string copy = folder_ + "/" + name;
     fs::create_directories(copy);
     for (const auto& file : fs::directory_iterator(model))
       if (file.path().filename() != "tokenizer_config.json" && file.is_regular_file())
@@ -194,8 +195,8 @@ TEST_F(ModelFolders, ShareWhereTheirTemplatesRenderTheSameTokens) {
   const Request request = Asked(ComposeMode::kSet);
   const Answer first = Open(InSource("models/pocket"))->Run(request).value();
   // Another text of the same function.
-  const std::string same =
-      WithTemplate("same", [](std::string text) { return "{#- says nothing -#}\n{%- set unused = 1 -%}\n" + text; });
+  const std::string same = WithTemplate(
+      "same", [](const std::string& text) { return "{#- says nothing -#}\n{%- set unused = 1 -%}\n" + text; });
   const Answer shared = Open(same)->Run(request).value();
   ExpectSame(shared.tokens, first.tokens);
   EXPECT_EQ(shared.usage.cached_tokens, shared.usage.prompt_tokens - 1);

@@ -50,9 +50,9 @@ class SlowTier final : public Tier {
     const bool any = std::ranges::any_of(spans, [&](const Wanted& span) { return shelf_.kept.contains(span.key); });
     return any && urgent ? std::make_shared<Waiting>(shelf_) : nullptr;
   }
-  void OnFetched(std::function<void()> call) override {
+  void OnFetched(const std::function<void()>& call) override {
     const std::lock_guard lock(shelf_.call_mutex);
-    shelf_.fetched = std::move(call);
+    shelf_.fetched = call;
   }
   std::optional<Found> Find(const SpanKey& key, std::span<const int32_t> tokens, int) override {
     const std::lock_guard lock(shelf_.mutex);

@@ -293,7 +293,7 @@ TEST_F(Persistence, WhatIsReadInPlaceAnswersTheSameToTheBit) {
     std::ifstream in(baker.cache_dir + "/data.mdb", std::ios::binary);
     file.assign(std::istreambuf_iterator<char>(in), {});
   }
-  const auto n_damaged = [&](std::string damaged) {
+  const auto n_damaged = [&](const std::string& damaged) {
     std::ofstream(baker.cache_dir + "/data.mdb", std::ios::binary) << damaged;
     EngineOptions options = Options();
     options.baked_dirs = {baker.cache_dir};

@@ -61,9 +61,9 @@ TEST_F(ModelFunctionTest, TellsWhatModelsDoAndNotWhatTheirFilesSay) {
       (*o)["chat_template"] = change(std::string(o->at("chat_template").as_string()));
     });
   };
-  expect(template_with([](std::string t) { return "{# a comment #}{%- set x = 3 -%}" + t; }), true, true);
+  expect(template_with([](const std::string& t) { return "{# a comment #}{%- set x = 3 -%}" + t; }), true, true);
   // Differs with two messages of one role in a row alone: some probes tell, and not all.
-  const ModelFunction strict = template_with([](std::string t) {
+  const ModelFunction strict = template_with([](const std::string& t) {
     return "{% for m in messages %}{% if not loop.first and m.role == messages[loop.index0 - 1].role %}"
            "{{ raise_exception('twice') }}{% endif %}{% endfor %}" +
            t;

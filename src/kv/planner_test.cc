@@ -106,7 +106,7 @@ class World {
       planner.RecordLoad(place_.tier, bytes, remote ? latency_s : 0, load_s);
       return load_s;
     }
-    const auto span_bytes = static_cast<double>(bytes / n_spans_);
+    const auto span_bytes = static_cast<double>(bytes) / static_cast<double>(n_spans_);
     const double waits_s = remote ? std::min(latency_s, load_s) : 0;
     const double per_span = (load_s - waits_s) / static_cast<double>(n_spans_);
     size_t n = patience_s < waits_s ? 0 : static_cast<size_t>((patience_s - waits_s) / per_span);

@@ -37,7 +37,8 @@ void AddMass(ThreadPool& pool, const float* shares, int n_rows, std::span<int64_
     for (size_t row = 0; row < static_cast<size_t>(n_rows); ++row)
       for (size_t i = begin; i < end; ++i) {
         const float share = shares[row * sums.size() + i];
-        // Also where a broken model gives no number.
+        // Also where a broken model gives no number. A float and a half: nothing is rounded twice.
+        // NOLINTNEXTLINE(bugprone-incorrect-roundings)
         sums[i] += share > 0 ? static_cast<int64_t>(double{std::min(share, 2.0f)} * 0x1p40 + 0.5) : 0;
       }
   });

@@ -292,7 +292,7 @@ Result<PromptNode> ChatFormat::Build(const std::vector<Message>& messages, const
     json::object& object = message_objects[i + offset].get_object();
     std::string content = Guarded(messages[i], &marks);
     if (i + offset == 0 && !in_words.empty()) content += marks.Add("\n\n") + in_words;
-    object["content"] = std::move(content);
+    object["content"] = content;
   }
   SW_ASSIGN_OR_RETURN(const std::string exact, Render(message_objects, document_objects));
   const std::string_view text = SpecialTokens(exact, marks) == SpecialTokens(rendered, marks) ? exact : rendered;

@@ -48,8 +48,8 @@ class Reading {
     if (under_way_.size() >= kInFlight) SW_RETURN_IF_ERROR(TakeOne());
     auto promise = std::make_shared<std::promise<Result<Answer>>>();
     under_way_.push_back(promise->get_future());
-    const Status status = engine_.Submit(std::move(request), {}, nullptr,
-                                         [promise](Result<Answer> answer) { promise->set_value(std::move(answer)); });
+    Status status = engine_.Submit(std::move(request), {}, nullptr,
+                                   [promise](Result<Answer> answer) { promise->set_value(std::move(answer)); });
     if (!status.ok()) under_way_.pop_back();
     return status;
   }

@@ -54,7 +54,7 @@ class DiskTier final : public Tier {
 
   const SpanFormat& format() const override { return format_; }
   std::shared_ptr<Fetch> Prefetch(std::span<const Wanted> spans, bool urgent) override;
-  void OnFetched(std::function<void()> call) override { fetches_.OnEnd(std::move(call)); }
+  void OnFetched(const std::function<void()>& call) override { fetches_.OnEnd(call); }
   std::optional<Found> Find(const SpanKey& key, std::span<const int32_t> tokens, int more_than) override {
     return fetches_.Find(key, tokens, more_than);
   }

@@ -92,9 +92,9 @@ Status ToStatus(int code, const std::string& path) {
 
 void WillNeed(std::span<const std::byte> bytes) {
   static const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  const auto begin = reinterpret_cast<uintptr_t>(bytes.data()) / page * page;
-  const auto end = reinterpret_cast<uintptr_t>(bytes.data()) + bytes.size();
-  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_WILLNEED);  // where it fails, reading will tell
+  const size_t into_page = reinterpret_cast<uintptr_t>(bytes.data()) % page;
+  madvise(const_cast<std::byte*>(bytes.data()) - into_page, into_page + bytes.size(),
+          MADV_WILLNEED);  // where it fails, reading will tell
 }
 
 Result<std::shared_ptr<Env>> Env::Open(const std::string& folder, bool read_only, uint64_t map_bytes) {

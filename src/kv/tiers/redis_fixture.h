@@ -30,7 +30,7 @@ inline std::string FindProgram(const std::vector<std::string>& names) {
   for (size_t begin = 0; begin <= folders.size();) {
     const size_t end = std::min(folders.find(':', begin), folders.size());
     for (const std::string& name : names)
-      if (const std::string file = folders.substr(begin, end - begin) + "/" + name; access(file.c_str(), X_OK) == 0)
+      if (std::string file = folders.substr(begin, end - begin) + "/" + name; access(file.c_str(), X_OK) == 0)
         return file;
     begin = end + 1;
   }

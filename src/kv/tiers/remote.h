@@ -50,7 +50,7 @@ class RemoteTier final : public Tier {
   std::optional<Found> Find(const SpanKey& key, std::span<const int32_t> tokens, int more_than) override {
     return fetches_.Find(key, tokens, more_than);
   }
-  void OnFetched(std::function<void()> call) override { fetches_.OnEnd(std::move(call)); }
+  void OnFetched(const std::function<void()>& call) override { fetches_.OnEnd(call); }
   bool Keep(const Span& span, std::span<const std::byte> rows) override;
   void Touch(const SpanKey& parent, std::span<const int32_t> tokens) override;
   void Flush() override;

@@ -276,10 +276,10 @@ TEST(Remote, TlsServersMustProveWhoTheyAre) {
   SW_NEEDS_REDIS();
   const Folder folder, stranger;
   for (const std::string& where : {folder.path(), stranger.path()}) {
-    const std::string command =
+    const std::string command = StrFormat(
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=test -addext "
-        "subjectAltName=IP:127.0.0.1 -keyout " +
-        where + "/key.pem -out " + where + "/cert.pem 2>/dev/null";
+        "subjectAltName=IP:127.0.0.1 -keyout {}/key.pem -out {}/cert.pem 2>/dev/null",
+        where, where);
     if (std::system(command.c_str()) != 0) GTEST_SKIP() << "openssl is not installed";
   }
   const RedisServer server({}, folder.path());
@@ -361,12 +361,12 @@ TEST(Remote, AServerThatIsNoneDoesNoHarm) {
   Spans made;
   const auto chain = made.Chain(kRoot, Iota(64 * 3));
   const std::string pong = "+PONG\r\n", nonsense(100'000, 'x');
+  const auto bulk = [&](const char* length) { return StrFormat("{}${}\r\n{}", pong, length, nonsense); };
   for (const std::string& says :
-       {pong + "*1000000000\r\n", pong + "*-1\r\n", pong + "$99999999999999\r\n" + nonsense, pong + "$-5\r\n",
-        pong + "$3\r\nabc\r\n", pong + ":99999999999999999999999\r\n", pong + "$5\r\nhel", pong + "+OK\r\n",
-        pong + pong, pong + ":7\r\n", std::string("-ERR no\r\n"), std::string("HTTP/1.1 400 Bad Request\r\n\r\n"),
-        nonsense, std::string("\r\n"), pong + "$4000000000\r\n" + nonsense, pong + "%1\r\n+a\r\n+b\r\n", pong + "_\r\n",
-        pong + ",1\r\n"}) {
+       {pong + "*1000000000\r\n", pong + "*-1\r\n", bulk("99999999999999"), pong + "$-5\r\n", pong + "$3\r\nabc\r\n",
+        pong + ":99999999999999999999999\r\n", pong + "$5\r\nhel", pong + "+OK\r\n", pong + pong, pong + ":7\r\n",
+        std::string("-ERR no\r\n"), std::string("HTTP/1.1 400 Bad Request\r\n\r\n"), nonsense, std::string("\r\n"),
+        bulk("4000000000"), pong + "%1\r\n+a\r\n+b\r\n", pong + "_\r\n", pong + ",1\r\n"}) {
     const Liar liar(says);
     Remote remote({.server = {.address = liar.address(), .patience = milliseconds(100)}});
     EXPECT_LE(FetchedTokens(*remote, made, chain), 0) << Quoted(says);

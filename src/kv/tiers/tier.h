@@ -54,7 +54,7 @@ class Tier {
   virtual std::shared_ptr<Fetch> Prefetch(std::span<const Wanted> spans, bool urgent) = 0;
   // From now on `call` is called whenever a fetch has ended, from any thread that holds no lock which other calls here
   // take; nullptr: nothing is called any more.
-  virtual void OnFetched(std::function<void()> /*call*/) {}
+  virtual void OnFetched(const std::function<void()>& /*call*/) {}
 
   // A span that was checked as a whole: its rows are as they were written, to the bit.
   struct Found {
