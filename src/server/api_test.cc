@@ -21,6 +21,7 @@ class FakeExchange final : public Exchange {
  public:
   void Post(std::function<void()> task) override {
     const std::lock_guard lock(mutex_);
+    if (closed_) return;
     tasks_.push_back(std::move(task));
     changed_.notify_all();
   }
@@ -30,6 +31,7 @@ class FakeExchange final : public Exchange {
   void Write(std::string bytes) override { response.body += bytes, ++n_writes; }
   void EndStream() override { done = true; }
 
+  // Until the response is complete; what is posted later is dropped, as those tasks hold this.
   void Wait() {
     while (!done) {
       std::unique_lock lock(mutex_);
@@ -39,6 +41,10 @@ class FakeExchange final : public Exchange {
       lock.unlock();
       task();
     }
+    std::deque<std::function<void()>> rest;
+    const std::lock_guard lock(mutex_);
+    closed_ = true;
+    rest.swap(tasks_);
   }
 
   HttpResponse response;
@@ -50,6 +56,7 @@ class FakeExchange final : public Exchange {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::function<void()>> tasks_;
+  bool closed_ = false;
 };
 
 class ApiTest : public testing::Test {

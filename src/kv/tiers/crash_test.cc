@@ -33,9 +33,12 @@ constexpr uint64_t kBudget = 1 << 20;
       if (random() % 16 == 0) {  // what it then meets it drops
         const auto env = lmdb::Env::Open(folder, false, 0).value();
         const auto txn = lmdb::Txn::Begin(env, false).value();
-        lmdb::Cursor at(*txn, env->spans);
-        if (at.Go(MDB_FIRST)) {
-          const std::string key(at.key()), cut(at.value().substr(0, at.value().size() / 2));
+        std::string key, cut;
+        {
+          lmdb::Cursor at(*txn, env->spans);
+          if (at.Go(MDB_FIRST)) key = at.key(), cut = at.value().substr(0, at.value().size() / 2);
+        }
+        if (!key.empty()) {
           MDB_val k = lmdb::Val(key), v = lmdb::Val(cut);
           mdb_put(txn->get(), env->spans, &k, &v, 0);
           (void)txn->Commit();

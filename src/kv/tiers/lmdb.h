@@ -82,7 +82,7 @@ class Txn {
   MDB_txn* txn_ = nullptr;
 };
 
-// A place in a table. Thread-compatible; must not outlive the transaction.
+// A place in a table. Thread-compatible; must not outlive the transaction, nor its commit.
 class Cursor {
  public:
   Cursor(const Txn& txn, MDB_dbi table);
