@@ -303,18 +303,17 @@ std::shared_ptr<const Span> SpanStore::Publish(const SpanKey& parent, std::span<
     return it->second.span;
   }
   auto sealed = std::make_shared<Span>(Span{key, parent, {tokens.begin(), tokens.end()}, std::move(block)});
-  if (const auto it = children_.find(parent); it != children_.end())
-    for (const SpanKey& sibling : it->second)
-      if (const Span& known = *spans_.at(sibling).span; known.block == sealed->block && Begins(tokens, known.tokens))
-        return sealed;  // a part of what is there already
   if (sealed->block->is_mapped()) {
     auto copy = AllocateCopy(sealed->block->data(), sealed->block->rows());
     if (!copy.ok()) return sealed;
     sealed->block = std::move(*copy);
   }
   std::vector<SpanKey> continued;
-  for (const SpanKey& sibling : children_[parent])
-    if (Begins(spans_.at(sibling).span->tokens, tokens)) continued.push_back(sibling);
+  for (const SpanKey& sibling : children_[parent]) {
+    const Span& known = *spans_.at(sibling).span;
+    if (Begins(known.tokens, tokens)) continued.push_back(sibling);
+    if (known.block == sealed->block && Begins(tokens, known.tokens)) return sealed;  // a part of what is there already
+  }
   for (const SpanKey& sibling : continued) Erase(sibling);
   ++stats_.published_spans;
   Entry& entry = Insert(std::move(sealed));

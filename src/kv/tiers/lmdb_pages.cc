@@ -30,6 +30,7 @@ struct MetaPage {
   TableHeader free_pages, tables;
   uint64_t last_page, txn_id;
 };
+static_assert(sizeof(PageHeader) == 16 && sizeof(TableHeader) == 48 && sizeof(MetaPage) == 152);
 constexpr uint32_t kMagic = 0xBEEFC0DE, kVersion = 1;
 
 // In a branch a page number, in a leaf the size of the data, is spread over the first fields. The key follows.
