@@ -1,6 +1,7 @@
 #include "engine/calibration.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <filesystem>
 #include <limits>
@@ -17,6 +18,16 @@ constexpr int64_t kVersion = 1;
 constexpr size_t kMaxBytes = size_t{1} << 20, kMaxModes = 1000;
 constexpr double kAnyDivergence = std::numeric_limits<double>::max();
 
+// Numbers have nine digits.
+std::string Figure(double value) { return StrFormat("{:.9g}", value); }
+
+// A number as it is written, so that two that are written alike are one; -0 is 0.
+double AsWritten(double value) {
+  const std::string figure = Figure(value);
+  std::from_chars(figure.data(), figure.data() + figure.size(), value);
+  return value + 0.0;
+}
+
 // Members of one object of the file, each required. The first that is wrong becomes the status.
 class Members {
  public:
@@ -26,9 +37,8 @@ class Members {
   int64_t Int(std::string_view key, int64_t least, int64_t most) {
     return InRange(Take(GetInt(object_, key), key), key, least, most);
   }
-  // Zero for -0, which would be written as -0 and read as an integer.
   double Number(std::string_view key, double least, double most) {
-    return InRange(Take(GetNumber(object_, key), key), key, least, most) + 0.0;
+    return AsWritten(InRange(Take(GetNumber(object_, key), key), key, least, most));
   }
   // Of a member that may be missing.
   std::optional<double> MaybeNumber(std::string_view key, double least, double most) {
@@ -90,9 +100,6 @@ Result<CalibratedMode> ParseMode(const json::value& value, const std::string& wh
   SW_RETURN_IF_ERROR(members.status());
   return mode;
 }
-
-// Nine digits, which read back to a number that is written with the same nine.
-std::string Figure(double value) { return StrFormat("{:.9g}", value); }
 
 // What a number in a message is rounded to.
 std::string Percent(double share) { return StrFormat("{:.1f} %", 100 * share); }

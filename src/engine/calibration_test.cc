@@ -95,6 +95,19 @@ TEST(Calibration, ReadsMinusZeroAsZero) {
   EXPECT_EQ(Calibration::Parse(negative, "f").value().ToJson(), text);
 }
 
+TEST(Calibration, ReadsNumbersAsItWritesThem) {
+  Calibration written = Sample();
+  written.modes.push_back(written.modes[1]);
+  written.modes[1].compose.repair_fraction = 0.15;
+  written.modes[2].compose.repair_fraction = 0.16;
+  const std::string text = written.ToJson();
+  std::string longer = text;
+  longer.replace(text.find("0.16"), 4, "0.16000000000001");
+  EXPECT_EQ(Calibration::Parse(longer, "f").value().ToJson(), text);
+  longer.replace(longer.find("0.16"), 4, "0.15");  // written, both would be 0.15
+  EXPECT_THAT(Calibration::Parse(longer, "f").status().message(), HasSubstr("is there twice"));
+}
+
 TEST(Calibration, LetsPassWhatIsWithinTheLimits) {
   const Calibration c = Sample();
   EXPECT_TRUE(c.Check({.mode = ComposeMode::kSet}).value());
