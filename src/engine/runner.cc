@@ -271,6 +271,7 @@ void Runner::End(std::unique_ptr<Task>& task, const Status& status) {
   if (answer.ok() && answer->compose.search) cached_tokens -= answer->compose.search->tokens;
   a.Seal(*executor_);  // a cancelled answer is kept as far as it came
   a.Release();
+  executor_->store().CutEnds();
   {
     const std::lock_guard lock(mutex_);
     if (a.running) Leave(a);

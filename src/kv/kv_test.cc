@@ -41,11 +41,13 @@ void ExpectHolds(const KvGeometry& kv, const Run& run) {
   const KvRun view = run.View(0, run.n_ready());
   for (int i = 0; i < run.n_ready(); ++i)
     for (int layer = 0; layer < kv.n_layers; ++layer) {
-      const std::byte* block = view.blocks[static_cast<size_t>(i / kKvBlockTokens)];
-      const int row = i % kKvBlockTokens;
+      const auto at = static_cast<size_t>(i / kKvBlockTokens);
+      const std::byte* block = view.blocks[at];
+      const int row = i % kKvBlockTokens, rows = view.RowsOf(at);
       float key, value;
-      std::memcpy(&key, block + kv.KeyOffset(layer, 0) + kv.KeyElementOffset(row, 0), sizeof key);
-      std::memcpy(&value, block + kv.ValueOffset(layer, 0) + static_cast<size_t>(row) * 2 * sizeof value, sizeof value);
+      std::memcpy(&key, block + kv.KeyOffset(layer, 0, rows) + kv.KeyElementOffset(row, 0), sizeof key);
+      std::memcpy(&value, block + kv.ValueOffset(layer, 0, rows) + static_cast<size_t>(row) * 2 * sizeof value,
+                  sizeof value);
       ASSERT_EQ(key, static_cast<float>(run.tokens()[static_cast<size_t>(i)] + 1000 * layer)) << i;
       ASSERT_EQ(value, key) << i;
     }
@@ -197,6 +199,75 @@ TEST(Run, TruncatesWithoutTouchingSpans) {
     }
     store.Clear();
     EXPECT_EQ(store.stats().n_blocks, (left.size() + kKvBlockTokens - 1) / kKvBlockTokens);
+  }
+}
+
+// As many short chats leave them.
+TEST(SpanStore, ShortEndsTakeLittleMoreThanTheyHold) {
+  for (const size_t budget : {size_t{100}, size_t{11}}) {  // the lesser is all in use by then
+    SpanStore store(kTiny, budget * kTiny.BlockBytes());
+    const auto tokens_of = [](int i) { return Iota(1 + i % 40, 1000 * (i + 1)); };
+    constexpr int kChats = 40;
+    for (int i = 0; i < kChats; ++i) {
+      {
+        spanwise::Run run = Encoded(store, kRoot, tokens_of(i));
+        run.Seal(store);
+        store.CutEnds();  // it is held, and stays
+        ExpectHolds(kTiny, run);
+      }
+      store.CutEnds();
+    }
+    // 16 of up to 16 tokens, a quarter each; 16 of up to 32, a half; 8 that need a whole block.
+    EXPECT_EQ(store.stats().n_blocks, budget == 100 ? 4u + 8 + 8 : 11u);
+    int n_found = 0;
+    for (int i = 0; i < kChats; ++i) {
+      int reused;
+      const spanwise::Run again = Encoded(store, kRoot, tokens_of(i), &reused);
+      ExpectHolds(kTiny, again);
+      n_found += reused > 0;
+      EXPECT_TRUE(reused == 0 || reused == 1 + i % 40);
+      std::vector<int32_t> longer = tokens_of(i);
+      longer.push_back(-1);
+      if (budget == 100) ExpectHolds(kTiny, Encoded(store, kRoot, longer));  // continued in a block of its own
+    }
+    EXPECT_GE(n_found, budget == 100 ? kChats : 1);
+    store.Clear();
+    EXPECT_EQ(store.stats().n_blocks, 0u);
+  }
+}
+
+TEST(BlockPool, HalvesBlocksAndMakesThemWholeAgain) {
+  const auto pool = std::make_shared<BlockPool>(kTiny, size_t{3} * kTiny.BlockBytes());
+  std::mt19937 random(7);
+  for (int round = 0; round < 200; ++round) {
+    std::vector<std::shared_ptr<KvBlock>> blocks;
+    int rows_in_use = 0;
+    while (true) {
+      const int rows = kKvBlockTokens >> random() % 3;
+      auto block = pool->Allocate(rows);
+      if (!block) break;
+      EXPECT_EQ(block->rows(), rows);
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(block->data()) % KvBlock::kAlignment, 0u);
+      for (const auto& other : blocks) {
+        const bool apart = block->data() + kTiny.BlockBytes(rows) <= other->data() ||
+                           other->data() + kTiny.BlockBytes(other->rows()) <= block->data();
+        ASSERT_TRUE(apart);
+      }
+      rows_in_use += rows;
+      blocks.push_back(std::move(block));
+      if (random() % 4 == 0) {
+        const size_t victim = random() % blocks.size();
+        rows_in_use -= blocks[victim]->rows();
+        blocks.erase(blocks.begin() + static_cast<ptrdiff_t>(victim));
+      }
+    }
+    EXPECT_LE(rows_in_use, 3 * kKvBlockTokens);
+    std::ranges::shuffle(blocks, random);
+    blocks.clear();
+    ASSERT_EQ(pool->n_blocks_in_use(), 0u);
+    for (int i = 0; i < 3; ++i) blocks.push_back(pool->Allocate());  // whole again
+    EXPECT_TRUE(blocks.back());
+    EXPECT_FALSE(pool->Allocate(kKvBlockTokens / 4));
   }
 }
 

@@ -3,7 +3,9 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstdlib>
+#include <iterator>
 #include <limits>
 
 #include "base/check.h"
@@ -90,7 +92,7 @@ SpanKey RunKey(const RunAddress& address, std::span<const int32_t> tokens) {
 }
 
 KvBlock::~KvBlock() {
-  if (pool_) pool_->Release(writable_);
+  if (pool_) pool_->Release(writable_, rows_);
 }
 
 std::shared_ptr<const KvBlock> KvBlock::Mapped(std::shared_ptr<const std::byte> data, int rows) {
@@ -104,11 +106,12 @@ BlockPool::BlockPool(const KvGeometry& geometry, size_t budget_bytes)
 }
 
 BlockPool::~BlockPool() {
-  for (std::byte* chunk : chunks_) std::free(chunk);
+  for (const auto& [chunk, n_blocks] : chunks_) std::free(chunk);
 }
 
 bool BlockPool::AddChunk() {
-  const size_t stride = RoundUp(geometry_.BlockBytes(), KvBlock::kAlignment);
+  const size_t stride = geometry_.BlockBytes();
+  SW_CHECK(geometry_.BlockBytes(kCutRows.back()) % KvBlock::kAlignment == 0);
   const size_t n = std::min(n_budget_ - n_in_use_, std::max<size_t>(1, kChunkBytes / stride));
   const size_t alignment = n * stride < kHugePageBytes ? KvBlock::kAlignment : kHugePageBytes;
   const size_t bytes = RoundUp(n * stride, alignment);
@@ -119,24 +122,49 @@ bool BlockPool::AddChunk() {
     // The first request should not have to wait until memory is cleared for it.
     if (chunks_.empty()) madvise(chunk, bytes, MADV_POPULATE_WRITE);
   }
-  chunks_.push_back(chunk);
+  chunks_.emplace(chunk, n);
   for (size_t i = n; i > 0; --i) free_.push_back(chunk + (i - 1) * stride);
   return true;
 }
 
-std::shared_ptr<KvBlock> BlockPool::Allocate() {
-  if (n_in_use_ >= n_budget_) return nullptr;
-  if (free_.empty() && !AddChunk()) return nullptr;
-  std::byte* const data = free_.back();
-  free_.pop_back();
-  ++n_in_use_;
-  return std::make_shared<KvBlock>(shared_from_this(), data);
+std::byte* BlockPool::Take(size_t level) {
+  if (level == 0) {
+    if (n_in_use_ >= n_budget_ || (free_.empty() && !AddChunk())) return nullptr;
+    ++n_in_use_;
+    std::byte* const data = free_.back();
+    free_.pop_back();
+    return data;
+  }
+  std::set<std::byte*>& pieces = cut_[level - 1];
+  if (!pieces.empty()) return pieces.extract(pieces.begin()).value();
+  std::byte* const data = Take(level - 1);
+  if (data) pieces.insert(data + geometry_.BlockBytes(kKvBlockTokens >> level));
+  return data;
 }
 
-void BlockPool::Release(std::byte* data) {
+std::shared_ptr<KvBlock> BlockPool::Allocate(int rows) {
+  const auto level = static_cast<size_t>(std::countr_zero(static_cast<unsigned>(kKvBlockTokens / rows)));
+  SW_DCHECK(level <= kCutRows.size() && kKvBlockTokens >> level == rows);
+  std::byte* const data = Take(level);
+  return data ? std::make_shared<KvBlock>(shared_from_this(), data, rows) : nullptr;
+}
+
+void BlockPool::Release(std::byte* data, int rows) {
 #ifndef NDEBUG
-  std::fill_n(data, geometry_.BlockBytes(), std::byte{0xFF});  // NaN: whoever still reads this shows it
+  std::fill_n(data, geometry_.BlockBytes(rows), std::byte{0xFF});  // NaN: whoever still reads this shows it
 #endif
+  auto level = static_cast<size_t>(std::countr_zero(static_cast<unsigned>(kKvBlockTokens / rows)));
+  for (; level > 0; --level) {
+    const size_t bytes = geometry_.BlockBytes(kKvBlockTokens >> level);
+    const auto offset = static_cast<size_t>(data - std::prev(chunks_.upper_bound(data))->first);
+    const bool second = offset / bytes % 2 != 0;  // blocks stand side by side: their sizes are multiples of kAlignment
+    std::byte* const other = second ? data - bytes : data + bytes;
+    if (cut_[level - 1].erase(other) == 0) {
+      cut_[level - 1].insert(data);
+      return;
+    }
+    data = std::min(data, other);
+  }
   free_.push_back(data);
   --n_in_use_;
 }

@@ -6,8 +6,10 @@
 // beginning of two runs is found and shared, whatever the runs are (a flat prompt, a document, a conversation).
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <set>
 #include <span>
@@ -82,7 +84,8 @@ class BlockPool;
 // and kept alive as long as the block lives.
 class KvBlock {
  public:
-  KvBlock(std::shared_ptr<BlockPool> pool, std::byte* data) : pool_(std::move(pool)), data_(data), writable_(data) {}
+  KvBlock(std::shared_ptr<BlockPool> pool, std::byte* data, int rows)
+      : pool_(std::move(pool)), data_(data), writable_(data), rows_(rows) {}
   ~KvBlock();
   KvBlock(const KvBlock&) = delete;
   KvBlock& operator=(const KvBlock&) = delete;
@@ -107,7 +110,8 @@ class KvBlock {
   int rows_ = kKvBlockTokens;
 };
 
-// Memory for blocks under a byte budget; freed blocks are kept for reuse. Thread-compatible (the engine thread).
+// Memory for blocks under a byte budget; freed blocks are kept for reuse. Cut blocks share the memory of whole ones,
+// which are halved for them and made whole again when both halves are free. Thread-compatible (the engine thread).
 class BlockPool : public std::enable_shared_from_this<BlockPool> {
  public:
   BlockPool(const KvGeometry& geometry, size_t budget_bytes);
@@ -115,23 +119,29 @@ class BlockPool : public std::enable_shared_from_this<BlockPool> {
   BlockPool(const BlockPool&) = delete;
   BlockPool& operator=(const BlockPool&) = delete;
 
-  // nullptr when the budget is used up or the system has no memory left. Contents are not initialised.
-  std::shared_ptr<KvBlock> Allocate();
+  // A block of so many rows: all, or those of kCutRows. nullptr when the budget is used up or the system has no memory
+  // left. Contents are not initialised.
+  std::shared_ptr<KvBlock> Allocate(int rows = kKvBlockTokens);
+
+  // The rows of the blocks that it has beside whole ones.
+  static constexpr std::array<int, 2> kCutRows = {kKvBlockTokens / 2, kKvBlockTokens / 4};
 
   const KvGeometry& geometry() const { return geometry_; }
-  size_t n_blocks_in_use() const { return n_in_use_; }
+  size_t n_blocks_in_use() const { return n_in_use_; }  // wholly or in part
   size_t n_blocks_budget() const { return n_budget_; }
 
  private:
   friend class KvBlock;
-  bool AddChunk();  // false when the system has no memory left
-  void Release(std::byte* data);
+  bool AddChunk();                // false when the system has no memory left
+  std::byte* Take(size_t level);  // memory of kKvBlockTokens >> level rows, or nullptr
+  void Release(std::byte* data, int rows);
 
   KvGeometry geometry_;
   size_t n_budget_;
   size_t n_in_use_ = 0;
-  std::vector<std::byte*> chunks_;  // of memory, each of one or more blocks
-  std::vector<std::byte*> free_;    // blocks
+  std::map<std::byte*, size_t> chunks_;                    // of memory, and how many whole blocks each holds
+  std::vector<std::byte*> free_;                           // whole blocks
+  std::array<std::set<std::byte*>, kCutRows.size()> cut_;  // free halves, then free quarters
 };
 
 // Sealed and immutable. Two spans of one chain may share a block (a run that was sealed, grew, and was sealed again).

@@ -38,6 +38,14 @@ bool Begins(std::span<const int32_t> tokens, std::span<const int32_t> longer) {
   return tokens.size() < longer.size() && std::ranges::equal(tokens, longer.first(tokens.size()));
 }
 
+// The rows of the smallest cut block that holds a span, where its own has more.
+std::optional<int> CutEnd(const Span& span) {
+  std::optional<int> least;
+  for (const int rows : BlockPool::kCutRows)
+    if (span.n_tokens() <= rows && rows < span.block->rows()) least = rows;
+  return least;
+}
+
 }  // namespace
 
 std::shared_ptr<const Span> SpanStore::FindHere(const SpanKey& key, std::span<const int32_t> tokens) const {
@@ -323,6 +331,7 @@ std::shared_ptr<const Span> SpanStore::Publish(const SpanKey& parent, std::span<
 
 SpanStore::Entry& SpanStore::Insert(std::shared_ptr<const Span> span) {
   const SpanKey key = span->key;
+  if (CutEnd(*span)) ends_.push_back(key);
   children_[span->parent].push_back(key);
   const auto above = spans_.find(span->parent);
   const uint32_t position = above == spans_.end() ? 0 : above->second.position + kKvBlockTokens;
@@ -353,7 +362,30 @@ Result<std::shared_ptr<KvBlock>> SpanStore::AllocateCopy(const std::byte* block,
   return copy;
 }
 
+void SpanStore::CutEnds() {
+  std::vector<std::byte> cut_rows;
+  std::erase_if(ends_, [&](const SpanKey& key) {
+    const auto it = spans_.find(key);
+    if (it == spans_.end()) return true;
+    std::shared_ptr<const Span>& span = it->second.span;
+    const std::optional<int> rows = CutEnd(*span);
+    if (!rows) return true;
+    if (span.use_count() > 1 || span->block.use_count() > 1) return false;
+    cut_rows.resize(geometry().BlockBytes(*rows));
+    ExactCodec().encode(geometry(), span->block->data(), span->n_tokens(), cut_rows.data());
+    Span moved{key, span->parent, span->tokens, nullptr};
+    span = nullptr;  // makes room
+    const std::shared_ptr<KvBlock> block = pool_->Allocate(*rows);
+    SW_CHECK(block != nullptr);
+    std::ranges::copy(cut_rows, block->data());
+    moved.block = block;
+    span = std::make_shared<Span>(std::move(moved));
+    return true;
+  });
+}
+
 void SpanStore::Clear() {
+  ends_.clear();
   for (const auto& [key, entry] : spans_) policy_->Remove(key);
   spans_.clear();
   children_.clear();
@@ -369,7 +401,7 @@ SpanStoreStats SpanStore::stats() const {
 
 void SpanStore::Use(const Entry& entry) {
   policy_->Use({.key = entry.span->key,
-                .bytes = geometry().BlockBytes(),
+                .bytes = geometry().BlockBytes(),  // a cut one may keep all of its memory in use
                 .cost = RecomputeCost(entry.span->n_tokens(), entry.position)});
   if (n_expected_.contains(entry.span->key)) policy_->Expect(entry.span->key);
 }

@@ -21,7 +21,7 @@ namespace spanwise {
 
 struct SpanStoreStats {
   size_t n_spans = 0;
-  size_t n_blocks = 0;  // blocks in use, by spans and by growing runs
+  size_t n_blocks = 0;  // blocks in use, by spans and by growing runs, wholly or in part
   size_t n_blocks_budget = 0;
   uint64_t hit_tokens = 0;       // tokens whose KV was found
   uint64_t loaded_tokens = 0;    // of these, that came from disk
@@ -128,6 +128,10 @@ class SpanStore {
   // One that begins as a copy of another, which may be a cut one.
   Result<std::shared_ptr<KvBlock>> AllocateCopy(const std::byte* block, int rows);
 
+  // Moves the half-full ends that nobody holds any more into cut blocks, where these are smaller: many short texts then
+  // take little more than what they hold.
+  void CutEnds();
+
   void Clear();
   SpanStoreStats stats() const;
   const KvGeometry& geometry() const { return pool_->geometry(); }
@@ -167,6 +171,7 @@ class SpanStore {
 
   std::shared_ptr<BlockPool> pool_;
   std::unordered_map<SpanKey, Entry> spans_;
+  std::vector<SpanKey> ends_;                                   // that could be cut, new since CutEnds or held then
   std::unordered_map<SpanKey, std::vector<SpanKey>> children_;  // by parent, in order of publication
   std::unique_ptr<EvictionPolicy> policy_;
   std::unordered_map<SpanKey, int> n_expected_;  // hints that name a span, here or not

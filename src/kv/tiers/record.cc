@@ -68,7 +68,12 @@ void WriteRecord(const SpanFormat& format, const Span& span, std::span<const std
   RecordHeader header = HeaderFor(format, span.parent, span.tokens);
   const std::span<std::byte> to = out.subspan(sizeof header);
   if (rows.empty()) {
-    format.codec->encode(format.geometry, span.block->data(), n, to.data());
+    std::vector<std::byte> whole;  // codecs read whole blocks
+    if (const int cut_rows = span.block->rows(); cut_rows < kKvBlockTokens) {
+      whole.resize(format.geometry.BlockBytes());
+      ExactCodec().decode(format.geometry, span.block->data(), cut_rows, whole.data());
+    }
+    format.codec->encode(format.geometry, whole.empty() ? span.block->data() : whole.data(), n, to.data());
   } else {
     SW_CHECK(rows.size() == to.size());
     std::ranges::copy(rows, to.begin());

@@ -44,6 +44,12 @@ TEST_P(Records, GiveBackTheRowsInUse) {
       UnpackRows(format, *rows, n, block.data());
       GetParam()->decode(kv, encoded.data(), n, expected.data());
       EXPECT_EQ(block, expected);
+      if (const int cut_rows = KvGeometry::CutRows(n); cut_rows <= kKvBlockTokens / 2) {  // so does a cut block
+        const auto pool = std::make_shared<BlockPool>(kv, kv.BlockBytes());
+        const std::shared_ptr<KvBlock> cut = pool->Allocate(cut_rows);
+        ExactCodec().encode(kv, span.block->data(), n, cut->data());
+        EXPECT_EQ(spans.Record(Span{span.key, span.parent, span.tokens, cut}), record);
+      }
       // Rows of a record make the same record.
       std::vector<std::byte> again(record.size());
       WriteRecord(format, span, *rows, again);
