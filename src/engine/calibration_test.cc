@@ -241,6 +241,28 @@ TEST_F(CalibratedModel, ComposesWithItsDefaultsUnlessOthersAreNamed) {
   EXPECT_EQ(Logprobs(engine->Run(request).value()), Logprobs(builtin));
 }
 
+TEST_F(CalibratedModel, RecomputingAllIsExactAndNeedsNoCalibration) {
+  Calibration calibration = Sample();
+  calibration.model = Open().value()->model().digest;
+  calibration.defaults = {.repair_threshold = 0.2};
+  Write(calibration.ToJson());
+  Request request = Question();
+  request.sampling.logprobs = 0;
+  request.compose = {.mode = ComposeMode::kExact};
+  const Answer exact = Open().value()->Run(request).value();
+  request.compose = {.mode = ComposeMode::kRepair, .repair_fraction = 1};
+  auto engine = Open().value();
+  const Answer cold = engine->Run(request).value(), warm = engine->Run(request).value();
+  for (const Answer* answer : {&cold, &warm}) {
+    EXPECT_EQ(answer->text, exact.text);
+    EXPECT_EQ(Logprobs(*answer), Logprobs(exact));
+    EXPECT_EQ(answer->compose.exactness, "causal-exact");
+    EXPECT_TRUE(answer->compose.calibrated);
+  }
+  EXPECT_GT(cold.compose.repaired_tokens, 20);
+  EXPECT_EQ(warm.compose.repaired_tokens, 0);
+}
+
 TEST_F(CalibratedModel, RefusesWhatIsOutsideUnlessForced) {
   Calibration calibration = Sample();
   calibration.model = Open().value()->model().digest;

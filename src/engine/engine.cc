@@ -268,9 +268,9 @@ class EngineImpl final : public Engine {
 
   // Whether the way in which a request is composed is measured and close enough; InvalidArgument when it is measured,
   // too far, and not forced.
-  Result<bool> Calibrated(const Request& request, const ComposeOptions& compose) const {
-    if (request.compose.mode == ComposeMode::kExact || request.documents.empty() || request.documents_only) return true;
-    auto calibrated = calibration_.Check(compose);
+  Result<bool> Calibrated(const Request& request, const Plan& plan) const {
+    if (plan.exactness == kCausalExact || request.documents.empty() || request.documents_only) return true;
+    auto calibrated = calibration_.Check(plan.options);
     if (!calibrated.ok() && request.compose.force) return false;
     return calibrated;
   }
@@ -312,7 +312,7 @@ class EngineImpl final : public Engine {
     }
     SW_ASSIGN_OR_RETURN(job.plan, MakePlan(tree, compose, {keys_, request.cache_salt}));
     SW_ASSIGN_OR_RETURN(job.arrangement, LateArrangement(request, compose, tree));
-    SW_ASSIGN_OR_RETURN(job.calibrated, Calibrated(request, compose));
+    SW_ASSIGN_OR_RETURN(job.calibrated, Calibrated(request, job.plan));
     SW_RETURN_IF_ERROR(CheckTokens(request.forced_tokens, "forced"));
     if (!request.forced_tokens.empty() &&
         (!request.branches.empty() || !request.steps.empty() || request.keep_subtasks))

@@ -361,7 +361,7 @@ Status Executor::Recompute(Sequence& s, std::span<const size_t> runs, std::vecto
     repaired.push_back(std::make_shared<Run>(std::move(run)));
   }
   const bool none = std::ranges::all_of(chosen, [](const auto& tokens) { return tokens.empty(); });
-  const bool on_trial = !none && s.plan.options.repair_threshold.value_or(0) > 0 && s.plan.options.repair_fraction < 1;
+  const bool on_trial = !none && s.plan.options.repair_threshold.value_or(0) > 0;
   if (on_trial) s.trial.emplace();
   for (size_t d = 0; d < runs.size(); ++d) {
     const size_t i = runs[d];

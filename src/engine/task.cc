@@ -362,6 +362,9 @@ Answer Task::Finish() {
                      .calibrated = job.calibrated,
                      .search = answer_.compose.search};
   AddPieces(forks() ? context_plan_ : plan, first, &answer_.compose);
+  if (plan.options.mode == ComposeMode::kRepair && plan.exactness == kCausalExact)  // nothing was taken to be edited
+    for (const PieceReport& span : answer_.compose.spans)
+      if (!span.document.empty()) answer_.compose.repaired_tokens += span.tokens - span.cached_tokens;
   for (size_t i = 0; i < plan.runs.size(); ++i) answer_.usage.cached_tokens += first.n_cached(static_cast<int>(i));
   if (forks()) ReportFork();
   if (!job.codec->exact) {

@@ -22,7 +22,7 @@ void AddPiece(int run, Plan* plan) {
 
 // Branches hide each other: what was causal is a set's then, and what was composed otherwise stays of its class.
 std::string ForkedExactness(const Plan& context) {
-  return context.exactness == "causal-exact" ? "set-exact" : context.exactness;
+  return context.exactness == kCausalExact ? "set-exact" : context.exactness;
 }
 
 // What stands behind the whole context sees.

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kv/span.h"
@@ -52,6 +53,9 @@ struct PlannedPiece {
   int begin = 0, end = 0;             // tokens of that run
   std::vector<TextRange> bytes = {};  // as PromptNode::bytes
 };
+
+// What Plan::exactness says where the result is the flat prompt's, to the bit.
+inline constexpr std::string_view kCausalExact = "causal-exact";
 
 // Runs in an order in which each sees only earlier ones; the last holds the end of the prompt and is the one that
 // grows. Its tokens are never empty.

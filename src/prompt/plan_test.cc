@@ -328,6 +328,9 @@ TEST(Plan, RepairPlacesKeptDocumentsInSequence) {
   more.repair_fraction = 0.5;
   EXPECT_NE(MakePlan(Example(kDocs), more, kKeys)->runs[2].address, plan.runs[2].address);
   EXPECT_NE(MakePlan(Example({kDocs[2], kDocs[1]}), options, kKeys)->runs[2].address, plan.runs[2].address);
+  more.repair_fraction = 1;
+  EXPECT_EQ(MakePlan(Example(kDocs), more, kKeys)->runs.size(), 1u);
+  EXPECT_EQ(MakePlan(Example(kDocs), more, kKeys)->exactness, kCausalExact);
   more.repair_fraction = 1.5;
   EXPECT_EQ(MakePlan(Example(kDocs), more, kKeys).status().code(), StatusCode::kInvalidArgument);
   more.repair_fraction = 0.5;

@@ -21,7 +21,7 @@ Status ComposeExact(const PromptNode& tree, const PlanKeys& keys, Plan* plan);
 Status ComposeSet(const PromptNode& tree, const PlanKeys& keys, Plan* plan);
 Status ComposeApe(const PromptNode& tree, const PlanKeys& keys, Plan* plan);
 // repair.cc: kept documents in sequence, some of their tokens recomputed there (CacheBlend, EPIC, Cache-Craft, sections
-// 3 and 9).
+// 3 and 9); with a fraction of 1 the flat prompt, which the plan's exactness then says.
 Status ComposeRepair(const PromptNode& tree, const PlanKeys& keys, Plan* plan);
 
 }  // namespace spanwise

@@ -5,7 +5,7 @@ namespace spanwise {
 namespace {
 
 constexpr Composer kComposers[] = {
-    {ComposeMode::kExact, "causal-exact", ComposeExact},
+    {ComposeMode::kExact, kCausalExact, ComposeExact},
     {ComposeMode::kSet, "set-exact", ComposeSet},
     {ComposeMode::kApe, "operator-exact", ComposeApe},
     {ComposeMode::kRepair, "convergent", ComposeRepair},

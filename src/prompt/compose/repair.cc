@@ -61,6 +61,12 @@ Status ComposeRepair(const PromptNode& tree, const PlanKeys& keys, Plan* plan) {
   if (!(threshold >= 0)) return InvalidArgument("repair_threshold must not be negative");
   PlannedRepair repair;
   SW_ASSIGN_OR_RETURN(repair.policy, FindRepairPolicy(plan->options.repair_policy));
+  if (fraction == 1) {
+    // Keys are rounded as they are rotated, and partial attention merges run by run: rows recomputed where their run
+    // stands are close to the flat prompt's, and only the flat prompt itself is the same to the bit.
+    plan->exactness = kCausalExact;
+    return ComposeExact(tree, keys, plan);
+  }
   Hasher method;
   method.Field(repair.policy->name).Field(std::bit_cast<uint64_t>(fraction)).Field(std::bit_cast<uint64_t>(threshold));
   // A budget is shared among all documents, and may be spent by what is asked.
