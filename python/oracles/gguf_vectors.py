@@ -46,6 +46,9 @@ FILES = {
     "qwen3-q4_0": dict(model="qwen3", types={"": T.Q4_0, "token_embd": T.Q8_0}, split=8),
     "wide-k": dict(model=None, types={"": T.Q4_K, "ffn_up": T.Q5_K, "ffn_down": T.Q6_K, "attn_k": T.Q5_K,
                                       "attn_v": T.Q6_K, "attn_output": T.Q8_0, "token_embd": T.Q6_K}),
+    "nemo-q5_0": dict(model="mistral_nemo", types={"": T.Q5_0, "attn_q": T.Q5_1, "ffn_up": T.Q4_1, "ffn_down": T.Q5_1,
+                                                 "output": T.Q4_1}),
+    "qwen3-q4_1": dict(model="qwen3", types={"": T.Q4_1, "attn_v": T.Q5_0, "ffn_down": T.Q5_0, "token_embd": T.Q5_1}),
 }
 
 LAYER_NAMES = {
@@ -283,11 +286,11 @@ def write_blocks(path, seed):
     """Random bytes as blocks of every type, and blocks of quantised data, with what the gguf package widens them to."""
     rng = np.random.default_rng(seed)
     out = {}
-    for kind in (T.Q8_0, T.Q4_0, T.Q4_K, T.Q5_K, T.Q6_K):
+    for kind in (T.Q8_0, T.Q4_0, T.Q4_K, T.Q5_K, T.Q6_K, T.Q4_1, T.Q5_0, T.Q5_1):
         elements, size = gguf.GGML_QUANT_SIZES[kind]
         blocks = rng.integers(0, 256, (6 if size > 100 else 12, size), dtype=np.uint8)
         # Scales of random bits are often infinite; most blocks get an ordinary one.
-        at = {T.Q6_K: [208]}.get(kind, [0, 2] if kind in (T.Q4_K, T.Q5_K) else [0])
+        at = {T.Q6_K: [208]}.get(kind, [0, 2] if kind in (T.Q4_K, T.Q5_K, T.Q4_1, T.Q5_1) else [0])
         for i in range(1, len(blocks)):
             for offset in at:
                 blocks[i, offset:offset + 2] = np.float16(rng.normal()).reshape(1).view(np.uint8)

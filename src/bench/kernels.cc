@@ -1,6 +1,7 @@
 // The operations that nearly all time goes into, each beside the least time that the machine could take.
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <numeric>
 
 #include "base/pages.h"
@@ -55,7 +56,7 @@ Row Repeat(const Options& o, const Machine& machine, json::object what, size_t n
   return row;
 }
 
-// All layers' matrices one after another, so that they come from memory as they do in a step.
+// All layers' matrices of a type one after another, so that they come from memory as they do in a step.
 void BenchProducts(const Options& o, ThreadPool& pool, const Machine& machine, const Report& report) {
   struct Product {
     const char* name;
@@ -63,27 +64,28 @@ void BenchProducts(const Options& o, ThreadPool& pool, const Machine& machine, c
   };
   for (const Product& product : {Product{"gate", [](const LayerWeights& w) -> const Linear& { return w.ffn.gate; }},
                                  Product{"down", [](const LayerWeights& w) -> const Linear& { return w.ffn.down; }}}) {
-    for (const int n_rows : {1, 2, 4, 8, 16, 64, 512}) {
-      std::vector<const Linear*> matrices;
-      for (const LayerWeights& layer : o.weights->layers())
-        if (layer.experts.empty()) matrices.push_back(&product.of(layer));
-      if (matrices.empty()) return;
-      const WeightMatrix& w = matrices[0]->weight;
-      const auto rows = static_cast<size_t>(n_rows);
-      std::vector<float> x(rows * static_cast<size_t>(w.n_in)), y(rows * static_cast<size_t>(w.n_out));
-      for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i * 7919 % 1000) / 500 - 1;
-      report(Repeat(o, machine,
-                    {{"op", "product"},
-                     {"matrix", product.name},
-                     {"dtype", json::string(WeightTypeName(w.type))},
-                     {"out", w.n_out},
-                     {"in", w.n_in},
-                     {"rows", n_rows}},
-                    matrices.size(), static_cast<double>(w.bytes()), 2.0 * n_rows * w.n_out * w.n_in,
-                    machine.Rate(w.type), [&] {
-                      for (const Linear* l : matrices)
-                        ops::MatMul(pool, x.data(), w.n_in, n_rows, l->weight, l->bias, y.data(), w.n_out);
-                    }));
+    std::map<WeightType, std::vector<const Linear*>> by_type;  // a file may keep layers in different ones
+    for (const LayerWeights& layer : o.weights->layers())
+      if (layer.experts.empty()) by_type[product.of(layer).weight.type].push_back(&product.of(layer));
+    for (const auto& [type, matrices] : by_type) {
+      for (const int n_rows : {1, 2, 4, 8, 16, 64, 512}) {
+        const WeightMatrix& w = matrices[0]->weight;
+        const auto rows = static_cast<size_t>(n_rows);
+        std::vector<float> x(rows * static_cast<size_t>(w.n_in)), y(rows * static_cast<size_t>(w.n_out));
+        for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i * 7919 % 1000) / 500 - 1;
+        report(Repeat(o, machine,
+                      {{"op", "product"},
+                       {"matrix", product.name},
+                       {"dtype", json::string(WeightTypeName(type))},
+                       {"out", w.n_out},
+                       {"in", w.n_in},
+                       {"rows", n_rows}},
+                      matrices.size(), static_cast<double>(w.bytes()), 2.0 * n_rows * w.n_out * w.n_in,
+                      machine.Rate(type), [&] {
+                        for (const Linear* l : matrices)
+                          ops::MatMul(pool, x.data(), w.n_in, n_rows, l->weight, l->bias, y.data(), w.n_out);
+                      }));
+      }
     }
   }
 }

@@ -45,8 +45,8 @@ struct TensorType {
 
 constexpr TensorType kTensorTypes[] = {
     {0, "F32", {1, 4}, WeightType::kF32},       {1, "F16", {1, 2}, WeightType::kF16},
-    {2, "Q4_0", {32, 18}, WeightType::kQ4_0},   {3, "Q4_1", {32, 20}, std::nullopt},
-    {6, "Q5_0", {32, 22}, std::nullopt},        {7, "Q5_1", {32, 24}, std::nullopt},
+    {2, "Q4_0", {32, 18}, WeightType::kQ4_0},   {3, "Q4_1", {32, 20}, WeightType::kQ4_1},
+    {6, "Q5_0", {32, 22}, WeightType::kQ5_0},   {7, "Q5_1", {32, 24}, WeightType::kQ5_1},
     {8, "Q8_0", {32, 34}, WeightType::kQ8_0},   {9, "Q8_1", {32, 36}, std::nullopt},
     {10, "Q2_K", {256, 84}, std::nullopt},      {11, "Q3_K", {256, 110}, std::nullopt},
     {12, "Q4_K", {256, 144}, WeightType::kQ4K}, {13, "Q5_K", {256, 176}, WeightType::kQ5K},
@@ -436,6 +436,13 @@ Result<std::shared_ptr<const GgufFile>> GgufFile::Open(const std::string& path) 
     return Corruption(StrFormat("{}: 'split.tensors.count' is {}, but its {} parts hold {}", all->name_,
                                 *first.n_tensors, part.count, all->tensors_.size()));
   return std::shared_ptr<const GgufFile>(std::move(all));
+}
+
+std::string GgufTensorTypes() {
+  std::vector<std::string_view> names;
+  for (const TensorType& type : kTensorTypes)
+    if (type.ours) names.push_back(type.name);
+  return StrFormat("{} or {}", fmt::join(names.begin(), names.end() - 1, ", "), names.back());
 }
 
 namespace {

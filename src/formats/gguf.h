@@ -42,6 +42,9 @@ struct GgufValue {
   std::span<const std::byte> bytes;  // the elements as they are stored; each string is a length (uint64) and its bytes
 };
 
+// The types of tensors that are read, as ggml names them, for messages: "F32, F16, ... or Q6_K".
+std::string GgufTensorTypes();
+
 struct GgufTensor {
   const std::byte* data = nullptr;
   uint64_t n_bytes = 0;

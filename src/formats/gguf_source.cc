@@ -42,9 +42,8 @@ class GgufSource final : public WeightSource {
       return NotFound(StrFormat("{}: there is no tensor {}", file_->name(), Quoted(p.name)));
     const GgufTensor& tensor = found->second;
     if (!tensor.type)
-      return Unimplemented(
-          StrFormat("{}: tensor {} is stored as {}, expected F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q5_K or Q6_K",
-                    file_->name(), Quoted(p.name), tensor.stored_type));
+      return Unimplemented(StrFormat("{}: tensor {} is stored as {}, expected {}", file_->name(), Quoted(p.name),
+                                     tensor.stored_type, GgufTensorTypes()));
     StoredTensor stored{.name = p.name,
                         .data = tensor.data,
                         .type = *tensor.type,

@@ -562,7 +562,8 @@ TEST(GgufSource, FindsTensorsByTheirHuggingFaceNames) {
   EXPECT_EQ(source->Find("model.layers.2.self_attn.q_proj.weight").status().code(), StatusCode::kNotFound);
   const Status iq = source->Find("model.layers.0.mlp.down_proj.weight").status();
   EXPECT_EQ(iq.code(), StatusCode::kUnimplemented);
-  EXPECT_THAT(iq.message(), HasSubstr("tensor \"blk.0.ffn_down.weight\" is stored as IQ2_XS"));
+  EXPECT_THAT(iq.message(), HasSubstr("tensor \"blk.0.ffn_down.weight\" is stored as IQ2_XS, expected F32, F16, Q4_0, "
+                                      "Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K or BF16"));
 }
 
 TEST(GgufSource, CutsExpertsOutOfTheirTensor) {

@@ -7,7 +7,7 @@
 //   first over its one or two scale groups j, then over its minimum:
 //       y = fma(float(N_j), (d s_j) e, y)
 //       y = fma(float(S), -((m t) e), y)
-//   from zero; the bias is added last.
+//   from zero, with d and m in the place of d s_j and m t where there are no scales; the bias is added last.
 //
 // The rounding of x is an error of at most a / 254 for each input, that is some 0.5 % of the product's size for
 // normally distributed inputs, about that of kQ8_0 and below that of the other block types.

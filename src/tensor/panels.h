@@ -13,7 +13,7 @@
 //   d       16 x f16
 //   m       16 x f16                                       types with minima
 //   s       scales of the block x 16 bytes                 types with scales (elements / scale_group of them)
-//   t       scales of the block x 16 bytes                 types with minima
+//   t       scales of the block x 16 bytes                 types with scales and minima
 //   groups  elements / 32 times the integers q of 32 inputs, where byte 4 o + i of a line of 64 belongs to output o:
 //     8 bits  lines c = 0 ... 7:      q of input 4 c + i
 //     less    lines c = 0 ... 3:      low four bits: of input 4 c + i; high four bits: of input 16 + 4 c + i, both
@@ -32,10 +32,28 @@ namespace spanwise {
 
 inline constexpr int kPanelRows = 16;
 
-// The bytes of a panel's block, of its part before the groups, and of one group. REQUIRES: a block type.
-size_t PanelBlockBytes(WeightType type);
-size_t PanelBlockHead(WeightType type);
-size_t PanelGroupBytes(WeightType type);
+// Where the parts of a panel's block begin, in bytes (d: at its beginning), and how large they are.
+struct PanelBlock {
+  size_t n_scales, n_groups;  // of a row
+  size_t m, s, t, groups;
+  size_t group_bytes, bytes;
+};
+
+// REQUIRES: a block type.
+constexpr PanelBlock PanelBlockOf(WeightType type) {
+  const BlockKind kind = KindOf(type);
+  const size_t elements = BlockOf(type).elements, rows = kPanelRows;
+  PanelBlock b{};
+  b.n_scales = kind.scale_group == 0 ? 0 : elements / static_cast<size_t>(kind.scale_group);
+  b.n_groups = elements / 32;
+  b.m = 2 * rows;
+  b.s = b.m + (kind.minima ? 2 * rows : 0);
+  b.t = b.s + b.n_scales * rows;
+  b.groups = b.t + (kind.minima ? b.n_scales * rows : 0);
+  b.group_bytes = static_cast<size_t>(kind.bits) * 4 * rows;
+  b.bytes = b.groups + b.n_groups * b.group_bytes;
+  return b;
+}
 
 // Where input k of output `row` stands in a panel, in bytes.
 constexpr size_t PlainPanelOffset(DType dtype, size_t row, size_t k) {

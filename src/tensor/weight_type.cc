@@ -10,32 +10,43 @@
 namespace spanwise {
 namespace {
 
-struct TypeRow {
-  std::string_view name;
-  WeightBlock block;
-};
-
-// In the order of the enumeration.
-constexpr TypeRow kTypes[] = {
-    {"f32", {1, 4}},    {"bf16", {1, 2}},     {"f16", {1, 2}},      {"q8_0", {32, 34}},
-    {"q4_0", {32, 18}}, {"q4_k", {256, 144}}, {"q5_k", {256, 176}}, {"q6_k", {256, 210}},
-};
-
-const TypeRow& RowOf(WeightType type) { return kTypes[static_cast<size_t>(type)]; }
-
 uint16_t Load16(const uint8_t* p) { return static_cast<uint16_t>(p[0] | p[1] << 8); }
+uint16_t Negated(uint16_t half) { return static_cast<uint16_t>(half ^ 0x8000); }
 
 void ReadQ8_0(const uint8_t* block, BlockFields* f) {
   f->d = Load16(block);
   std::memcpy(f->q, block + 2, 32);
 }
 
+// The 32 integers whose low four bits are at `low`, lo and hi; their fifth ones at `high`, unless that is null.
+void ReadHalves(const uint8_t* high, const uint8_t* low, BlockFields* f) {
+  const auto fifth = [&](size_t i) { return high ? (high[i / 8] >> i % 8 & 1) << 4 : 0; };
+  for (size_t i = 0; i < 16; ++i) {
+    f->q[i] = static_cast<int8_t>((low[i] & 15) | fifth(i));
+    f->q[16 + i] = static_cast<int8_t>(low[i] >> 4 | fifth(16 + i));
+  }
+}
+
 void ReadQ4_0(const uint8_t* block, BlockFields* f) {
   f->d = Load16(block);
-  for (size_t i = 0; i < 16; ++i) {
-    f->q[i] = static_cast<int8_t>(block[2 + i] & 15);
-    f->q[16 + i] = static_cast<int8_t>(block[2 + i] >> 4);
-  }
+  ReadHalves(nullptr, block + 2, f);
+}
+
+void ReadQ4_1(const uint8_t* block, BlockFields* f) {
+  f->d = Load16(block);
+  f->m = Negated(Load16(block + 2));
+  ReadHalves(nullptr, block + 4, f);
+}
+
+void ReadQ5_0(const uint8_t* block, BlockFields* f) {
+  f->d = Load16(block);
+  ReadHalves(block + 2, block + 6, f);
+}
+
+void ReadQ5_1(const uint8_t* block, BlockFields* f) {
+  f->d = Load16(block);
+  f->m = Negated(Load16(block + 2));
+  ReadHalves(block + 4, block + 8, f);
 }
 
 // kQ4K where `high` is null, kQ5K otherwise.
@@ -73,22 +84,6 @@ void ReadQ6K(const uint8_t* block, BlockFields* f) {
 
 }  // namespace
 
-WeightBlock BlockOf(WeightType type) { return RowOf(type).block; }
-std::string_view WeightTypeName(WeightType type) { return RowOf(type).name; }
-
-std::optional<DType> PlainDType(WeightType type) {
-  switch (type) {
-    case WeightType::kF32:
-      return DType::kF32;
-    case WeightType::kBf16:
-      return DType::kBf16;
-    case WeightType::kF16:
-      return DType::kF16;
-    default:
-      return std::nullopt;
-  }
-}
-
 WeightType StoredAs(DType dtype) {
   switch (dtype) {
     case DType::kF32:
@@ -106,36 +101,29 @@ size_t WeightBytes(WeightType type, size_t n) {
   return n / block.elements * block.bytes;
 }
 
-BlockKind KindOf(WeightType type) {
-  switch (type) {
-    case WeightType::kQ4_0:
-      return {.bits = 4, .offset = 8, .scale_group = 0, .minima = false};
-    case WeightType::kQ4K:
-      return {.bits = 4, .offset = 0, .scale_group = 32, .minima = true};
-    case WeightType::kQ5K:
-      return {.bits = 5, .offset = 0, .scale_group = 32, .minima = true};
-    case WeightType::kQ6K:
-      return {.bits = 6, .offset = 32, .scale_group = 16, .minima = false};
-    default:
-      SW_DCHECK(type == WeightType::kQ8_0);
-      return {.bits = 8, .offset = 0, .scale_group = 0, .minima = false};
-  }
-}
-
 void ReadBlock(WeightType type, const std::byte* block, BlockFields* fields) {
   const auto* bytes = reinterpret_cast<const uint8_t*>(block);
   switch (type) {
+    case WeightType::kQ8_0:
+      return ReadQ8_0(bytes, fields);
     case WeightType::kQ4_0:
       return ReadQ4_0(bytes, fields);
+    case WeightType::kQ4_1:
+      return ReadQ4_1(bytes, fields);
+    case WeightType::kQ5_0:
+      return ReadQ5_0(bytes, fields);
+    case WeightType::kQ5_1:
+      return ReadQ5_1(bytes, fields);
     case WeightType::kQ4K:
       return ReadGroups(bytes, nullptr, bytes + 16, fields);
     case WeightType::kQ5K:
       return ReadGroups(bytes, bytes + 16, bytes + 48, fields);
     case WeightType::kQ6K:
       return ReadQ6K(bytes, fields);
-    default:
-      SW_DCHECK(type == WeightType::kQ8_0);
-      return ReadQ8_0(bytes, fields);
+    case WeightType::kF32:
+    case WeightType::kBf16:
+    case WeightType::kF16:
+      SW_DCHECK(false);
   }
 }
 
@@ -149,7 +137,7 @@ void WidenFields(WeightType type, const BlockFields& f, float* out) {
     const float scale = kind.scale_group > 0 ? d * static_cast<float>(f.scale[g]) : d;
     for (size_t i = first; i < first + group; ++i) out[i] = scale * static_cast<float>(f.q[i] - kind.offset);
     if (!kind.minima) continue;
-    const float min = m * static_cast<float>(f.min[g]);
+    const float min = kind.scale_group > 0 ? m * static_cast<float>(f.min[g]) : m;
     for (size_t i = first; i < first + group; ++i) out[i] -= min;
   }
 }

@@ -1,8 +1,10 @@
 // How weights are stored: plain floats, or blocks of small integers with scales as GGUF files hold them.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <optional>
 #include <string_view>
 
@@ -16,10 +18,15 @@ namespace spanwise {
 //   kQ8_0   32 elements,  34 bytes: d, q[32] int8                       x[i] = d q[i]
 //   kQ4_0   32 elements,  18 bytes: d, b[16]                            x[i] = d (lo b[i] - 8)
 //                                                                       x[16 + i] = d (hi b[i] - 8)
+//   kQ4_1   32 elements,  20 bytes: d, m, b[16]                         x[i] = d lo b[i] + m
+//                                                                       x[16 + i] = d hi b[i] + m
+//   kQ5_0   32 elements,  22 bytes: d, h, b[16]                         x[i] = d (q[i] - 16)
+//   kQ5_1   32 elements,  24 bytes: d, m, h, b[16]                      x[i] = d q[i] + m
 //   kQ4K   256 elements, 144 bytes: d, m, packed[12], b[128]            8 groups of 32 with a scale s and a minimum t
 //   kQ5K   256 elements, 176 bytes: d, m, packed[12], h[32], b[128]     the same, with a fifth bit of each quant in h
 //   kQ6K   256 elements, 210 bytes: b[128], h[64], s[16] int8, d        16 groups of 16 with a scale s
 //
+// kQ5_0, kQ5_1: q[i] is lo b[i] and q[16 + i] is hi b[i], with 16 added where bit i (16 + i) of h is set, a uint32.
 // kQ4K: x[32 g + i] = d s[g] q - m t[g], where q is lo (g even) or hi (g odd) of b[32 (g / 2) + i].
 // kQ5K: the same with 16 added to q where bit g of h[i] is set.
 //   Both: for g < 4, s[g] and t[g] are the low six bits of packed[g] and packed[4 + g]; for g >= 4 their low four bits
@@ -29,33 +36,64 @@ namespace spanwise {
 //   b[64 k + 32 (r % 2) + i] and its high two bits are bits 2 r and 2 r + 1 of h[32 k + i].
 //
 // Source: the definitions of ggml (ggml-common.h) and the `gguf` Python package (quants.py).
-enum class WeightType : uint8_t { kF32, kBf16, kF16, kQ8_0, kQ4_0, kQ4K, kQ5K, kQ6K };
+enum class WeightType : uint8_t { kF32, kBf16, kF16, kQ8_0, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ4K, kQ5K, kQ6K };
 
 struct WeightBlock {
   size_t elements, bytes;
 };
 
-WeightBlock BlockOf(WeightType type);              // {1, element size} for plain floats
-std::string_view WeightTypeName(WeightType type);  // "f32", "bf16", "f16", "q8_0", "q4_0", "q4_k", "q5_k", "q6_k"
-std::optional<DType> PlainDType(WeightType type);  // of plain floats
-WeightType StoredAs(DType dtype);                  // the same, backwards
-
-// The bytes of n elements. REQUIRES: n is a multiple of the block's elements, and n x 4 fits in size_t.
-size_t WeightBytes(WeightType type, size_t n);
-
-// How the elements of a block type follow from integers: x = d s (q - offset) - m t, where s is 1 without scales and t
-// is 0 without minima. REQUIRES: a block type.
+// How the elements of a block type follow from integers: x = d s (q - offset) - m t, where s and t are 1 without scales
+// and m is 0 without minima.
 struct BlockKind {
   int bits;         // of q; 8 bits are signed, fewer are not
   int offset;       // 0 for signed and for types with minima
   int scale_group;  // elements that share a scale s, 0 for types without
-  bool minima;      // whether there are m and t; groups of scale_group elements share t
+  bool minima;      // whether there is m; groups of scale_group elements share t
 };
-BlockKind KindOf(WeightType type);
+
+// What a type is. Together with how ReadBlock takes its block apart, that is all that panels and kernels need of it.
+struct WeightTypeRow {
+  std::string_view name;
+  WeightBlock block;
+  std::optional<DType> plain;  // plain floats
+  BlockKind kind = {};         // block types
+};
+
+// In the order of the enumeration; plain floats first.
+inline constexpr WeightTypeRow kWeightTypes[] = {
+    {"f32", {1, 4}, DType::kF32, {}},
+    {"bf16", {1, 2}, DType::kBf16, {}},
+    {"f16", {1, 2}, DType::kF16, {}},
+    {"q8_0", {32, 34}, {}, {.bits = 8, .offset = 0, .scale_group = 0, .minima = false}},
+    {"q4_0", {32, 18}, {}, {.bits = 4, .offset = 8, .scale_group = 0, .minima = false}},
+    {"q4_1", {32, 20}, {}, {.bits = 4, .offset = 0, .scale_group = 0, .minima = true}},
+    {"q5_0", {32, 22}, {}, {.bits = 5, .offset = 16, .scale_group = 0, .minima = false}},
+    {"q5_1", {32, 24}, {}, {.bits = 5, .offset = 0, .scale_group = 0, .minima = true}},
+    {"q4_k", {256, 144}, {}, {.bits = 4, .offset = 0, .scale_group = 32, .minima = true}},
+    {"q5_k", {256, 176}, {}, {.bits = 5, .offset = 0, .scale_group = 32, .minima = true}},
+    {"q6_k", {256, 210}, {}, {.bits = 6, .offset = 32, .scale_group = 16, .minima = false}},
+};
+
+inline constexpr size_t kPlainTypes = 3;
+inline constexpr auto kBlockTypes = [] {
+  std::array<WeightType, std::size(kWeightTypes) - kPlainTypes> types{};
+  for (size_t i = 0; i < types.size(); ++i) types[i] = static_cast<WeightType>(kPlainTypes + i);
+  return types;
+}();
+
+constexpr const WeightTypeRow& RowOf(WeightType type) { return kWeightTypes[static_cast<size_t>(type)]; }
+constexpr WeightBlock BlockOf(WeightType type) { return RowOf(type).block; }  // {1, element size} for plain floats
+constexpr std::string_view WeightTypeName(WeightType type) { return RowOf(type).name; }
+constexpr std::optional<DType> PlainDType(WeightType type) { return RowOf(type).plain; }
+constexpr BlockKind KindOf(WeightType type) { return RowOf(type).kind; }  // REQUIRES: a block type
+WeightType StoredAs(DType dtype);                                         // of plain floats: PlainDType backwards
+
+// The bytes of n elements. REQUIRES: n is a multiple of the block's elements, and n x 4 fits in size_t.
+size_t WeightBytes(WeightType type, size_t n);
 
 // The integers of one block.
 struct BlockFields {
-  uint16_t d = 0, m = 0;  // f16 bits
+  uint16_t d = 0, m = 0;  // f16 bits, as BlockKind has them: kQ4_1 and kQ5_1 store -m
   int8_t scale[16] = {};
   uint8_t min[8] = {};
   int8_t q[256] = {};

@@ -10,9 +10,6 @@ namespace {
 using QuantisedTest = KernelTest;
 INSTANTIATE_TEST_SUITE_P(Isa, QuantisedTest, kAllIsas, kIsaName);
 
-constexpr WeightType kTypes[] = {WeightType::kQ8_0, WeightType::kQ4_0, WeightType::kQ4K, WeightType::kQ5K,
-                                 WeightType::kQ6K};
-
 // Blocks of random bits, but with scales near `scale`: every integer a type can hold occurs, also ones that no
 // quantiser makes (-128).
 struct OwnedPanels {
@@ -71,15 +68,15 @@ float Defined(const OwnedPanels& w, size_t output, const float* x) {
         const float scale = kind.scale_group == 0 ? d : d * static_cast<float>(f.scale[(32 * g + k0) / inputs]);
         y = std::fma(static_cast<float>(dot), scale * e, y);
       }
-      if (kind.minima)
-        y = std::fma(static_cast<float>(sum), -((F16ToFloat(f.m) * static_cast<float>(f.min[g])) * e), y);
+      const float m = F16ToFloat(f.m), min = kind.scale_group == 0 ? m : m * static_cast<float>(f.min[g]);
+      if (kind.minima) y = std::fma(static_cast<float>(sum), -(min * e), y);
     }
   }
   return y;
 }
 
 TEST(Panels, HoldWhatTheBlocksHold) {
-  for (const WeightType type : kTypes) {
+  for (const WeightType type : kBlockTypes) {
     const int n_in = 2 * static_cast<int>(BlockOf(type).elements), n_out = 37;
     const OwnedPanels w(type, n_out, n_in, 3);
     for (size_t o = 0; o < 37; ++o) {
@@ -95,7 +92,7 @@ TEST_P(QuantisedTest, IsTheDefinition) {
   if (GetParam() == "ref") GTEST_SKIP() << "sums in double";
   ThreadPool pool(2);
   uint32_t seed = 0;
-  for (const WeightType type : kTypes) {
+  for (const WeightType type : kBlockTypes) {
     for (const int n_blocks : {1, 2, 3, 9, 17}) {
       const int n_in = n_blocks * static_cast<int>(BlockOf(type).elements);
       for (const int n_out : {1, 15, 16, 33}) {
@@ -123,7 +120,7 @@ TEST_P(QuantisedTest, IsTheDefinition) {
 TEST_P(QuantisedTest, AgreesWithReference) {
   if (GetParam() == "ref") GTEST_SKIP() << "is the reference";
   ThreadPool pool(2);
-  for (const WeightType type : kTypes) {
+  for (const WeightType type : kBlockTypes) {
     const int n_in = 1024, n_out = 40, n_rows = 11;
     const OwnedPanels w(type, n_out, n_in, 5);
     const auto x = RandomFloats(size_t{n_rows} * n_in, 6);
@@ -136,7 +133,7 @@ TEST_P(QuantisedTest, AgreesWithReference) {
 
 TEST_P(QuantisedTest, RowsDoNotDependOnTheirBatch) {
   const int n_in = 512, n_out = GetParam() == "ref" ? 9 : 50, n_rows = GetParam() == "ref" ? 20 : 300;
-  for (const WeightType type : kTypes) {
+  for (const WeightType type : kBlockTypes) {
     const OwnedPanels w(type, n_out, n_in, 7);
     const auto x = RandomFloats(static_cast<size_t>(n_rows * n_in), 8);
     ThreadPool one(1);
@@ -161,7 +158,7 @@ TEST_P(QuantisedTest, ProductsTogetherAreTheProductsAlone) {
   const OwnedWeights plain[] = {OwnedWeights(DType::kBf16, 70, kIn, 1), OwnedWeights(DType::kBf16, 3, kIn, 2),
                                 OwnedWeights(DType::kF32, 130, kIn, 3)};
   std::vector<OwnedPanels> panels;
-  for (const WeightType type : kTypes)
+  for (const WeightType type : kBlockTypes)
     for (const int n_out : {200, 17}) panels.emplace_back(type, n_out, kIn, panels.size());
   std::vector<WeightMatrix> matrices;
   for (const OwnedPanels& w : panels) matrices.push_back(w.matrix);
@@ -190,7 +187,7 @@ TEST_P(QuantisedTest, ProductsTogetherAreTheProductsAlone) {
 
 TEST_P(QuantisedTest, EmbedsItsRows) {
   ThreadPool pool(2);
-  for (const WeightType type : kTypes) {
+  for (const WeightType type : kBlockTypes) {
     const auto n_in = BlockOf(type).elements;
     const OwnedPanels w(type, 20, static_cast<int>(n_in), 9);
     const int32_t ids[] = {19, 0, 16};
@@ -206,7 +203,7 @@ TEST_P(QuantisedTest, EmbedsItsRows) {
 TEST_P(QuantisedTest, RowsThatAreNotFiniteHarmNoOther) {
   ThreadPool pool(2);
   const int n_in = 256, n_out = 20;
-  for (const WeightType type : kTypes) {
+  for (const WeightType type : kBlockTypes) {
     const OwnedPanels w(type, n_out, n_in, 11);
     auto x = RandomFloats(size_t{3} * n_in, 12);
     std::vector<float> y(size_t{3} * n_out), alone(n_out);

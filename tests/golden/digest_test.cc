@@ -6,6 +6,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "base/json.h"
 #include "base/str.h"
 #include "formats/convert.h"
+#include "formats/gguf.h"
 #include "model/weights.h"
 
 namespace spanwise {
@@ -98,6 +100,23 @@ TEST_F(ModelDigestTest, DependsOnEveryBitOfEveryTensor) {
         changed[changed.size() - tensors.data.size() + at] ^= 1;  // the smallest change of a number
         Write(file, changed);
         EXPECT_NE(DigestOf(copy), base) << name << " " << tensor << " " << at;
+      }
+    }
+  }
+}
+
+TEST_F(ModelDigestTest, DependsOnEveryBitOfEveryBlock) {
+  for (const std::string name : {"nemo-q5_0", "qwen3-q4_1", "wide-k"}) {
+    const std::string original = Golden("gguf/" + name + ".gguf"), copy = folder_ + "/" + name + ".gguf";
+    const std::string bytes = ReadFile(original).value(), base = DigestOf(original);
+    const auto file = GgufFile::Parse(std::as_bytes(std::span(bytes)), name).value();
+    for (const auto& [tensor, about] : file->tensors()) {
+      const auto at = static_cast<size_t>(reinterpret_cast<const char*>(about.data) - bytes.data());
+      for (const size_t offset : {size_t{0}, size_t{2}, about.n_bytes / 2, about.n_bytes - 2}) {
+        std::string changed = bytes;
+        changed[at + offset] ^= 1;
+        Write(copy, changed);
+        EXPECT_NE(DigestOf(copy), base) << name << " " << tensor << " " << offset;
       }
     }
   }

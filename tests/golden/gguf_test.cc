@@ -174,7 +174,9 @@ TEST(Gguf, AgreesOverEveryFamily) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Files, GgufModel, testing::Values("llama3-bf16", "qwen2-q8_0", "qwen3-q4_0", "wide-k"),
+INSTANTIATE_TEST_SUITE_P(Files, GgufModel,
+                         testing::Values("llama3-bf16", "qwen2-q8_0", "qwen3-q4_0", "wide-k", "nemo-q5_0",
+                                         "qwen3-q4_1"),
                          [](const auto& model) {
                            std::string name = model.param;
                            std::replace(name.begin(), name.end(), '-', '_');
@@ -208,8 +210,7 @@ TEST(Gguf, EqualsTheSafetensorsModel) {
 
 TEST(Gguf, WidensBlocksToTheBit) {
   const json::value root = ReadJson(Path("gguf/blocks.json"));
-  for (const WeightType type :
-       {WeightType::kQ8_0, WeightType::kQ4_0, WeightType::kQ4K, WeightType::kQ5K, WeightType::kQ6K}) {
+  for (const WeightType type : kBlockTypes) {
     const json::value& vectors = root.at(std::string(WeightTypeName(type)));
     const std::string hex(vectors.at("blocks").as_string());
     std::vector<std::byte> blocks(hex.size() / 2);

@@ -24,6 +24,8 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "kernels/cpu/unpack-inl.h"
+
 #ifndef SPANWISE_KERNELS_CPU_QUANTISED_CC_
 #define SPANWISE_KERNELS_CPU_QUANTISED_CC_
 namespace spanwise::cpu {
@@ -122,153 +124,15 @@ void RoundRow(const float* x, int n_in, int sum_group, const RoundedRow& to) {
   }
 }
 
-#if HWY_TARGET == HWY_SCALAR
-
-template <int kBits, int kTake>
-void UnpackLines(const uint8_t* from, uint8_t* to) {
-  static_assert(kTake == 0);
-  for (size_t i = 0; i < kLinesOfGroup * kLine; ++i) {
-    const size_t line = i / kLine, at = i % kLine;
-    int v = line < 4 ? from[i] & 15 : from[i - 4 * kLine] >> 4;
-    if (kBits == 5) v |= (from[4 * kLine + at] >> line & 1) << 4;
-    if (kBits == 6) v |= (from[(4 + line / 4) * kLine + at] >> 2 * (line % 4) & 3) << 4;
-    to[i] = static_cast<uint8_t>(v);
-  }
-}
-
-#else
-
-// Bytes shifted left by kBits (right if below zero); what crosses from one byte into the next is for a mask to remove.
-template <int kBits, class D, class V>
-HWY_INLINE V ShiftBytes(D d, V v) {
-  const hn::Repartition<uint16_t, D> d16;
-  if constexpr (kBits >= 0) {
-    return hn::BitCast(d, hn::ShiftLeft<kBits>(hn::BitCast(d16, v)));
-  } else {
-    return hn::BitCast(d, hn::ShiftRight<-kBits>(hn::BitCast(d16, v)));
-  }
-}
-
-// The eight lines of a group, as bytes, less kTake.
-template <int kBits, int kTake>
-HWY_INLINE void UnpackLines(const uint8_t* from, uint8_t* to) {
-  const HWY_CAPPED(uint8_t, 64) d;
-  const auto take = hn::Set(d, static_cast<uint8_t>(kTake));
-  if constexpr (kBits == 8) {
-    for (size_t i = 0; i < kLinesOfGroup * kLine; i += hn::Lanes(d))
-      hn::StoreU(hn::Sub(hn::LoadU(d, from + i), take), d, to + i);
-    return;
-  }
-  const auto low_mask = hn::Set(d, 15);
-  for (size_t at = 0; at < kLine; at += hn::Lanes(d)) {
-    const auto store = [&](size_t line, auto v)
-                           HWY_ATTR { hn::StoreU(kTake == 0 ? v : hn::Sub(v, take), d, to + line * kLine + at); };
-    hn::VFromD<decltype(d)> low[4], high[4];
-#pragma GCC unroll 4
-    for (size_t c = 0; c < 4; ++c) {
-      const auto v = hn::LoadU(d, from + c * kLine + at);
-      low[c] = hn::And(v, low_mask);
-      high[c] = hn::And(ShiftBytes<-4>(d, v), low_mask);
-    }
-    if constexpr (kBits == 5) {
-      const auto v = hn::LoadU(d, from + 4 * kLine + at);
-      const auto bit = hn::Set(d, 16);
-      low[0] = hn::Or(low[0], hn::And(ShiftBytes<4>(d, v), bit));
-      low[1] = hn::Or(low[1], hn::And(ShiftBytes<3>(d, v), bit));
-      low[2] = hn::Or(low[2], hn::And(ShiftBytes<2>(d, v), bit));
-      low[3] = hn::Or(low[3], hn::And(ShiftBytes<1>(d, v), bit));
-      high[0] = hn::Or(high[0], hn::And(v, bit));
-      high[1] = hn::Or(high[1], hn::And(ShiftBytes<-1>(d, v), bit));
-      high[2] = hn::Or(high[2], hn::And(ShiftBytes<-2>(d, v), bit));
-      high[3] = hn::Or(high[3], hn::And(ShiftBytes<-3>(d, v), bit));
-    }
-    if constexpr (kBits == 6) {
-      const auto bits = hn::Set(d, 48);
-      const auto add = [&](auto* lines, size_t line) HWY_ATTR {
-        const auto v = hn::LoadU(d, from + line * kLine + at);
-        lines[0] = hn::Or(lines[0], hn::And(ShiftBytes<4>(d, v), bits));
-        lines[1] = hn::Or(lines[1], hn::And(ShiftBytes<2>(d, v), bits));
-        lines[2] = hn::Or(lines[2], hn::And(v, bits));
-        lines[3] = hn::Or(lines[3], hn::And(ShiftBytes<-2>(d, v), bits));
-      };
-      add(low, 4);
-      add(high, 5);
-    }
-    for (size_t c = 0; c < 4; ++c) {
-      store(c, low[c]);
-      store(c + 4, high[c]);
-    }
-  }
-}
-
-#endif
-
-HWY_INLINE void WidenHalves(const std::byte* from, float out[kPanelRows]) {
-#if HWY_TARGET <= HWY_AVX2
-  const auto* bits = reinterpret_cast<const __m128i*>(from);
-  _mm256_store_ps(out, _mm256_cvtph_ps(_mm_loadu_si128(bits)));
-  _mm256_store_ps(out + 8, _mm256_cvtph_ps(_mm_loadu_si128(bits + 1)));
-#else
-  for (size_t o = 0; o < kPanelRows; ++o) {
-    uint16_t bits;
-    std::memcpy(&bits, from + 2 * o, 2);
-    out[o] = F16ToFloat(bits);
-  }
-#endif
-}
-
-// Unpacks n_blocks blocks of a panel: their groups' bytes less kTake, unless tiles take them as they are, scales d s
-// and minima m t.
-template <WeightType kType, bool kStream, int kTake>
-HWY_INLINE void UnpackBlocks(const std::byte* block, size_t n_blocks, PanelScratch& s) {
-  constexpr bool kScales = kType != WeightType::kQ8_0 && kType != WeightType::kQ4_0;
-  constexpr bool kMinima = kType == WeightType::kQ4K || kType == WeightType::kQ5K;
-  constexpr size_t kGroups = kScales ? 8 : 1, kScalesOfGroup = kType == WeightType::kQ6K ? 2 : 1;
-  constexpr int kBits = kType == WeightType::kQ8_0  ? 8
-                        : kType == WeightType::kQ5K ? 5
-                        : kType == WeightType::kQ6K ? 6
-                                                    : 4;
-  constexpr size_t kGroupBytes = kBits == 8 ? 8 * kLine : (4 + kBits - 4) * kLine;
-  constexpr size_t kN = kGroups * kScalesOfGroup, kScaleAt = (kMinima ? 4 : 2) * kPanelRows;
-  constexpr size_t kMinAt = kScaleAt + kN * kPanelRows,
-                   kHead = (kScales ? kScaleAt + (kMinima ? 2 : 1) * kN * kPanelRows : kScaleAt);
-  for (size_t b = 0; b < n_blocks; ++b, block += kHead + kGroups * kGroupBytes) {
-    alignas(64) float d[kPanelRows], m[kPanelRows];
-    float* scale = s.scale + b * kN * kPanelRows;
-    WidenHalves(block, kScales ? d : scale);
-    if constexpr (kScales) {
-      const auto* bytes = reinterpret_cast<const int8_t*>(block + kScaleAt);
-      for (size_t j = 0; j < kN; ++j)
-        for (size_t o = 0; o < kPanelRows; ++o)
-          scale[j * kPanelRows + o] = d[o] * static_cast<float>(bytes[j * kPanelRows + o]);
-    }
-    if constexpr (kMinima) {
-      WidenHalves(block + 2 * kPanelRows, m);
-      const auto* bytes = reinterpret_cast<const uint8_t*>(block + kMinAt);
-      for (size_t j = 0; j < kN; ++j)
-        for (size_t o = 0; o < kPanelRows; ++o)
-          s.min[(b * kN + j) * kPanelRows + o] = m[o] * static_cast<float>(bytes[j * kPanelRows + o]);
-    }
-    for (size_t g = 0; g < kGroups; ++g) {
-      const auto* from = reinterpret_cast<const uint8_t*>(block + kHead + g * kGroupBytes);
-      const size_t at = b * kGroups + g;
-      if constexpr ((kBits == 8 && kTake == 0) || (kStream && kBits == 4)) {
-        s.groups[at] = from;
-      } else {
-        uint8_t* to = s.bytes + at * kLinesOfGroup * kLine;
-        UnpackLines<kBits, kTake>(from, to);
-        s.groups[at] = to;
-      }
-    }
-  }
-}
-
 // How integers become a chain's terms: bits of the weights, scale groups of 32 inputs, offset, minima.
 template <int kBitsOf, int kScalesOf, int kOffsetOf, bool kMinimaOf>
 struct Terms {
   static constexpr int kBits = kBitsOf, kScales = kScalesOf, kOffset = kOffsetOf;
   static constexpr bool kMinima = kMinimaOf;
 };
+template <WeightType kType>
+using TermsOf =
+    Terms<KindOf(kType).bits, KindOf(kType).scale_group == 16 ? 2 : 1, KindOf(kType).offset, KindOf(kType).minima>;
 
 #if HWY_TARGET == HWY_AVX3_DL
 
@@ -368,13 +232,18 @@ SW_BYTE_DOTS void ContinueTile(PanelScratch* s, int n_groups, const RoundedRows&
   }
 }
 
-// Continues a row's chains at `y` by one group, `at` a block of q8_0 or q4_0 in a panel.
-template <class T>
+SW_BYTE_DOTS HWY_INLINE __m512 HalvesAt(const uint8_t* at) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
+}
+
+// Continues a row's chains at `y` by one group, `at` a block in a panel.
+template <WeightType kType>
 SW_BYTE_DOTS HWY_INLINE void ContinueGroup(const uint8_t* at, const int8_t* row, float row_scale, int32_t row_sum,
                                            float* y) {
+  using T = TermsOf<kType>;
   constexpr int kOffset = kOffsetOfDots<T>;
   const __m512i flip = _mm512_set1_epi8(static_cast<char>(0x80)), low = _mm512_set1_epi8(15);
-  const uint8_t* lines = at + 2 * kPanelRows;
+  const uint8_t* lines = at + PanelBlockOf(kType).groups;
   const auto four = [&](int k) SW_BYTE_DOTS __attribute__((always_inline)) {
     int32_t v;
     std::memcpy(&v, row + k, 4);
@@ -389,17 +258,27 @@ SW_BYTE_DOTS HWY_INLINE void ContinueGroup(const uint8_t* at, const int8_t* row,
       odd = _mm512_dpbusd_epi32(odd, _mm512_xor_si512(w1, flip), four(4 * c + 4));
     }
   } else {
+    const __m512i bit = _mm512_set1_epi8(16);
+    const __m512i fifth = T::kBits == 5 ? _mm512_loadu_si512(lines + 4 * kLine) : _mm512_setzero_si512();
 #pragma GCC unroll 4
-    for (int c = 0; c < 4; ++c) {
+    for (unsigned c = 0; c < 4; ++c) {
       const __m512i w = _mm512_loadu_si512(lines + c * kLine);
-      even = _mm512_dpbusd_epi32(even, _mm512_and_si512(w, low), four(4 * c));
-      odd = _mm512_dpbusd_epi32(odd, _mm512_and_si512(_mm512_srli_epi32(w, 4), low), four(16 + 4 * c));
+      __m512i w0 = _mm512_and_si512(w, low), w1 = _mm512_and_si512(_mm512_srli_epi32(w, 4), low);
+      if constexpr (T::kBits == 5) {
+        constexpr int kAOrBoth = 0xF8;  // the first operand, or the other two together
+        w0 = _mm512_ternarylogic_epi32(w0, _mm512_slli_epi32(fifth, 4 - c), bit, kAOrBoth);
+        w1 = _mm512_ternarylogic_epi32(w1, _mm512_srli_epi32(fifth, c), bit, kAOrBoth);
+      }
+      even = _mm512_dpbusd_epi32(even, w0, four(4 * static_cast<int>(c)));
+      odd = _mm512_dpbusd_epi32(odd, w1, four(16 + 4 * static_cast<int>(c)));
     }
   }
-  const __m512 scale = _mm512_mul_ps(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at))),
-                                     _mm512_set1_ps(row_scale));
-  const __m512 dots = _mm512_cvtepi32_ps(_mm512_add_epi32(even, odd));
-  _mm512_store_ps(y, _mm512_fmadd_ps(dots, scale, _mm512_load_ps(y)));
+  const __m512 e = _mm512_set1_ps(row_scale), dots = _mm512_cvtepi32_ps(_mm512_add_epi32(even, odd));
+  __m512 sum = _mm512_fmadd_ps(dots, _mm512_mul_ps(HalvesAt(at), e), _mm512_load_ps(y));
+  if constexpr (T::kMinima)
+    sum = _mm512_fnmadd_ps(_mm512_set1_ps(static_cast<float>(row_sum)),
+                           _mm512_mul_ps(HalvesAt(at + PanelBlockOf(kType).m), e), sum);
+  _mm512_store_ps(y, sum);
 }
 
 #elif HWY_TARGET == HWY_AVX2
@@ -500,12 +379,18 @@ void ContinueTile(PanelScratch* panel, int n_groups, const RoundedRows& x, int r
   }
 }
 
-// Continues a row's chains at `y` by one group, `at` a block of q8_0 or q4_0 in a panel.
-template <class T>
+HWY_INLINE __m256 HalvesAt(const uint8_t* at, int half) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at) + half));
+}
+
+// Continues a row's chains at `y` by one group, `at` a block in a panel.
+template <WeightType kType>
 HWY_INLINE void ContinueGroup(const uint8_t* at, const int8_t* row, float row_scale, int32_t row_sum, float* y) {
-  const __m256i ones = _mm256_set1_epi16(1), low = _mm256_set1_epi8(15);
+  using T = TermsOf<kType>;
+  const __m256i ones = _mm256_set1_epi16(1), low = _mm256_set1_epi8(15), bit = _mm256_set1_epi8(16);
   const __m256i offset = _mm256_set1_epi32(T::kOffset * row_sum);
-  const auto* lines = reinterpret_cast<const __m256i*>(at + 2 * kPanelRows);
+  const __m256 e = _mm256_set1_ps(row_scale);
+  const auto* lines = reinterpret_cast<const __m256i*>(at + PanelBlockOf(kType).groups);
 #pragma GCC unroll 2
   for (int h = 0; h < 2; ++h) {
     __m256i dots;
@@ -522,17 +407,28 @@ HWY_INLINE void ContinueGroup(const uint8_t* at, const int8_t* row, float row_sc
 #pragma GCC unroll 4
       for (int c = 0; c < 4; ++c) {
         const __m256i w = _mm256_loadu_si256(lines + 2 * c + h);
-        const __m256i p0 = _mm256_maddubs_epi16(_mm256_and_si256(w, low), FourOf(row + 4 * c));
-        const __m256i p1 =
-            _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(w, 4), low), FourOf(row + 16 + 4 * c));
+        __m256i w0 = _mm256_and_si256(w, low), w1 = _mm256_and_si256(_mm256_srli_epi16(w, 4), low);
+        if constexpr (T::kBits == 5) {
+          const __m256i fifth = _mm256_loadu_si256(lines + 8 + h);
+          w0 = _mm256_or_si256(w0, _mm256_and_si256(_mm256_slli_epi16(fifth, 4 - c), bit));
+          w1 = _mm256_or_si256(w1, _mm256_and_si256(_mm256_srli_epi16(fifth, c), bit));
+        }
+        const __m256i p0 = _mm256_maddubs_epi16(w0, FourOf(row + 4 * c));
+        const __m256i p1 = _mm256_maddubs_epi16(w1, FourOf(row + 16 + 4 * c));
         low_pairs = c == 0 ? p0 : _mm256_add_epi16(low_pairs, p0);
         high_pairs = c == 0 ? p1 : _mm256_add_epi16(high_pairs, p1);
       }
-      dots = _mm256_sub_epi32(_mm256_madd_epi16(_mm256_add_epi16(low_pairs, high_pairs), ones), offset);
+      dots = T::kBits == 4  // of five bits, 16 hold the sums of four lines, not of eight
+                 ? _mm256_madd_epi16(_mm256_add_epi16(low_pairs, high_pairs), ones)
+                 : _mm256_add_epi32(_mm256_madd_epi16(low_pairs, ones), _mm256_madd_epi16(high_pairs, ones));
+      if constexpr (T::kOffset != 0) dots = _mm256_sub_epi32(dots, offset);
     }
-    const __m256 scale = _mm256_mul_ps(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at) + h)),
-                                       _mm256_set1_ps(row_scale));
-    _mm256_store_ps(y + 8 * h, _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), scale, _mm256_load_ps(y + 8 * h)));
+    __m256 sum =
+        _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), _mm256_mul_ps(HalvesAt(at, h), e), _mm256_load_ps(y + 8 * h));
+    if constexpr (T::kMinima)
+      sum = _mm256_fnmadd_ps(_mm256_set1_ps(static_cast<float>(row_sum)),
+                             _mm256_mul_ps(HalvesAt(at + PanelBlockOf(kType).m, h), e), sum);
+    _mm256_store_ps(y + 8 * h, sum);
   }
 }
 
@@ -571,10 +467,11 @@ void ContinueTile(PanelScratch* panel, int n_groups, const RoundedRows& x, int r
 
 // One row by some panels of types whose blocks are groups, side by side: several streams keep the memory busier than
 // one.
-template <class T>
+template <WeightType kType>
 SW_BYTE_DOTS void MultiplyRow(const QuantisedArgs& a, PanelScratch* s) {
-  static_assert(T::kScales == 1 && !T::kMinima && (T::kBits == 8 || T::kBits == 4));
-  constexpr size_t kBlockBytes = 2 * kPanelRows + kLinesOfGroup * kLine * T::kBits / 8;
+  static_assert(PanelBlockOf(kType).n_scales == 0 && PanelBlockOf(kType).n_groups == 1);
+  static_assert(KindOf(kType).bits == 8 || KindOf(kType).bits == 4 || KindOf(kType).bits == 5);
+  constexpr size_t kBlockBytes = PanelBlockOf(kType).bytes;
   const int n_groups = a.x.n_in / kRoundedGroup;
   const size_t panel_bytes = static_cast<size_t>(n_groups) * kBlockBytes;
   const auto* block = reinterpret_cast<const uint8_t*>(a.panels);
@@ -583,7 +480,7 @@ SW_BYTE_DOTS void MultiplyRow(const QuantisedArgs& a, PanelScratch* s) {
       const uint8_t* at = block + static_cast<size_t>(p) * panel_bytes;
 #pragma GCC unroll 16
       for (size_t i = 0; i < kBlockBytes; i += kLine) __builtin_prefetch(at + kRowAhead + i);
-      ContinueGroup<T>(at, a.x.q + g * kRoundedGroup, a.x.scale[g], a.x.sums[g], s[p].sums);
+      ContinueGroup<kType>(at, a.x.q + g * kRoundedGroup, a.x.scale[g], a.x.sums[g], s[p].sums);
     }
   }
 }
@@ -624,7 +521,7 @@ constexpr int kTakenOff = 0;
 template <WeightType kType, bool kStream, int kTake, class Body>
 HWY_INLINE void ForChunks(const QuantisedArgs& a, int panel, int n_panels, PanelScratch* s, const Body& body) {
   const auto elements = static_cast<int>(BlockOf(kType).elements);
-  const size_t block_bytes = PanelBlockBytes(kType);
+  constexpr size_t block_bytes = PanelBlockOf(kType).bytes;
   const size_t panel_bytes = PanelBytes(kType, kPanelRows, static_cast<size_t>(a.x.n_in));
   const std::byte* block = a.panels + static_cast<size_t>(panel) * panel_bytes;
   constexpr int kChunk = kChunkGroups * kRoundedGroup;
@@ -643,17 +540,19 @@ HWY_INLINE void ForChunks(const QuantisedArgs& a, int panel, int n_panels, Panel
   }
 }
 
-template <WeightType kType, class T, int kPanels, bool kStream>
+template <WeightType kType, int kPanels, bool kStream>
 void MultiplyTiles(const QuantisedArgs& a, int panel, PanelScratch* s) {
+  using T = TermsOf<kType>;
   ForChunks<kType, kStream, kStream ? 0 : kTakenOff<T>>(a, panel, kPanels, s, [&](int k0, int n_groups) {
     ContinueRows<T, kPanels, kStream>(s, n_groups, a.x, a.n_rows, k0);
   });
 }
 
-template <WeightType kType, class T>
+template <WeightType kType>
 void MultiplyBlocks(const QuantisedArgs& a, PanelScratch* s) {
 #if HWY_TARGET == HWY_AVX3_DL
   if (a.tiles) {
+    using T = TermsOf<kType>;
     ByteTiles tiles;
     ForChunks<kType, false, T::kOffset>(a, 0, a.n_panels, s, [&](int k0, int n_groups) {
       tiles.Continue({s, static_cast<size_t>(a.n_panels)}, {T::kScales, T::kMinima}, n_groups, a.x, a.n_rows, k0);
@@ -662,19 +561,27 @@ void MultiplyBlocks(const QuantisedArgs& a, PanelScratch* s) {
   }
 #endif
 #ifdef SW_BYTE_DOTS
-  if constexpr (kType == WeightType::kQ8_0 || kType == WeightType::kQ4_0) {
-    if (a.n_rows == 1) return MultiplyRow<T>(a, s);
+  if constexpr (KindOf(kType).scale_group == 0) {
+    if (a.n_rows == 1) return MultiplyRow<kType>(a, s);
   }
 #endif
   for (int p = 0; p < a.n_panels; p += kTilePanels) {
     const bool all = p + kTilePanels <= a.n_panels;
     if constexpr (kTileRows > 1) {
       if (a.n_rows <= kStreamRows) {
-        all ? MultiplyTiles<kType, T, kTilePanels, true>(a, p, s + p) : MultiplyTiles<kType, T, 1, true>(a, p, s + p);
+        all ? MultiplyTiles<kType, kTilePanels, true>(a, p, s + p) : MultiplyTiles<kType, 1, true>(a, p, s + p);
         continue;
       }
     }
-    all ? MultiplyTiles<kType, T, kTilePanels, false>(a, p, s + p) : MultiplyTiles<kType, T, 1, false>(a, p, s + p);
+    all ? MultiplyTiles<kType, kTilePanels, false>(a, p, s + p) : MultiplyTiles<kType, 1, false>(a, p, s + p);
+  }
+}
+
+// By the row of a.type among the block types.
+template <size_t kRow = 0>
+void MultiplyType(const QuantisedArgs& a, PanelScratch* s) {
+  if constexpr (kRow < kBlockTypes.size()) {
+    a.type == kBlockTypes[kRow] ? MultiplyBlocks<kBlockTypes[kRow]>(a, s) : MultiplyType<kRow + 1>(a, s);
   }
 }
 
@@ -682,23 +589,7 @@ void MultiplyBlocks(const QuantisedArgs& a, PanelScratch* s) {
 void MultiplyPanels(const QuantisedArgs& a, PanelScratch* s) {
   for (int p = 0; p < a.n_panels; ++p)
     std::memset(s[p].sums, 0, static_cast<size_t>(a.n_rows) * kPanelRows * sizeof(float));
-  switch (a.type) {
-    case WeightType::kQ8_0:
-      MultiplyBlocks<WeightType::kQ8_0, Terms<8, 1, 0, false>>(a, s);
-      break;
-    case WeightType::kQ4_0:
-      MultiplyBlocks<WeightType::kQ4_0, Terms<4, 1, 8, false>>(a, s);
-      break;
-    case WeightType::kQ4K:
-      MultiplyBlocks<WeightType::kQ4K, Terms<4, 1, 0, true>>(a, s);
-      break;
-    case WeightType::kQ5K:
-      MultiplyBlocks<WeightType::kQ5K, Terms<5, 1, 0, true>>(a, s);
-      break;
-    default:
-      MultiplyBlocks<WeightType::kQ6K, Terms<6, 2, 32, false>>(a, s);
-      break;
-  }
+  MultiplyType(a, s);
   for (int p = 0; p < a.n_panels; ++p) {
     const int width = HWY_MIN(kPanelRows, a.width - p * kPanelRows);
     const float* bias = a.bias ? a.bias + p * kPanelRows : nullptr;
