@@ -39,13 +39,17 @@ struct EngineOptions {
   std::optional<std::string> dtype = {};     // weights: "f32", "bf16", "q8" or "q4"; absent: as stored
   std::optional<std::string> kv_dtype = {};  // "f32" or "bf16"; absent: f32 when dtype is f32, else bf16
   bool calibration = true;                   // false: what `spanwise calibrate` wrote beside the model is not read
-  int threads = 0;                           // 0: one per CPU
-  size_t kv_memory_bytes = 0;                // budget of kept KV; 0: a quarter of the machine's memory
+  int threads = 0;                           // 0: as many as there are CPUs for this process
+  // Budget of kept KV; 0: a quarter of the memory that the process may use, less where the model needs most of it.
+  size_t kv_memory_bytes = 0;
   // What leaves when that is used up (docs/replacement.md); absent: the best.
   std::optional<std::string> cache_policy = {};
-  std::string cache_dir = {};    // folder where KV is kept that outlives memory and process; empty: none
+  // Folder where KV is kept that outlives memory and process; empty: none. One that cannot be written is only read, or
+  // left alone, with a warning.
+  std::string cache_dir = {};
   uint64_t cache_dir_bytes = 0;  // its budget; 0: a quarter of what the disk has free, with what it holds already
-  bool cache_dir_waits = false;  // the engine waits for the disk rather than leave out what it is too slow for
+  // The engine waits for the disk rather than leave out what it is too slow for, and cannot do without it.
+  bool cache_dir_waits = false;
   std::vector<std::string> baked_dirs = {};  // folders that an engine has filled before, and that this one only reads
   RemoteCache cache_remote = {};
   // How KV is written in all of these: "fp8", "int8" or "int4"; what comes from there is then only close to what was
@@ -247,6 +251,15 @@ struct ModelInfo {
   std::string calibration_note;  // why a calibration beside the model is not used, in one line; empty: nothing to say
 };
 
+// What the engine takes of the machine, and why: "the machine", a limit of the process, or the file of a control group.
+struct EngineResources {
+  int threads = 0;
+  std::string threads_source;  // empty: they were asked for
+  size_t kv_memory_bytes = 0;
+  uint64_t usable_memory_bytes = 0;  // by everything
+  std::string memory_source;
+};
+
 struct EngineStats {
   uint64_t requests = 0, failed = 0, cancelled = 0;
   uint64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
@@ -286,6 +299,7 @@ class Engine {
   Result<Answer> Run(Request request, RequestObserver observer = {}, std::shared_ptr<CancelFlag> cancel = nullptr);
 
   virtual const ModelInfo& model() const = 0;
+  virtual const EngineResources& resources() const = 0;
   virtual EngineStats stats() const = 0;
   virtual Result<std::vector<int32_t>> Tokenize(const std::string& text, bool parse_special) const = 0;
   virtual std::string Detokenize(const std::vector<int32_t>& ids, bool keep_special) const = 0;

@@ -10,6 +10,8 @@
 #include <thread>
 #include <vector>
 
+#include "base/host.h"
+
 namespace spanwise {
 
 namespace {
@@ -98,7 +100,7 @@ struct ThreadPool::Impl {
 };
 
 ThreadPool::ThreadPool(int n_threads) : impl_(std::make_unique<Impl>()) {
-  if (n_threads <= 0) n_threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  if (n_threads <= 0) n_threads = static_cast<int>(UsableCpus().amount);
   for (int i = 1; i < n_threads; ++i) impl_->workers.emplace_back([impl = impl_.get()] { impl->Work(); });
 }
 

@@ -1,7 +1,5 @@
 #include "spanwise/engine.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <future>
@@ -9,12 +7,14 @@
 #include <span>
 
 #include "base/file.h"
+#include "base/host.h"
 #include "base/json.h"
 #include "base/str.h"
 #include "engine/arrangement.h"
 #include "engine/calibration.h"
 #include "engine/executor.h"
 #include "engine/extraction.h"
+#include "engine/memory.h"
 #include "engine/model_text.h"
 #include "engine/runner.h"
 #include "engine/sentences.h"
@@ -30,10 +30,6 @@
 
 namespace spanwise {
 namespace {
-
-size_t QuarterOfMemory() {
-  return static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE)) / 4;
-}
 
 Result<DType> ParseKvDType(const std::string& name) {
   const auto dtype = ParseDType(name);
@@ -88,6 +84,8 @@ class EngineImpl final : public Engine {
 
   const ModelInfo& model() const override { return info_; }
 
+  const EngineResources& resources() const override { return resources_; }
+
   EngineStats stats() const override { return runner_->stats(); }
 
   Result<std::vector<int32_t>> Tokenize(const std::string& text, bool parse_special) const override {
@@ -122,8 +120,12 @@ class EngineImpl final : public Engine {
     SW_ASSIGN_OR_RETURN(codec_, FindSpanCodec(options.cache_codec.empty() ? "none" : options.cache_codec));
     const std::string policy = options.cache_policy.value_or(std::string(kDefaultEvictionPolicy));
     SW_RETURN_IF_ERROR(MakeEvictionPolicy(policy, {}).status());
-    if (!std::filesystem::exists(options.model)) return NotFound(options.model + ": no such model folder or GGUF file");
-    if (!std::filesystem::is_directory(options.model) && !options.model.ends_with(".gguf"))
+    std::error_code error;
+    const auto kind = std::filesystem::status(options.model, error).type();
+    if (kind == std::filesystem::file_type::not_found)
+      return NotFound(options.model + ": no such model folder or GGUF file");
+    if (error) return InvalidArgument(StrFormat("{}: {}", options.model, error.message()));
+    if (kind != std::filesystem::file_type::directory && !options.model.ends_with(".gguf"))
       return InvalidArgument(options.model + ": is neither a model folder nor a file that ends in .gguf");
     SW_ASSIGN_OR_RETURN(text_, LoadModelText(options.model));
     ThreadPool pool(options.threads);
@@ -131,8 +133,15 @@ class EngineImpl final : public Engine {
     if (text_.tokenizer->vocab_size() > weights->config().vocab_size)
       return InvalidArgument(StrFormat("{}: the tokenizer has ids up to {}, the model's vocabulary holds {}",
                                        options.model, text_.tokenizer->vocab_size() - 1, weights->config().vocab_size));
-    const size_t budget = options.kv_memory_bytes ? options.kv_memory_bytes : QuarterOfMemory();
-    auto executor = std::make_unique<Executor>(weights, kv_dtype, budget, options.threads, policy);
+    const HostShare memory = UsableMemory(), cpus = UsableCpus();
+    const MemoryShares shares = ShareMemory(memory.amount, weights->n_bytes());
+    resources_ = {.threads = options.threads ? options.threads : static_cast<int>(cpus.amount),
+                  .threads_source = options.threads ? "" : cpus.source,
+                  .kv_memory_bytes = options.kv_memory_bytes ? options.kv_memory_bytes : shares.kv_bytes,
+                  .usable_memory_bytes = memory.amount,
+                  .memory_source = memory.source};
+    auto executor =
+        std::make_unique<Executor>(weights, kv_dtype, resources_.kv_memory_bytes, resources_.threads, policy);
     n_blocks_ = executor->store().stats().n_blocks_budget;
     eos_ids_ = weights->config().eos_ids;
     Hasher keys;
@@ -140,7 +149,7 @@ class EngineImpl final : public Engine {
     if (!codec_->exact) keys.Field(codec_->name);  // rounded KV, and what was computed from it, is found by no one else
     keys_ = keys.Finish();
 
-    SW_RETURN_IF_ERROR(AddTiers(options, executor.get()));
+    SW_RETURN_IF_ERROR(AddTiers(options, shares, executor.get()));
     has_tiers_ = !executor->store().tiers().empty();
     // Until it is measured: as if the processor did this many operations a second, which is few.
     constexpr double kPriorRate = 20e9;
@@ -172,7 +181,7 @@ class EngineImpl final : public Engine {
 
   // Where KV is looked for before anything is computed: what a server has sent is here already; of folders, those that
   // are only read come first.
-  Status AddTiers(const EngineOptions& options, Executor* executor) {
+  Status AddTiers(const EngineOptions& options, const MemoryShares& shares, Executor* executor) {
     const SpanFormat format{keys_, executor->transformer().kv_geometry(), codec_};
     if (const RemoteCache& remote = options.cache_remote; !remote.address.empty()) {
       const RespOptions server{.address = remote.address,
@@ -180,26 +189,31 @@ class EngineImpl final : public Engine {
                                .password = remote.password,
                                .tls = remote.tls,
                                .ca_file = remote.ca_file};
-      SW_ASSIGN_OR_RETURN(
-          auto tier, RemoteTier::Open(format, {.server = server, .ttl_s = remote.ttl_s, .warn = options.on_warning}));
+      SW_ASSIGN_OR_RETURN(auto tier, RemoteTier::Open(format, {.server = server,
+                                                               .ttl_s = remote.ttl_s,
+                                                               .queue_bytes = shares.queue_bytes,
+                                                               .arrived_bytes = shares.fetched_bytes,
+                                                               .warn = options.on_warning}));
       executor->store().AddTier(std::move(tier));
     }
     const auto add = [&](const DiskTierOptions& tier_options) -> Status {
       SW_ASSIGN_OR_RETURN(auto tier, DiskTier::Open(format, tier_options));
-      executor->store().AddTier(std::move(tier));
+      if (tier) executor->store().AddTier(std::move(tier));
       return Status::Ok();
     };
     for (const std::string& folder : options.baked_dirs)
       SW_RETURN_IF_ERROR(add({.folder = folder,
                               .read_only = true,
-                              .read_threads = options.threads,
-                              .ready_bytes = QuarterOfMemory(),
+                              .queue_bytes = shares.queue_bytes,
+                              .read_threads = resources_.threads,
+                              .ready_bytes = resources_.usable_memory_bytes / 4,
                               .warn = options.on_warning}));
     if (options.cache_dir.empty()) return Status::Ok();
     return add({.folder = options.cache_dir,
                 .budget_bytes = options.cache_dir_bytes,
+                .queue_bytes = shares.queue_bytes,
                 .wait_when_full = options.cache_dir_waits,
-                .read_threads = options.threads,
+                .read_threads = resources_.threads,
                 .warn = options.on_warning});
   }
 
@@ -383,6 +397,7 @@ class EngineImpl final : public Engine {
   bool has_tiers_ = false;
   Calibration calibration_;
   ModelInfo info_;
+  EngineResources resources_;
   std::unique_ptr<Runner> runner_;
 };
 

@@ -35,6 +35,11 @@ uint64_t QuarterOfDisk(const std::string& folder) {
   return (space.available + (error ? 0 : file)) / 4;
 }
 
+// Of the disk and not of what was asked for: reuse is lost, nothing else.
+bool IsTrouble(const Status& status) {
+  return status.code() == StatusCode::kUnavailable || status.code() == StatusCode::kResourceExhausted;
+}
+
 // Of two keys of records: 0 if they have different parents, too.
 size_t CommonTokens(std::string_view a, std::string_view b) {
   const auto common = static_cast<size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
@@ -69,21 +74,51 @@ Result<std::unique_ptr<DiskTier>> DiskTier::Open(const SpanFormat& format, const
     SetAside(options.folder);
     env = lmdb::Env::Open(options.folder, options.read_only, map);
   }
+  if (!env.ok() && !options.read_only && !options.wait_when_full && IsTrouble(env.status()))
+    return OpenUnwritable(format, options, env.status());
   if (!env.ok()) return env.status();
   if (options.read_only && options.warn) SW_RETURN_IF_ERROR(WarnIfForeign(format, options, *env));
-  return std::unique_ptr<DiskTier>(new DiskTier(format, options, std::move(*env)));
+  // A disk that is full can have room again, and somebody who writes.
+  const bool in_place = options.read_only && (*env)->locks() != lmdb::Env::Locks::kNoRoom;
+  return std::unique_ptr<DiskTier>(new DiskTier(format, options, std::move(*env), in_place));
 }
 
-DiskTier::DiskTier(const SpanFormat& format, const DiskTierOptions& options, std::shared_ptr<lmdb::Env> env)
+std::unique_ptr<DiskTier> DiskTier::OpenUnwritable(const SpanFormat& format, const DiskTierOptions& options,
+                                                   const Status& why) {
+  auto env = lmdb::Env::Open(options.folder, /*read_only=*/true, 0);
+  const bool in_use = env.ok() && (*env)->in_use();
+  const bool readable = env.ok() && !in_use;
+  if (options.warn)
+    options.warn(StrFormat("kept KV: {}; {}", why.message(),
+                           readable ? "what is there is read, and nothing more is kept"
+                           : in_use ? "another process is using it, so it is not read either: nothing is kept"
+                                    : "nothing is kept"));
+  if (!readable) return nullptr;
+  DiskTierOptions reading = options;
+  reading.read_only = true;
+  return std::unique_ptr<DiskTier>(new DiskTier(format, reading, std::move(*env), /*in_place=*/false));
+}
+
+DiskTier::DiskTier(const SpanFormat& format, const DiskTierOptions& options, std::shared_ptr<lmdb::Env> env,
+                   bool in_place)
     : format_(format),
       options_(options),
       env_(std::move(env)),
+      copies_(options.read_only && !in_place && env_->locks() != lmdb::Env::Locks::kHeld),
+      in_place_(in_place && format.codec->exact),
       pool_(options.read_threads),
-      ready_(!options.read_only || options.ready_bytes == 0) {
+      ready_(!in_place || options.ready_bytes == 0) {
   reader_ = std::thread([this] { ReadLoop(); });
   if (options_.read_only) return;
-  budget_bytes_ = options_.budget_bytes ? options_.budget_bytes : QuarterOfDisk(options_.folder);
+  budget_bytes_ =
+      options_.budget_bytes ? options_.budget_bytes : std::max(QuarterOfDisk(options_.folder), BytesThere());
   writer_ = std::thread([this] { Loop(); });
+}
+
+// What goes leaves the disk no more room: the file stays as long as it is.
+uint64_t DiskTier::BytesThere() const {
+  const auto txn = lmdb::Txn::Begin(env_, /*read_only=*/true);
+  return txn.ok() ? (*txn)->BytesInUse() : 0;
 }
 
 DiskTier::~DiskTier() {
@@ -118,15 +153,18 @@ Result<std::shared_ptr<lmdb::Txn>> DiskTier::SnapshotLocked() {
 }
 
 void DiskTier::FailToRead(const Status& status) {
-  bool said = read_failed_.exchange(true);
-  Warn(status, "it is not read from any more", &said);
+  const bool passes = status.code() == StatusCode::kResourceExhausted;  // others hold all places of readers
+  if (!passes) read_failed_ = true;
+  bool said = read_failure_said_.exchange(true);
+  Warn(status, passes ? "what is there is computed again as long as that lasts" : "it is not read from any more",
+       &said);
 }
 
 std::shared_ptr<Fetch> DiskTier::Prefetch(std::span<const Wanted> spans, bool urgent) {
   if (read_failed_) return nullptr;
   const auto bytes_of = [&](size_t n) { return RecordBytes(format_, static_cast<int>(n)); };
   // They stay where they are: there is room for any number.
-  return fetches_.Ask(spans, urgent, bytes_of, std::numeric_limits<uint64_t>::max());
+  return fetches_.Ask(spans, urgent, bytes_of, copies_ ? options_.queue_bytes : std::numeric_limits<uint64_t>::max());
 }
 
 void DiskTier::ReadLoop() {
@@ -176,8 +214,17 @@ void DiskTier::Load(const std::shared_ptr<FetchQueue::Order>& order) {
         while (const auto urgent = fetches_.NextUrgent()) Load(urgent);
       const std::span<Place> slice = rest.first(std::min(rest.size(), kSlice));
       rest = rest.subspan(slice.size());
+      if (copies_)
+        for (Place& place : slice) {
+          place.copy = std::make_shared<std::vector<std::byte>>(place.record.begin(), place.record.end());
+          place.record = *place.copy;
+        }
       Check(txn, slice, /*while_idle=*/false);
+      // Two transactions later these pages may be written over.
+      if (copies_ && env_->LastTxnId() != txn->id())
+        return Unavailable(options_.folder + ": another process writes to it, and its lock file cannot be written");
       for (Place& place : slice) {
+        const auto copy = std::move(place.copy);  // goes here unless somebody takes it
         if (!place.known) order->Came(place.record.size());
         ++(place.sound ? hits_ : misses_);
         if (!place.sound) {
@@ -186,8 +233,9 @@ void DiskTier::Load(const std::shared_ptr<FetchQueue::Order>& order) {
         }
         if (!order->urgent) continue;  // by its turn the folder may be another one: it is looked up again, then
         if (place.sound)
-          place.item->found = {
-              .tokens = std::move(place.tokens), .rows = place.record.subspan(sizeof(RecordHeader)), .hold = txn};
+          place.item->found = {.tokens = std::move(place.tokens),
+                               .rows = place.record.subspan(sizeof(RecordHeader)),
+                               .hold = copy ? std::shared_ptr<const void>(copy) : txn};
         place.item->state = place.sound ? FetchQueue::Item::State::kHere : FetchQueue::Item::State::kMissing;
       }
     }
@@ -234,7 +282,7 @@ bool DiskTier::Check(const std::shared_ptr<lmdb::Txn>& txn, std::span<Place> pla
     }
   });
   const std::lock_guard lock(read_mutex_);
-  if (txn->id() == snapshot_id_)
+  if (txn->id() == snapshot_id_ && !copies_)
     for (const Place& place : places)
       if (place.sound && !place.known) known_.emplace(place.key, place.record);
   return all;

@@ -31,8 +31,9 @@ struct DiskTierOptions {
   bool read_only = false;     // a folder made elsewhere, that others may share; nothing is offered to it
   uint64_t budget_bytes = 0;  // 0: a quarter of what the file system has free, with what the folder holds already
   uint64_t queue_bytes = uint64_t{64} << 20;  // that wait to be written
-  bool wait_when_full = false;                // Offer waits for the disk rather than lose a span
-  int read_threads = 0;                       // that check what was read; 0: one for each CPU
+  // Nothing may be lost: Offer waits for the disk, and a folder that cannot be written is an error.
+  bool wait_when_full = false;
+  int read_threads = 0;  // that check what was read; 0: one for each CPU
   // Of a folder that is only read, so much is read and checked before anybody asks, while the engine has nothing to do.
   uint64_t ready_bytes = 0;
   // Called at most once for each kind of trouble, from any thread.
@@ -46,8 +47,9 @@ struct DiskTierOptions {
 // docs/formats/span-store.md.
 class DiskTier final : public Tier {
  public:
-  // InvalidArgument: the folder is a file, or of another format; NotFound: read_only and there is none; Unavailable or
-  // ResourceExhausted: it cannot be made, opened or written.
+  // A folder that cannot be written is only read, and nullptr where there is nothing that can be read either; both are
+  // warnings. InvalidArgument: the folder is a file, or of another format; NotFound: read_only and there is none;
+  // Unavailable or ResourceExhausted: read_only or wait_when_full, and it cannot be opened as that needs.
   static Result<std::unique_ptr<DiskTier>> Open(const SpanFormat& format, const DiskTierOptions& options);
   // Waits until what was offered is written.
   ~DiskTier() override;
@@ -58,7 +60,7 @@ class DiskTier final : public Tier {
   std::optional<Found> Find(const SpanKey& key, std::span<const int32_t> tokens, int more_than) override {
     return fetches_.Find(key, tokens, more_than);
   }
-  bool reads_in_place() const override { return options_.read_only && format_.codec->exact; }
+  bool reads_in_place() const override { return in_place_; }
   std::shared_ptr<const std::byte> Map(const SpanKey& key, std::span<const int32_t> tokens) override;
   void Idle(bool idle) override;
   bool Has(const SpanKey& parent, std::span<const int32_t> tokens) override;
@@ -80,7 +82,8 @@ class DiskTier final : public Tier {
     SpanKey key, parent;
     std::vector<int32_t> tokens;
     std::span<const std::byte> record;
-    FetchQueue::Item* item = nullptr;  // that it was looked up for
+    std::shared_ptr<std::vector<std::byte>> copy = {};  // that it lies in instead
+    FetchQueue::Item* item = nullptr;                   // that it was looked up for
     bool known = false;
     bool sound = false;
   };
@@ -91,7 +94,11 @@ class DiskTier final : public Tier {
     uint64_t n_bytes = 0;  // checked
   };
 
-  DiskTier(const SpanFormat& format, const DiskTierOptions& options, std::shared_ptr<lmdb::Env> env);
+  DiskTier(const SpanFormat& format, const DiskTierOptions& options, std::shared_ptr<lmdb::Env> env, bool in_place);
+  // Of a folder that is not to be written because of `why`.
+  static std::unique_ptr<DiskTier> OpenUnwritable(const SpanFormat& format, const DiskTierOptions& options,
+                                                  const Status& why);
+  uint64_t BytesThere() const;
   // The folder as it is now. Who reads it in place holds on to it; as long as nobody writes, all hold the same one.
   Result<std::shared_ptr<lmdb::Txn>> Snapshot();
   Result<std::shared_ptr<lmdb::Txn>> SnapshotLocked();  // REQUIRES: read_mutex_ is held
@@ -116,6 +123,8 @@ class DiskTier final : public Tier {
   const SpanFormat format_;
   const DiskTierOptions options_;
   const std::shared_ptr<lmdb::Env> env_;
+  const bool copies_;    // what is read, for want of locks that would keep it as it is
+  const bool in_place_;  // blocks may be attended where they are
   uint64_t budget_bytes_ = 0;
 
   // Of the engine's thread.
@@ -124,7 +133,7 @@ class DiskTier final : public Tier {
 
   FetchQueue fetches_;
   ThreadPool pool_;  // of the reader
-  std::atomic<bool> read_failed_ = false, idle_ = true;
+  std::atomic<bool> read_failed_ = false, read_failure_said_ = false, idle_ = true;
   std::atomic<bool> ready_;  // nothing is checked any more before somebody asks
   std::atomic<uint64_t> hits_ = 0, misses_ = 0, damaged_ = 0;
   std::mutex read_mutex_;

@@ -1,7 +1,10 @@
 #include "kv/tiers/lmdb.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -34,6 +37,69 @@ OpenEnvs& Opened() {
 }
 
 std::string DataFile(const std::string& folder) { return folder + "/data.mdb"; }
+std::string LockFile(const std::string& folder) { return folder + "/lock.mdb"; }
+
+// A cache line for each reader, and less than four for what stands before them, in whole pages.
+constexpr off_t kLockBytes = 64 * (kMaxReaders + 64);
+static_assert(kLockBytes % 4096 == 0);
+
+class Descriptor {
+ public:
+  Descriptor(const std::string& path, int flags) : fd_(open(path.c_str(), flags | O_CLOEXEC, 0644)) {}
+  ~Descriptor() {
+    if (fd_ >= 0) close(fd_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+// The lock that everybody who has an environment open shares.
+struct flock LockOfAll(short type) {
+  struct flock lock {};
+  lock.l_type = type;
+  lock.l_whence = SEEK_SET;
+  lock.l_len = 1;
+  return lock;
+}
+
+// LMDB stretches its lock file and writes it through a map, where a block that the disk has no room for is a signal and
+// not an error. So all its blocks are taken before. An errno, or 0.
+// REQUIRES: this process has no environment of the folder open: its locks would end here.
+int AllocateLocks(const std::string& folder) {
+  const Descriptor file(LockFile(folder), O_RDWR | O_CREAT);
+  if (file.get() < 0) return errno;
+  // A file that others have mapped keeps its size.
+  struct flock lock = LockOfAll(F_WRLCK);
+  const bool alone = fcntl(file.get(), F_SETLK, &lock) == 0;
+  struct stat found {};
+  if (fstat(file.get(), &found) != 0) return errno;
+  const off_t size = alone ? std::max(found.st_size, kLockBytes) : found.st_size;
+  if (size == 0 || (found.st_size == size && off_t{found.st_blocks} * 512 >= size)) return 0;
+  int code;
+  do {
+    code = fallocate(file.get(), alone ? 0 : FALLOC_FL_KEEP_SIZE, 0, size) == 0 ? 0 : errno;
+  } while (code == EINTR);
+  if ((code != EOPNOTSUPP && code != ENOSYS) || !alone) return code == EOPNOTSUPP || code == ENOSYS ? 0 : code;
+  // What nobody uses is made anew by whoever comes first.
+  const std::string zeros(4096, '\0');
+  for (off_t at = 0; at < size;) {
+    const ssize_t n = pwrite(file.get(), zeros.data(), zeros.size(), at);
+    if (n < 0 && errno != EINTR) return errno;
+    at += std::max<ssize_t>(n, 0);
+  }
+  return 0;
+}
+
+// Whether somebody has an environment of the folder open, as far as can be seen. The same is required.
+bool IsInUse(const std::string& folder) {
+  const Descriptor file(LockFile(folder), O_RDONLY);
+  struct flock lock = LockOfAll(F_WRLCK);
+  return file.get() >= 0 && fcntl(file.get(), F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
 
 // Pages past the end of the file would be signals, not errors. Those that a transaction took and freed again are never
 // written, so a sound file may end before them; nothing reads them until they are.
@@ -69,14 +135,21 @@ Status ToStatus(int code, const std::string& path) {
   if (code == MDB_SUCCESS) return Status::Ok();
   const std::string message = StrFormat("{}: {}", path, mdb_strerror(code));
   switch (code) {
+    case ENOSPC:
+    case EDQUOT:
+      return ResourceExhausted(message + "; make room there, or name another folder");
     case MDB_MAP_FULL:
     case MDB_READERS_FULL:
     case MDB_TXN_FULL:
-    case ENOSPC:
-    case EDQUOT:
     case EFBIG:
     case ENOMEM:
+    case EMFILE:
+    case ENFILE:
       return ResourceExhausted(message);
+    case ENOTDIR:
+    case ELOOP:
+    case ENAMETOOLONG:
+      return InvalidArgument(message);
     case MDB_CORRUPTED:
     case MDB_PAGE_NOTFOUND:
     case MDB_INVALID:
@@ -101,7 +174,7 @@ Result<std::shared_ptr<Env>> Env::Open(const std::string& folder, bool read_only
   if (!read_only) {
     std::error_code error;
     std::filesystem::create_directories(folder, error);
-    if (error) return Unavailable(StrFormat("{}: {}", folder, error.message()));
+    if (error) return ToStatus(error.value(), folder);
   }
   struct stat found {};
   if (stat(folder.c_str(), &found) != 0) return ToStatus(errno, folder);
@@ -117,7 +190,8 @@ Result<std::shared_ptr<Env>> Env::Open(const std::string& folder, bool read_only
     }
     opened.closed.wait(lock);
   }
-  if (read_only && !std::filesystem::exists(DataFile(folder))) return NotFound(folder + ": holds no spans");
+  if (read_only && access(DataFile(folder).c_str(), R_OK) != 0)
+    return errno == ENOENT ? NotFound(folder + ": holds no spans") : ToStatus(errno, DataFile(folder));
   auto env = std::shared_ptr<Env>(new Env(folder, read_only));
   SW_RETURN_IF_ERROR(env->Init(map_bytes));
   opened.by_folder.emplace(id, env);
@@ -128,20 +202,20 @@ Result<std::shared_ptr<Env>> Env::Open(const std::string& folder, bool read_only
 Status Env::Init(uint64_t map_bytes) {
   // Threads come and go and a reader may be passed on: readers belong to their transactions.
   unsigned flags = MDB_NOTLS | (read_only_ ? MDB_RDONLY : MDB_NOMETASYNC);
-  while (true) {
-    mdb_env_create(&env_);
-    mdb_env_set_maxdbs(env_, 4);
-    mdb_env_set_maxreaders(env_, kMaxReaders);
-    if (map_bytes > 0) mdb_env_set_mapsize(env_, map_bytes);
-    const int code = mdb_env_open(env_, folder_.c_str(), flags, 0644);
-    if (code == MDB_SUCCESS) break;
+  if (const int code = AllocateLocks(folder_); code != 0) {
+    const bool unwritable = code == EACCES || code == EROFS || code == EPERM;
+    if (!read_only_ || (!unwritable && code != ENOSPC && code != EDQUOT)) return ToStatus(code, LockFile(folder_));
+    flags |= MDB_NOLOCK;
+    locks_ = unwritable ? Locks::kUnwritable : Locks::kNoRoom;
+    in_use_ = IsInUse(folder_);
+  }
+  mdb_env_create(&env_);
+  mdb_env_set_maxdbs(env_, 4);
+  mdb_env_set_maxreaders(env_, kMaxReaders);
+  if (map_bytes > 0) mdb_env_set_mapsize(env_, map_bytes);
+  if (const int code = mdb_env_open(env_, folder_.c_str(), flags, 0644); code != MDB_SUCCESS) {
     mdb_env_close(env_);
     env_ = nullptr;
-    // What may only be read has no place for locks, and nobody who writes.
-    if (read_only_ && (code == EACCES || code == EROFS || code == EPERM) && (flags & MDB_NOLOCK) == 0) {
-      flags |= MDB_NOLOCK;
-      continue;
-    }
     return ToStatus(code, folder_);
   }
   SW_RETURN_IF_ERROR(CheckLength(env_, folder_));
@@ -178,7 +252,28 @@ Status Env::OpenTables() {
   if (Bytes(value) != kFormat)
     return fail(InvalidArgument(StrFormat("{}: holds {}, this program reads {}: name another folder", folder_,
                                           Quoted(Bytes(value)), Quoted(kFormat))));
-  return ToStatus(mdb_txn_commit(txn), folder_);
+  return ToStatus(Cause(mdb_txn_commit(txn)), folder_);
+}
+
+int Env::Cause(int code) const {
+  if (code != EIO) return code;
+  // A write that was cut short is this to LMDB, whatever the reason.
+  constexpr uint64_t kFull = uint64_t{32} << 20;  // is less than what is written at a time
+  int file = -1;
+  struct stat found {};
+  MDB_stat pages;
+  if (mdb_env_get_fd(env_, &file) != MDB_SUCCESS || fstat(file, &found) != 0 ||
+      mdb_env_stat(env_, &pages) != MDB_SUCCESS)
+    return code;
+  rlimit most{};
+  if (getrlimit(RLIMIT_FSIZE, &most) == 0 && most.rlim_cur != RLIM_INFINITY &&
+      static_cast<rlim_t>(found.st_size) + pages.ms_psize > most.rlim_cur)
+    return EFBIG;
+  if (struct statvfs disk{}; fstatvfs(file, &disk) == 0 && uint64_t{disk.f_bavail} * disk.f_frsize < kFull)
+    return ENOSPC;
+  // Takes room behind the file's end, which changes nothing that anybody reads.
+  if (fallocate(file, FALLOC_FL_KEEP_SIZE, found.st_size, pages.ms_psize) == 0) return code;
+  return errno == EOPNOTSUPP || errno == ENOSYS || errno == EINTR ? code : errno;
 }
 
 size_t Env::LastTxnId() const {
@@ -200,7 +295,12 @@ Env::~Env() {
 
 Result<std::shared_ptr<Txn>> Txn::Begin(std::shared_ptr<Env> env, bool read_only) {
   auto txn = std::shared_ptr<Txn>(new Txn(std::move(env)));
-  const int code = mdb_txn_begin(txn->env_->get(), nullptr, read_only ? MDB_RDONLY : 0, &txn->txn_);
+  const auto begin = [&] { return mdb_txn_begin(txn->env_->get(), nullptr, read_only ? MDB_RDONLY : 0, &txn->txn_); };
+  int code = begin();
+  if (int dead = 0; code == MDB_READERS_FULL) {
+    mdb_reader_check(txn->env_->get(), &dead);  // processes that were killed leave their places taken
+    if (dead > 0) code = begin();
+  }
   if (code == MDB_SUCCESS) return txn;
   txn->txn_ = nullptr;
   return txn->Check(code);

@@ -17,7 +17,8 @@
 
 namespace spanwise::lmdb {
 
-// ResourceExhausted (disk, map or readers full), Corruption, or Unavailable, naming the path.
+// ResourceExhausted (disk, map or readers full), Corruption, NotFound, InvalidArgument (no path to a folder), or
+// Unavailable, naming the path.
 Status ToStatus(int code, const std::string& path);
 
 inline MDB_val Val(std::string_view bytes) {
@@ -44,6 +45,15 @@ class Env {
   // Of the last transaction that was committed, by whomever.
   size_t LastTxnId() const;
   bool read_only() const { return read_only_; }
+  // How what is read is kept from being written over. With kHeld by LMDB's locks. There are none for a folder that is
+  // only read and whose lock file cannot be written: with kUnwritable because it lies where the process may not write,
+  // with kNoRoom because its disk is full.
+  enum class Locks { kHeld, kUnwritable, kNoRoom };
+  Locks locks() const { return locks_; }
+  // Without locks: whether somebody had the folder open when it was opened here.
+  bool in_use() const { return in_use_; }
+  // The reason of a failure, which LMDB calls EIO where a disk had room for a part of a write.
+  int Cause(int code) const;
 
   MDB_dbi spans = 0;  // parent, tokens -> record
   MDB_dbi uses = 0;   // the same key -> when it was last used
@@ -57,6 +67,8 @@ class Env {
   const std::string folder_;
   const bool read_only_;
   MDB_env* env_ = nullptr;
+  Locks locks_ = Locks::kHeld;
+  bool in_use_ = false;
   std::optional<std::pair<dev_t, ino_t>> id_;  // of the folder, once others may share this
 };
 
@@ -71,7 +83,7 @@ class Txn {
   MDB_txn* get() const { return txn_; }
   size_t id() const { return mdb_txn_id(txn_); }  // one that reads: of the last one before it that was committed
   Status Commit();
-  Status Check(int code) const { return ToStatus(code, env_->folder()); }
+  Status Check(int code) const { return ToStatus(env_->Cause(code), env_->folder()); }
   // Of all tables, in whole pages.
   uint64_t BytesInUse() const;
   uint64_t Entries(MDB_dbi table) const;
