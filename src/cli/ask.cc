@@ -1,4 +1,3 @@
-#include <fmt/format.h>
 
 #include "cli/common.h"
 #include "cli/sources.h"
@@ -18,18 +17,17 @@ struct Options {
 
 void PrintAnswer(const rag::GroundedAnswer& grounded, const PartOptions& parts, bool quiet) {
   PrintParts(parts, grounded.answer);
-  if (parts.branches.empty() || !parts.join.empty()) fmt::print("{}\n", grounded.answer.text);
+  if (parts.branches.empty() || !parts.join.empty()) Print("{}\n", grounded.answer.text);
   for (const rag::Citation& c : grounded.citations) {
-    fmt::print("\n[{}] {}", c.label, c.document_id);
-    if (!c.title.empty()) fmt::print(" ({})", c.title);
-    fmt::print(", bytes {} to {}:\n    {}\n", c.begin, c.end, c.quote);
+    Print("\n[{}] {}", c.label, c.document_id);
+    if (!c.title.empty()) Print(" ({})", c.title);
+    Print(", bytes {} to {}:\n    {}\n", c.begin, c.end, c.quote);
   }
   if (quiet) return;
   const Answer& a = grounded.answer;
-  fmt::print(stderr,
-             "\n{} documents, {} prompt tokens, {} reused; first token after {:.0f} ms, then {:.0f} tokens/s; {}\n",
-             grounded.sources.size(), a.usage.prompt_tokens, a.usage.cached_tokens, a.timings.ttft_ms,
-             a.timings.decode_tokens_per_s, a.compose.exactness);
+  Note("\n{} documents, {} prompt tokens, {} reused; first token after {:.0f} ms, then {:.0f} tokens/s; {}\n",
+       grounded.sources.size(), a.usage.prompt_tokens, a.usage.cached_tokens, a.timings.ttft_ms,
+       a.timings.decode_tokens_per_s, a.compose.exactness);
 }
 
 int Ask(const Options& o) {
@@ -52,7 +50,7 @@ int Ask(const Options& o) {
   Apply(o.answer, &request);
   Apply(o.parts, &request);
   Progress progress("reading documents", o.common.quiet);
-  auto answer = (*engine)->Run(std::move(request), Watch(progress, false));
+  auto answer = RunWatched(**engine, std::move(request), progress, false);
   if (!answer.ok()) return Fail(answer.status());
   const rag::GroundedAnswer grounded = rag::Ground(std::move(*answer), std::move(*sources));
   if (o.common.json) {

@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 
-#include <cstdio>
 
 #include "bench/serve.h"
 #include "bench/speed.h"
@@ -49,9 +48,9 @@ Status Bench(const Options& o) {
         row.floor ? fmt::format(", {:.0f} % of the limit {:.3g}",
                                 100 * (row.unit == "ms" ? *row.floor / row.value : row.value / *row.floor), *row.floor)
                   : "";
-    fmt::print("{:<8} {:<90} {:>10.4g} {} ({:.4g} to {:.4g}){}{}\n", row.bench, json::serialize(row.what), row.value,
-               row.unit, row.min, row.max, of_floor, row.beside.empty() ? "" : "  " + json::serialize(row.beside));
-    std::fflush(stdout);
+    Print("{:<8} {:<90} {:>10.4g} {} ({:.4g} to {:.4g}){}{}\n", row.bench, json::serialize(row.what), row.value,
+          row.unit, row.min, row.max, of_floor, row.beside.empty() ? "" : "  " + json::serialize(row.beside));
+    WriteOut();
   };
   if (!o.modes.modes.empty() || !o.modes.repair_policies.empty() || !o.modes.repair_fractions.empty()) {
     SW_ASSIGN_OR_RETURN(options.composed, ToModes(o.modes));
@@ -105,7 +104,8 @@ Verb BenchVerb(CLI::App& app) {
       ->capture_default_str();
   verb->add_option("--model", o->common.model, "Model folder (default: the bundled model)");
   verb->add_option("--dtype", o->common.dtype, kDTypeHelp);
-  verb->add_option("--threads", o->common.threads, "Threads (0: one per CPU)")->capture_default_str();
+  verb->add_option("--threads", o->common.threads, "Threads (0: as many as there are CPUs for this process)")
+      ->capture_default_str();
   AddModeOptions(verb, &o->modes);
   AddCacheBenchOptions(verb, &o->cache);
   verb->add_flag("--json", o->common.json, "One JSON object a line");

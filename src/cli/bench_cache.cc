@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstdio>
 
 #include "base/file.h"
 #include "bench/cache.h"
@@ -54,14 +53,14 @@ double Share(uint64_t part, uint64_t whole) {
   return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole);
 }
 
-void Print(const bench::Trace& trace, const bench::CacheOptions& options, const bench::CacheResult& result,
-           const bench::CacheResult& best, bool json) {
+void PrintPolicy(const bench::Trace& trace, const bench::CacheOptions& options, const bench::CacheResult& result,
+                 const bench::CacheResult& best, bool json) {
   if (!json) {
-    fmt::print("{:<12} {:>10} {:>9.2f} {:>14} {:>14} {:>12.3f} {:>9.2f}\n", options.policy, result.misses,
-               100 * (1 - Share(result.computed_tokens, result.tokens)), result.computed_tokens,
-               result.recomputed_tokens, Share(result.recomputed_tokens, best.recomputed_tokens),
-               1e6 * result.seconds / static_cast<double>(result.uses));
-    std::fflush(stdout);
+    Print("{:<12} {:>10} {:>9.2f} {:>14} {:>14} {:>12.3f} {:>9.2f}\n", options.policy, result.misses,
+          100 * (1 - Share(result.computed_tokens, result.tokens)), result.computed_tokens, result.recomputed_tokens,
+          Share(result.recomputed_tokens, best.recomputed_tokens),
+          1e6 * result.seconds / static_cast<double>(result.uses));
+    WriteOut();
     return;
   }
   json::object what{{"trace", trace.name},
@@ -177,15 +176,16 @@ Status CacheBench(const CacheBenchOptions& o, bool json) {
     options.policy = kOracle;
     SW_ASSIGN_OR_RETURN(const bench::CacheResult best, bench::SimulateCache(trace, options));
     if (!json) {
-      fmt::print("{}: {} requests, {} tokens in {} blocks of {} at most; room for {} blocks\n", trace.name,
-                 trace.requests.size(), best.tokens, used, trace.block_tokens, options.capacity_blocks);
-      fmt::print("{:<12} {:>10} {:>9} {:>14} {:>14} {:>12} {:>9}\n", "policy", "misses", "hits, %", "computed",
-                 "recomputed", "of belady's", "us a use");
+      Print("{}: {} requests, {} tokens in {} blocks of {} at most; room for {} blocks\n", trace.name,
+            trace.requests.size(), best.tokens, used, trace.block_tokens, options.capacity_blocks);
+      Print("{:<12} {:>10} {:>9} {:>14} {:>14} {:>12} {:>9}\n", "policy", "misses", "hits, %", "computed", "recomputed",
+            "of belady's", "us a use");
     }
     for (const std::string& policy : policies) {
       options.policy = policy;
       SW_ASSIGN_OR_RETURN(const bench::CacheResult result, bench::SimulateCache(trace, options));
-      Print(trace, options, result, best, json);
+      PrintPolicy(trace, options, result, best, json);
+      SW_RETURN_IF_ERROR(Flush());
     }
     if (!o.plot.empty() && &text == &o.capacities.front()) SW_RETURN_IF_ERROR(PlotErrors(o, trace, options, policies));
   }

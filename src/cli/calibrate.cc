@@ -1,7 +1,5 @@
 #include "eval/calibrate.h"
 
-#include <fmt/format.h>
-
 #include "base/file.h"
 #include "cli/records.h"
 
@@ -43,9 +41,8 @@ Status SearchApe(const Options& o, Engine& engine, ComposeOptions* ape, Calibrat
     PrintFigure("calibrate", "search_kl", of, found.kl, records.size());
     PrintFigure("calibrate", "search_set_kl", of, found.set_kl, records.size());
   } else if (!o.common.quiet) {
-    fmt::print(stderr,
-               "ape: temperature {} and scale {} of {} pairs, KL {:.3g} on {} other questions; as a set {:.3g}\n",
-               found.temperature, found.scale, found.n_tried, found.kl, records.size(), found.set_kl);
+    Note("ape: temperature {} and scale {} of {} pairs, KL {:.3g} on {} other questions; as a set {:.3g}\n",
+         found.temperature, found.scale, found.n_tried, found.kl, records.size(), found.set_kl);
   }
   return Status::Ok();
 }
@@ -69,8 +66,8 @@ Status SearchThreshold(const Options& o, Engine& engine, ComposeOptions* repair,
     PrintFigure("calibrate", "search_always_kl", of, found.always_kl, records.size());
     PrintFigure("calibrate", "search_never_kl", of, found.never_kl, records.size());
   } else if (!o.common.quiet) {
-    fmt::print(stderr, "repair: threshold {}, KL {:.3g} on {} other questions; always repaired {:.3g}, never {:.3g}\n",
-               found.threshold, found.kl, records.size(), found.always_kl, found.never_kl);
+    Note("repair: threshold {}, KL {:.3g} on {} other questions; always repaired {:.3g}, never {:.3g}\n",
+         found.threshold, found.kl, records.size(), found.always_kl, found.never_kl);
   }
   return Status::Ok();
 }
@@ -103,7 +100,7 @@ Status Calibrate(Options o) {
                       }));
   calibration.defaults = defaults;
   if (!o.common.json)
-    fmt::print("{:<40} {:>5} {:>9} {:>8} {:>9} {:>9}  {}\n", "mode", "n", "KL", "same %", "right %", "exact %", "");
+    Print("{:<40} {:>5} {:>9} {:>8} {:>9} {:>9}  {}\n", "mode", "n", "KL", "same %", "right %", "exact %", "");
   for (const CalibratedMode& m : calibration.modes) {
     const std::string name = CompositionName(m.compose);
     if (o.common.json) {
@@ -114,13 +111,13 @@ Status Calibrate(Options o) {
         PrintFigure("calibrate", metric, {{"mode", name}, {"passes", calibration.Passes(m)}}, value,
                     static_cast<size_t>(m.n));
     } else {
-      fmt::print("{:<40} {:>5} {:>9.3g} {:>8.1f} {:>9.1f} {:>9.1f}  {}\n", name, m.n, m.kl, 100 * m.agreement,
-                 100 * m.accuracy, 100 * m.exact_accuracy, calibration.Passes(m) ? "passes" : "is refused");
+      Print("{:<40} {:>5} {:>9.3g} {:>8.1f} {:>9.1f} {:>9.1f}  {}\n", name, m.n, m.kl, 100 * m.agreement,
+            100 * m.accuracy, 100 * m.exact_accuracy, calibration.Passes(m) ? "passes" : "is refused");
     }
   }
   const std::string path = CalibrationPath(options.model);
   SW_RETURN_IF_ERROR(WriteFileAtomic(path, calibration.ToJson()));
-  if (!o.common.quiet) fmt::print(stderr, "wrote {}\n", path);
+  if (!o.common.quiet) Note("wrote {}\n", path);
   return Status::Ok();
 }
 

@@ -1,4 +1,3 @@
-#include <fmt/format.h>
 #include <unistd.h>
 
 #include <iostream>
@@ -32,11 +31,11 @@ int Chat(const Options& o) {
     finder = std::move(*opened);
   }
   const bool terminal = isatty(STDIN_FILENO) && !o.common.quiet;
-  if (terminal) fmt::print(stderr, "Ask something; an empty line or Ctrl-D ends.\n");
+  if (terminal) Note("Ask something; an empty line or Ctrl-D ends.\n");
   std::vector<Message> messages;
   if (!o.system.empty()) messages.push_back({"system", o.system});
   for (std::string line;;) {
-    if (terminal) fmt::print(stderr, "\n> ");
+    if (terminal) Note("\n> ");
     if (!std::getline(std::cin, line) || Trim(line).empty()) return kDone;
     messages.push_back({"user", line});
     std::vector<rag::Source> sources;
@@ -49,26 +48,27 @@ int Chat(const Options& o) {
     request.use_cache = !o.common.no_cache;
     Apply(o.answer, &request);
     Progress progress("reading documents", o.common.quiet);
-    auto answer = (*engine)->Run(std::move(request), Watch(progress, !o.common.json));
+    auto answer = RunWatched(**engine, std::move(request), progress, !o.common.json);
     if (!answer.ok()) {
       // The turn is taken back, so that a question that does not fit leaves the conversation as it was.
       messages.pop_back();
       Fail(answer.status());
-      if (terminal) continue;
+      if (terminal && WriteOut()) continue;
       return kFailed;
     }
     const rag::GroundedAnswer grounded = rag::Ground(std::move(*answer), std::move(sources));
     messages.push_back({"assistant", grounded.answer.text});
     if (o.common.json) {
       PrintJson(AnswerJson(grounded, (*engine)->model().name, o.sampling.logprobs.has_value()));
+      if (!WriteOut()) return kDone;  // which is said where it ends
       continue;
     }
-    fmt::print("\n");
-    for (const rag::Citation& c : grounded.citations) fmt::print("  [{}] {}: {}\n", c.label, c.document_id, c.quote);
+    Print("\n");
+    for (const rag::Citation& c : grounded.citations) Print("  [{}] {}: {}\n", c.label, c.document_id, c.quote);
+    if (!WriteOut()) return kDone;
     if (!o.common.quiet)
-      fmt::print(stderr, "({} of {} prompt tokens reused, first token after {:.0f} ms)\n",
-                 grounded.answer.usage.cached_tokens, grounded.answer.usage.prompt_tokens,
-                 grounded.answer.timings.ttft_ms);
+      Note("({} of {} prompt tokens reused, first token after {:.0f} ms)\n", grounded.answer.usage.cached_tokens,
+           grounded.answer.usage.prompt_tokens, grounded.answer.timings.ttft_ms);
   }
 }
 

@@ -1,12 +1,10 @@
 #include "cli/common.h"
 
-#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <charconv>
 #include <chrono>
-#include <cstdio>
 #include <filesystem>
 
 #include "base/file.h"
@@ -22,9 +20,10 @@ void AddModelOptions(CLI::App* app, CommonOptions* o) {
   app->add_option("--dtype", o->dtype, kDTypeHelp);
   app->add_option("--kv-dtype", o->kv_dtype, "Kept keys and values: f32 or bf16 (default: bf16, f32 with --dtype f32)");
   app->add_option("--device", o->device, "cpu")->capture_default_str();
-  app->add_option("--threads", o->threads, "Threads (0: one per CPU)")->capture_default_str();
+  app->add_option("--threads", o->threads, "Threads (0: as many as there are CPUs for this process)")
+      ->capture_default_str();
   app->add_option("--cache-memory", o->cache_memory_mb,
-                  "Memory for kept keys and values, in MB (0: a quarter of the machine's)");
+                  "Memory for kept keys and values, in MB (0: a quarter of what the machine and its limits allow)");
   app->add_option("--cache-dir", o->cache_dir, "Folder where keys and values are kept that outlive the program");
   app->add_option("--cache-disk", o->cache_disk_mb, "Its size, in MB (0: a quarter of the free disk)")
       ->check(CLI::Range(uint64_t{0}, uint64_t{1} << 40))
@@ -186,7 +185,7 @@ Result<EngineOptions> ToEngineOptions(const CommonOptions& o) {
   engine.cache_codec = o.cache_codec;
   engine.plan_loads = o.cache_load == "planned";
   engine.on_warning = [](const std::string& message) {
-    if (spdlog::should_log(spdlog::level::warn)) fmt::print(stderr, "spanwise: {}\n", message);
+    if (spdlog::should_log(spdlog::level::warn)) Note("spanwise: {}\n", message);
   };
   if (!o.cache_policy.empty()) engine.cache_policy = o.cache_policy;
   return engine;
@@ -212,8 +211,7 @@ Result<std::unique_ptr<Engine>> OpenEngine(const CommonOptions& o) {
   SW_ASSIGN_OR_RETURN(const EngineOptions options, ToEngineOptions(o));
   SW_ASSIGN_OR_RETURN(auto engine, Engine::Open(options));
   const std::string& note = engine->model().calibration_note;
-  if (o.compose != "exact" && !note.empty() && spdlog::should_log(spdlog::level::warn))
-    fmt::print(stderr, "spanwise: {}\n", note);
+  if (o.compose != "exact" && !note.empty() && spdlog::should_log(spdlog::level::warn)) Note("spanwise: {}\n", note);
   return engine;
 }
 
@@ -260,7 +258,7 @@ Progress::Progress(std::string what, bool quiet) {
 }
 
 Progress::~Progress() {
-  if (state_ && state_->shown) fmt::print(stderr, "\r\033[K");
+  if (state_ && state_->shown) Note("\r\033[K");
 }
 
 void Progress::Update(double done, double total) {
@@ -271,27 +269,29 @@ void Progress::Update(double done, double total) {
   state_->shown = true;
   constexpr int kWidth = 30;
   const int filled = static_cast<int>(kWidth * std::min(1.0, done / total));
-  fmt::print(stderr, "\r\033[K{} [{}{}] {:.0f}%", state_->what, std::string(static_cast<size_t>(filled), '#'),
-             std::string(static_cast<size_t>(kWidth - filled), '.'), 100 * done / total);
-  std::fflush(stderr);
+  Note("\r\033[K{} [{}{}] {:.0f}%", state_->what, std::string(static_cast<size_t>(filled), '#'),
+       std::string(static_cast<size_t>(kWidth - filled), '.'), 100 * done / total);
 }
 
-RequestObserver Watch(Progress& progress, bool print_text) {
+Result<Answer> RunWatched(Engine& engine, Request request, Progress& progress, bool print_text) {
+  const auto cancel = std::make_shared<CancelFlag>();
   RequestObserver observer;
   observer.on_prefill = [&progress](int done, int total) { progress.Update(done, total); };
   if (print_text)
-    observer.on_text = [](const std::string& text, const std::vector<TokenReport>&) {
-      fmt::print("{}", text);
-      std::fflush(stdout);
+    observer.on_text = [cancel](const std::string& text, const std::vector<TokenReport>&) {
+      PrintText(text);
+      if (!WriteOut()) cancel->Cancel();
     };
-  return observer;
+  auto answer = engine.Run(std::move(request), std::move(observer), cancel);
+  SW_RETURN_IF_ERROR(Flush());  // which says more than that the request was cancelled
+  return answer;
 }
 
 void PrintParts(const PartOptions& o, const Answer& answer) {
   for (size_t i = 0; i < answer.branches.size(); ++i)
-    fmt::print("[branch {}] {}{}\n", i + 1, o.branches[i], answer.branches[i].text);
+    Print("[branch {}] {}{}\n", i + 1, o.branches[i], answer.branches[i].text);
   for (size_t i = 0; i + 1 < answer.steps.size(); ++i)
-    fmt::print("[step {}] {}{}\n", i + 1, o.steps[i], answer.steps[i].text);
+    Print("[step {}] {}{}\n", i + 1, o.steps[i], answer.steps[i].text);
 }
 
 json::object AnswerJson(const rag::GroundedAnswer& grounded, const std::string& model, bool logprobs) {
@@ -309,12 +309,12 @@ json::object AnswerJson(const rag::GroundedAnswer& grounded, const std::string& 
 }
 
 void PrintJson(const json::value& value) {
-  fmt::print("{}\n", json::serialize(value));
-  std::fflush(stdout);
+  Print("{}\n", json::serialize(value));
+  WriteOut();
 }
 
 int Fail(const Status& status) {
-  fmt::print(stderr, "spanwise: {}\n", status.message());
+  Note("spanwise: {}\n", status.message());
   return kFailed;
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "cli/output.h"
 #include "rag/answerer.h"
 #include "spanwise/engine.h"
 #include "spanwise/status.h"
@@ -98,14 +99,15 @@ class Progress {
   std::unique_ptr<State> state_;
 };
 
-// Moves the bar while the prompt is read and, with print_text, prints the answer as it comes.
-RequestObserver Watch(Progress& progress, bool print_text);
+// Runs a request. Moves the bar while the prompt is read and, with print_text, prints the answer as it comes; ends the
+// request, with the failure of Flush, when that cannot be written.
+Result<Answer> RunWatched(Engine& engine, Request request, Progress& progress, bool print_text);
 
 // The parts of an answer before its text, each under a line of its own. Nothing where it has none.
 void PrintParts(const PartOptions& options, const Answer& answer);
 
-// The whole answer as CONTRACT-shaped JSON on one line of standard output.
 json::object AnswerJson(const rag::GroundedAnswer& answer, const std::string& model, bool logprobs);
+// On one line of standard output, which is handed over at once.
 void PrintJson(const json::value& value);
 
 // Prints "spanwise: MESSAGE" on standard error. Returns the exit status for it.

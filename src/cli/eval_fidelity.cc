@@ -1,4 +1,3 @@
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
@@ -78,9 +77,9 @@ void PrintRow(const Options& o, const ComposeOptions& compose, const Group& grou
   }
   std::string where = group.kind.empty() ? "all" : group.kind;
   if (group.documents > 0) where = StrFormat("{} / {}", Range(group.documents), Range(group.tokens));
-  fmt::print("{:<40} {:<18} {:>5} {:>9.3g} {:>9.3g} {:>7.2f} {:>7.1f} {:>7.1f} {:>9.1f} {:>8.0f} {:>8.0f}\n",
-             CompositionName(compose), where, s.n, s.divergence.kl, s.divergence.kl_p99, 100 * s.divergence.agreement,
-             100 * s.accuracy, 100 * s.as_exact, s.ttft_ms, s.tokens, s.recomputed_tokens);
+  Print("{:<40} {:<18} {:>5} {:>9.3g} {:>9.3g} {:>7.2f} {:>7.1f} {:>7.1f} {:>9.1f} {:>8.0f} {:>8.0f}\n",
+        CompositionName(compose), where, s.n, s.divergence.kl, s.divergence.kl_p99, 100 * s.divergence.agreement,
+        100 * s.accuracy, 100 * s.as_exact, s.ttft_ms, s.tokens, s.recomputed_tokens);
 }
 
 // KL over the fraction repaired where several were measured, a line a policy; else over the number of documents, a line
@@ -135,9 +134,9 @@ Status EvalFidelity(const Options& o) {
   ways.insert(ways.end(), modes.begin(), modes.end());
 
   if (!o.common.json)
-    fmt::print("{:<40} {:<18} {:>5} {:>9} {:>9} {:>7} {:>7} {:>7} {:>9} {:>8} {:>8}\n", "mode",
-               o.by == "size" ? "documents / tokens" : o.by, "n", "KL", "KL p99", "top-1 %", "right %", "same %",
-               "TTFT ms", "tokens", "computed");
+    Print("{:<40} {:<18} {:>5} {:>9} {:>9} {:>7} {:>7} {:>7} {:>9} {:>8} {:>8}\n", "mode",
+          o.by == "size" ? "documents / tokens" : o.by, "n", "KL", "KL p99", "top-1 %", "right %", "same %", "TTFT ms",
+          "tokens", "computed");
   std::map<Group, std::vector<std::vector<const eval::FidelitySample*>>> groups;
   for (size_t i = 0; i < ways.size(); ++i)
     for (const eval::FidelitySample& s : samples[i]) {

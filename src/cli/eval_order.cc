@@ -1,4 +1,3 @@
-#include <fmt/format.h>
 
 #include <map>
 
@@ -64,20 +63,20 @@ Status EvalOrder(Options o) {
   std::vector<std::optional<double>> columns = {std::nullopt};
   columns.insert(columns.end(), o.order.places.begin(), o.order.places.end());
   if (!o.common.json) {
-    fmt::print("{:<40} {:<10} {:<12} {:>5}", "mode", "order", "kind", "n");
-    for (const auto& place : columns) fmt::print(" {:>6}", PlaceName(place));
-    fmt::print("\n");
+    Print("{:<40} {:<10} {:<12} {:>5}", "mode", "order", "kind", "n");
+    for (const auto& place : columns) Print(" {:>6}", PlaceName(place));
+    Print("\n");
   }
   for (const auto& [kind, ways] : table)
     for (const auto& [way, places] : ways) {
       const ComposeOptions& compose = o.order.ways[way];
       if (!o.common.json)
-        fmt::print("{:<40} {:<10} {:<12} {:>5}", CompositionName(compose), DocumentOrderName(compose.order), kind,
-                   places.begin()->second.n);
+        Print("{:<40} {:<10} {:<12} {:>5}", CompositionName(compose), DocumentOrderName(compose.order), kind,
+              places.begin()->second.n);
       for (const auto& place : columns) {
         const auto it = places.find(place);
         if (!o.common.json) {
-          fmt::print(" {:>6}", it == places.end() ? "" : StrFormat("{:.1f}", 100 * it->second.value()));
+          Print(" {:>6}", it == places.end() ? "" : StrFormat("{:.1f}", 100 * it->second.value()));
         } else if (it != places.end()) {
           json::object of{{"mode", CompositionName(compose)},
                           {"order", json::string(DocumentOrderName(compose.order))}};
@@ -86,7 +85,7 @@ Status EvalOrder(Options o) {
           PrintFigure("order", "accuracy", of, it->second.value(), static_cast<size_t>(it->second.n));
         }
       }
-      if (!o.common.json) fmt::print("\n");
+      if (!o.common.json) Print("\n");
     }
   return Status::Ok();
 }

@@ -1,4 +1,3 @@
-#include <fmt/format.h>
 
 #include "cli/evals.h"
 #include "cli/records.h"
@@ -25,12 +24,11 @@ json::object CaseOf(const ModelInfo& model, const ModelInfo* reference) {
   return of;
 }
 
-void Print(const Options& o, const ModelInfo& model, const ModelInfo* reference, const eval::Divergence& d) {
+void PrintDivergence(const Options& o, const ModelInfo& model, const ModelInfo* reference, const eval::Divergence& d) {
   if (!o.common.json) {
-    fmt::print("{} ({}), {} tokens\n  perplexity            {:.4f}\n", model.name, model.weight_dtype, d.n,
-               d.perplexity());
+    Print("{} ({}), {} tokens\n  perplexity            {:.4f}\n", model.name, model.weight_dtype, d.n, d.perplexity());
     if (!reference) return;
-    fmt::print(
+    Print(
         "to {} ({})\n  perplexity            {:.4f}\n  mean KL               {:.4g} nats\n"
         "  99th percentile KL    {:.4g} nats\n  same most probable    {:.3f} %\n",
         reference->name, reference->weight_dtype, d.reference_perplexity(), d.kl, d.kl_p99, 100 * d.agreement);
@@ -72,7 +70,7 @@ Status EvalPerplexity(const Options& o) {
                       eval::MeasurePerplexity(*engine, reference.get(), passages, [&](size_t done) {
                         progress.Update(static_cast<double>(done), static_cast<double>(passages.size()));
                       }));
-  Print(o, engine->model(), reference ? &reference->model() : nullptr, d);
+  PrintDivergence(o, engine->model(), reference ? &reference->model() : nullptr, d);
   return Status::Ok();
 }
 

@@ -1,4 +1,3 @@
-#include <fmt/format.h>
 
 #include "cli/evals.h"
 #include "cli/records.h"
@@ -14,8 +13,8 @@ struct Options {
 
 void PrintScores(const Options& o, const std::string& mode, const std::map<std::string, eval::QaScore>& scores) {
   if (!o.common.json)
-    fmt::print("{:<14} {:>5} {:>7} {:>7} {:>7} {:>10} {:>9} {:>8}{}\n", "kind (" + mode + ")", "n", "exact", "value",
-               "f1", "cite prec.", "cite rec.", "refused", o.attention ? "  attention   quote" : "");
+    Print("{:<14} {:>5} {:>7} {:>7} {:>7} {:>10} {:>9} {:>8}{}\n", "kind (" + mode + ")", "n", "exact", "value", "f1",
+          "cite prec.", "cite rec.", "refused", o.attention ? "  attention   quote" : "");
   for (const auto& [kind, s] : scores) {
     if (o.common.json) {
       const auto line = [&, &kind = kind](const char* metric, double value, int n) {
@@ -30,10 +29,10 @@ void PrintScores(const Options& o, const std::string& mode, const std::map<std::
       if (o.attention) line("attention_precision", s.attention, s.n_attention);
       if (o.attention) line("attention_quote", s.attention_quote, s.n_attention_quote);
     } else {
-      fmt::print("{:<14} {:>5} {:>7.1f} {:>7.1f} {:>7.1f} {:>10.1f} {:>9.1f} {:>8.1f}", kind, s.n, 100 * s.exact,
-                 100 * s.value, 100 * s.f1, 100 * s.citation_precision, 100 * s.citation_recall, 100 * s.refusal);
-      if (o.attention) fmt::print("  {:>9.1f} {:>7.1f}", 100 * s.attention, 100 * s.attention_quote);
-      fmt::print("\n");
+      Print("{:<14} {:>5} {:>7.1f} {:>7.1f} {:>7.1f} {:>10.1f} {:>9.1f} {:>8.1f}", kind, s.n, 100 * s.exact,
+            100 * s.value, 100 * s.f1, 100 * s.citation_precision, 100 * s.citation_recall, 100 * s.refusal);
+      if (o.attention) Print("  {:>9.1f} {:>7.1f}", 100 * s.attention, 100 * s.attention_quote);
+      Print("\n");
     }
   }
 }

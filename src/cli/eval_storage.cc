@@ -1,4 +1,3 @@
-#include <fmt/format.h>
 
 #include "cli/evals.h"
 #include "cli/records.h"
@@ -16,7 +15,7 @@ struct Options {
 
 void PrintRow(const Options& o, const eval::StorageScore& s) {
   if (!o.common.json) {
-    fmt::print(
+    Print(
         "{:<6} {:>5} {:>9.4g} {:>9.4g} {:>9.3g} {:>9.3g} {:>7.2f} {:>7.1f} {:>7.1f} {:>9.1f} {:>8.0f} {:>9.2f} "
         "{:>9.2f}\n",
         s.codec, s.n, s.keys, s.values, s.divergence.kl, s.divergence.kl_p99, 100 * s.divergence.agreement,
@@ -47,9 +46,8 @@ Status EvalStorage(const Options& o) {
   SW_ASSIGN_OR_RETURN(const auto scores,
                       eval::MeasureStorage(engine, records, options, [&](double done) { progress.Update(done, 1); }));
   if (!o.common.json)
-    fmt::print("{:<6} {:>5} {:>9} {:>9} {:>9} {:>9} {:>7} {:>7} {:>7} {:>9} {:>8} {:>9} {:>9}\n", "codec", "n", "keys",
-               "values", "KL", "KL p99", "top-1 %", "right %", "same %", "TTFT ms", "B/token", "encode ms",
-               "decode ms");
+    Print("{:<6} {:>5} {:>9} {:>9} {:>9} {:>9} {:>7} {:>7} {:>7} {:>9} {:>8} {:>9} {:>9}\n", "codec", "n", "keys",
+          "values", "KL", "KL p99", "top-1 %", "right %", "same %", "TTFT ms", "B/token", "encode ms", "decode ms");
   for (const eval::StorageScore& score : scores) PrintRow(o, score);
   return Status::Ok();
 }

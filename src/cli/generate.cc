@@ -1,4 +1,3 @@
-#include <fmt/format.h>
 
 #include <iostream>
 #include <iterator>
@@ -30,7 +29,7 @@ int Generate(Options o) {
   Apply(o.parts, &request);
   const bool whole = !o.parts.branches.empty() || !o.parts.steps.empty();  // is printed when all of it is there
   Progress progress("reading the prompt", o.common.quiet);
-  auto answer = (*engine)->Run(std::move(request), Watch(progress, !o.common.json && !whole));
+  auto answer = RunWatched(**engine, std::move(request), progress, !o.common.json && !whole);
   if (!answer.ok()) return Fail(answer.status());
   if (o.common.json) {
     const rag::GroundedAnswer grounded{.answer = std::move(*answer), .sources = {}, .citations = {}};
@@ -38,9 +37,9 @@ int Generate(Options o) {
   } else {
     if (whole) {
       PrintParts(o.parts, *answer);
-      fmt::print("{}", answer->text);
+      Print("{}", answer->text);
     }
-    if (o.parts.branches.empty() || !o.parts.join.empty()) fmt::print("\n");
+    if (o.parts.branches.empty() || !o.parts.join.empty()) Print("\n");
   }
   return kDone;
 }

@@ -1,4 +1,3 @@
-#include <fmt/format.h>
 
 #include "cli/common.h"
 #include "cli/sources.h"
@@ -68,13 +67,12 @@ int Index(const Options& o) {
     PrintJson(out);
     return kDone;
   }
-  for (const auto& s : report->skipped) fmt::print(stderr, "skipped {}: {}\n", s.path, s.reason);
-  fmt::print("{}: {} added, {} updated, {} unchanged, {} removed; {} chunks\n", o.corpus, report->added,
-             report->updated, report->unchanged, report->removed, report->chunks);
+  for (const auto& s : report->skipped) Note("skipped {}: {}\n", s.path, s.reason);
+  Print("{}: {} added, {} updated, {} unchanged, {} removed; {} chunks\n", o.corpus, report->added, report->updated,
+        report->unchanged, report->removed, report->chunks);
   if (baked)
-    fmt::print("baked: {} of {} tokens read anew, {} spans removed; {} spans, {} MiB\n",
-               baked->tokens - baked->found_tokens, baked->tokens, baked->removed_spans, baked->spans,
-               baked->bytes >> 20);
+    Print("baked: {} of {} tokens read anew, {} spans removed; {} spans, {} MiB\n", baked->tokens - baked->found_tokens,
+          baked->tokens, baked->removed_spans, baked->spans, baked->bytes >> 20);
   return kDone;
 }
 

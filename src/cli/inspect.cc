@@ -1,4 +1,3 @@
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <map>
@@ -47,9 +46,8 @@ Status InspectSpans(const Options& o, const std::string& folder) {
     PrintJson(out);
   } else {
     for (const auto& [name, value] : out)
-      if (name != "models")
-        fmt::print("{:<24} {}\n", std::string_view(name.data(), name.size()), json::serialize(value));
-    for (const json::value& m : out.at("models").get_array()) fmt::print("  {}\n", json::serialize(m));
+      if (name != "models") Print("{:<24} {}\n", std::string_view(name.data(), name.size()), json::serialize(value));
+    for (const json::value& m : out.at("models").get_array()) Print("  {}\n", json::serialize(m));
   }
   if (report.sound()) return Status::Ok();
   return Corruption(
@@ -171,9 +169,9 @@ Status CompareModels(const Options& o, const std::string& path) {
     PrintJson(out);
   } else {
     const auto word = [](bool equal) { return equal ? "the same" : "different"; };
-    fmt::print("kept KV   {}\nlogits    {}, {} probe tokens\ntokens    {}, probe texts\nprompts   {} of {} the same\n",
-               a.kv == b.kv ? "shared" : "not shared", word(a.logits == b.logits), eval::ModelFunction::kProbeTokens,
-               word(a.tokens == b.tokens), n_same, a.prompts.size());
+    Print("kept KV   {}\nlogits    {}, {} probe tokens\ntokens    {}, probe texts\nprompts   {} of {} the same\n",
+          a.kv == b.kv ? "shared" : "not shared", word(a.logits == b.logits), eval::ModelFunction::kProbeTokens,
+          word(a.tokens == b.tokens), n_same, a.prompts.size());
   }
   if (a.kv == b.kv && a.logits != b.logits)
     return Internal(StrFormat("{} and {} have one digest and do not compute the same", path, o.same_as));
@@ -238,7 +236,7 @@ Status Inspect(Options o) {
     return Status::Ok();
   }
   const auto print = [](std::string_view name, const json::value& value) {
-    fmt::print("{:<24} {}\n", name, value.is_string() ? std::string(value.get_string()) : json::serialize(value));
+    Print("{:<24} {}\n", name, value.is_string() ? std::string(value.get_string()) : json::serialize(value));
   };
   for (const auto& [key, value] : out) {
     const std::string_view name(key.data(), key.size());
@@ -251,14 +249,14 @@ Status Inspect(Options o) {
       print(StrFormat("{} {}", name, std::string_view(inner.data(), inner.size())), part);
   }
   for (const json::value& way : out["compose"].get_array())
-    fmt::print("compose {:<16} {}: {}\n", std::string(way.at("mode").get_string()),
-               way.at("allowed").get_bool() ? "yes" : "no", std::string(way.at("why").get_string()));
+    Print("compose {:<16} {}: {}\n", std::string(way.at("mode").get_string()),
+          way.at("allowed").get_bool() ? "yes" : "no", std::string(way.at("why").get_string()));
   for (const json::value& row : out["memory"].get_array())
-    fmt::print("memory                   {} MiB for weights and a context of {} tokens (bf16 KV)\n",
-               row.at("bytes").to_number<size_t>() >> 20, row.at("context_tokens").to_number<int>());
+    Print("memory                   {} MiB for weights and a context of {} tokens (bf16 KV)\n",
+          row.at("bytes").to_number<size_t>() >> 20, row.at("context_tokens").to_number<int>());
   for (const json::value& t : out["tensors"].get_array())
-    fmt::print("  {:<48} {:<5} {}\n", std::string(t.at("name").get_string()), std::string(t.at("dtype").get_string()),
-               json::serialize(t.at("shape")));
+    Print("  {:<48} {:<5} {}\n", std::string(t.at("name").get_string()), std::string(t.at("dtype").get_string()),
+          json::serialize(t.at("shape")));
   return Status::Ok();
 }
 

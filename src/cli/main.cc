@@ -1,10 +1,7 @@
-#include <fmt/format.h>
-
 #include <array>
-#include <clocale>
-#include <cstdio>
 #include <exception>
 #include <new>
+#include <sstream>
 
 #include "cli/common.h"
 
@@ -24,7 +21,11 @@ int RunVerb(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kDone : kWrongUsage;
+    std::ostringstream help, trouble;
+    const int status = app.exit(error, help, trouble) == 0 ? kDone : kWrongUsage;
+    PrintText(help.str());
+    NoteText(trouble.str());
+    return status;
   }
   for (const Verb& verb : verbs)
     if (verb.app->parsed()) return verb.run();
@@ -35,12 +36,16 @@ int RunVerb(int argc, char** argv) {
 }  // namespace spanwise::cli
 
 int main(int argc, char** argv) {
+  namespace cli = spanwise::cli;
+  cli::PrepareStandardStreams();
   try {
-    return spanwise::cli::RunVerb(argc, argv);
+    const int status = cli::RunVerb(argc, argv);
+    const spanwise::Status written = cli::Flush();
+    return status == cli::kDone && !written.ok() ? cli::Fail(written) : status;
   } catch (const std::bad_alloc&) {
-    std::fputs("spanwise: the machine has too little memory left for this\n", stderr);
+    cli::NoteText("spanwise: there is too little memory left for this\n");
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "spanwise: %s\n", error.what());
+    cli::Note("spanwise: {}\n", error.what());
   }
-  return spanwise::cli::kFailed;
+  return cli::kFailed;
 }

@@ -1,4 +1,3 @@
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -25,11 +24,13 @@ Status Quantize(const Options& o) {
   SW_RETURN_IF_ERROR(ConvertModel(o.in, o.out, type, pool, [&](size_t done, size_t total) {
     progress.Update(static_cast<double>(done), static_cast<double>(total));
   }));
-  const auto size = std::filesystem::file_size(o.out + "/model.safetensors");
+  std::error_code error;
+  const auto size = std::filesystem::file_size(o.out + "/model.safetensors", error);
+  if (error) return Unavailable(StrFormat("{}/model.safetensors: {}", o.out, error.message()));
   if (o.common.json) {
     PrintJson(json::object{{"model", o.out}, {"type", o.type}, {"weight_bytes", size}});
   } else {
-    fmt::print("{}: {} MB of {} weights\n", o.out, size / 1'000'000, o.type);
+    Print("{}: {} MB of {} weights\n", o.out, size / 1'000'000, o.type);
   }
   return Status::Ok();
 }
@@ -44,7 +45,8 @@ Verb QuantizeVerb(CLI::App& app) {
   verb->add_option("--type", o->type, "What matrices become")
       ->check(CLI::IsMember({"bf16", "q8", "q4"}))
       ->capture_default_str();
-  verb->add_option("--threads", o->common.threads, "Threads (0: one per CPU)")->capture_default_str();
+  verb->add_option("--threads", o->common.threads, "Threads (0: as many as there are CPUs for this process)")
+      ->capture_default_str();
   AddOutputOptions(verb, &o->common);
   return {verb, [o] {
             const Status status = Quantize(*o);

@@ -1,10 +1,11 @@
 #include "server/serve.h"
 
-#include <fmt/format.h>
 #include <malloc.h>
 
 #include <algorithm>
 
+#include "base/host.h"
+#include "base/str.h"
 #include "cli/common.h"
 #include "cli/sources.h"
 #include "server/engine_backend.h"
@@ -21,6 +22,15 @@ struct Options {
   int max_running = EngineOptions().max_running, max_queued = EngineOptions().max_queued;
   int max_connections = 0;
 };
+
+// What the server takes of the machine, and whose limit decided it.
+std::string Describe(const EngineResources& r, const CommonOptions& asked) {
+  constexpr uint64_t kMiB = uint64_t{1} << 20;
+  return StrFormat("{} MiB for kept keys and values{}, of {} MiB of memory ({}); {} thread{}{}",
+                   r.kv_memory_bytes / kMiB, asked.cache_memory_mb ? " as asked for" : "", r.usable_memory_bytes / kMiB,
+                   r.memory_source, r.threads, r.threads == 1 ? "" : "s",
+                   asked.threads ? " as asked for" : StrFormat(" ({})", r.threads_source));
+}
 
 Status Serve(const Options& o) {
   // One heap for all threads: what loading the model leaves of it is there for the first request, which would otherwise
@@ -39,12 +49,21 @@ Status Serve(const Options& o) {
   const auto backend = server::NewEngineBackend(
       *engine, corpus.get(), {.model_id = {}, .compose = compose, .top_k = o.top_k, .public_corpus = o.public_corpus});
   server::ServeOptions serve = o.serve;
+  if (!o.common.quiet) Note("spanwise: {}\n", Describe(engine->resources(), o.common));
   // Who finds the queue full is to be told so, not to find no connection.
   serve.max_connections =
       o.max_connections ? o.max_connections : std::max(serve.max_connections, o.max_running + o.max_queued + 64);
+  constexpr uint64_t kOtherFiles = 64;  // and folders, at most
+  const auto connections = static_cast<uint64_t>(serve.max_connections);
+  if (const uint64_t files = AllowOpenFiles(connections + kOtherFiles); files < connections + kOtherFiles) {
+    serve.max_connections = static_cast<int>(std::max<uint64_t>(1, files - std::min(files, kOtherFiles)));
+    Note("spanwise: at most {} files may be open (ulimit -n), so {} connections at a time instead of {}\n", files,
+         serve.max_connections, connections);
+  }
   return server::Serve(serve, *backend, [&](const std::string& url) {
-    fmt::print("{} serves {} at {}\n", engine->model().name, corpus ? o.corpus : std::string("without a corpus"), url);
-    std::fflush(stdout);
+    const Status printed = TryPrint(StrFormat("{} serves {} at {}\n", engine->model().name,
+                                              corpus ? o.corpus : std::string("without a corpus"), url));
+    if (!printed.ok()) Note("spanwise: {}; it serves at {}\n", printed.message(), url);
   });
 }
 

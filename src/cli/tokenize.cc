@@ -1,4 +1,3 @@
-#include <fmt/format.h>
 
 #include <iostream>
 #include <iterator>
@@ -37,9 +36,9 @@ Status Tokenize(Options o) {
     return Status::Ok();
   }
   for (const EncodedToken& t : tokens)
-    fmt::print("{:>7}  {:>6}-{:<6} {}\n", t.id, t.begin, t.end,
-               json::serialize(json::value(rag::TokenJsonText(tokenizer->TokenBytes(t.id, true)))));
-  fmt::print("{} tokens\n", tokens.size());
+    Print("{:>7}  {:>6}-{:<6} {}\n", t.id, t.begin, t.end,
+          json::serialize(json::value(rag::TokenJsonText(tokenizer->TokenBytes(t.id, true)))));
+  Print("{} tokens\n", tokens.size());
   return Status::Ok();
 }
 
