@@ -552,6 +552,116 @@ TEST(DiskTier, GoesOnWithoutADiskThatIsFull) {
   EXPECT_EQ(status, 0);
 }
 
+// As another user than root, who may write everywhere.
+template <typename Check>
+void AsNobody(const Check& check) {
+  const pid_t child = fork();
+  if (child == 0) {
+    if (geteuid() == 0 && (setgid(65534) != 0 || setuid(65534) != 0)) _exit(2);
+    _exit(check() ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+}
+
+TEST(DiskTier, ReadsWhatItMayNotWrite) {
+  const Folder folder;
+  {
+    Spans spans;
+    Keep(*Open(folder.path()), spans.Chain(kRoot, Iota(150)));
+  }
+  std::filesystem::permissions(folder.path(), std::filesystem::perms(0555));
+  for (const char* name : {"/data.mdb", "/lock.mdb"})
+    std::filesystem::permissions(folder.path() + name, std::filesystem::perms(0444));
+  std::vector<std::string> warnings;
+  const auto open = [&] {
+    warnings.clear();
+    return DiskTier::Open(
+        kFormat, {.folder = folder.path(), .warn = [&](const std::string& message) { warnings.push_back(message); }});
+  };
+  AsNobody([&] {
+    const auto tier = open();
+    Spans spans;
+    return tier.ok() && *tier && !(*tier)->reads_in_place() && warnings.size() == 1 &&
+           warnings[0] == "kept KV: " + folder.path() +
+                              "/lock.mdb: Permission denied; what is there is read, and nothing more is kept" &&
+           FoundTokens(**tier, spans, kRoot, Iota(150)) == 150 && FoundTokens(**tier, spans, kRoot, Iota(90)) == 90;
+  });
+  std::filesystem::permissions(folder.path(), std::filesystem::perms(0755));
+}
+
+TEST(DiskTier, DoesWithoutAFolderThatCannotBeMade) {
+  const Folder folder;
+  std::filesystem::permissions(folder.path(), std::filesystem::perms(0555));
+  AsNobody([&] {
+    int n_warnings = 0;
+    const DiskTierOptions options{.folder = folder.path() + "/new", .warn = [&](const std::string&) { ++n_warnings; }};
+    const auto tier = DiskTier::Open(kFormat, options);
+    DiskTierOptions needed = options;
+    needed.wait_when_full = true;
+    return tier.ok() && !*tier && n_warnings == 1 &&
+           DiskTier::Open(kFormat, needed).status().code() == StatusCode::kUnavailable && n_warnings == 1;
+  });
+  std::filesystem::permissions(folder.path(), std::filesystem::perms(0755));
+  // That it is no folder at all is no trouble of the disk.
+  std::ofstream(folder.path() + "/file") << "text";
+  for (const char* name : {"/file", "/file/below"})
+    EXPECT_EQ(DiskTier::Open(kFormat, {.folder = folder.path() + name}).status().code(), StatusCode::kInvalidArgument);
+}
+
+// Its lock file lies where it cannot be written, and somebody else writes all the same.
+TEST(DiskTier, WithoutLocksItReadsCopies) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs two users";
+  const Folder folder;
+  {
+    Spans spans;
+    Keep(*Open(folder.path()), spans.Chain(kRoot, Iota(150)));
+  }
+  std::filesystem::permissions(folder.path(), std::filesystem::perms(0755));
+  int to_owner[2], from_owner[2];
+  ASSERT_EQ(pipe(to_owner), 0);
+  ASSERT_EQ(pipe(from_owner), 0);
+  const auto tell = [](int file) { return write(file, "x", 1) == 1; };
+  const auto wait_for = [](int file) {
+    char byte;
+    return read(file, &byte, 1) == 1;
+  };
+  const pid_t owner = fork();
+  if (owner == 0) {
+    bool right = wait_for(to_owner[0]);
+    Spans spans;
+    const auto tier = Open(folder.path());
+    for (int i = 1; i < 4; ++i) Keep(*tier, spans.Chain(kRoot, Iota(150, 1000 * i)));
+    right = right && tell(from_owner[1]) && wait_for(to_owner[0]);
+    _exit(right ? 0 : 1);
+  }
+  AsNobody([&] {
+    std::vector<std::string> warnings;
+    const auto open = [&] {
+      warnings.clear();
+      return DiskTier::Open(
+          kFormat, {.folder = folder.path(), .warn = [&](const std::string& message) { warnings.push_back(message); }});
+    };
+    Spans spans;
+    {
+      const auto tier = open();
+      if (!tier.ok() || !*tier || warnings.size() != 1) return false;
+      const auto held = Found(**tier, kRoot, Iota(64));
+      if (!held || !tell(to_owner[1]) || !wait_for(from_owner[0]) || !spans.Holds(kRoot, *held)) return false;
+      if (FoundTokens(**tier, spans, kRoot, Iota(150, 2000)) != 150) return false;
+    }
+    // Whoever comes now sees that there is an owner at work.
+    const auto tier = open();
+    return tier.ok() && !*tier && warnings.size() == 1 &&
+           warnings[0].ends_with("another process is using it, so it is not read either: nothing is kept");
+  });
+  EXPECT_TRUE(tell(to_owner[1]));
+  int status = -1;
+  ASSERT_EQ(waitpid(owner, &status, 0), owner);
+  EXPECT_EQ(status, 0);
+}
+
 SpanStore::Prefetched Fetched(SpanStore& store, std::span<const int32_t> tokens) {
   const SpanStore::Wish wish{.address = kRoot, .tokens = tokens};
   auto prefetched = store.Prefetch({&wish, 1}, /*urgent=*/true);

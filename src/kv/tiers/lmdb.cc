@@ -39,9 +39,8 @@ OpenEnvs& Opened() {
 std::string DataFile(const std::string& folder) { return folder + "/data.mdb"; }
 std::string LockFile(const std::string& folder) { return folder + "/lock.mdb"; }
 
-// A cache line for each reader, and less than four for what stands before them, in whole pages.
-constexpr off_t kLockBytes = 64 * (kMaxReaders + 64);
-static_assert(kLockBytes % 4096 == 0);
+// What LMDB makes of its lock file: two cache lines, and one for each reader.
+constexpr off_t kLockBytes = 64 * (2 + off_t{kMaxReaders});
 
 class Descriptor {
  public:
@@ -57,48 +56,32 @@ class Descriptor {
   int fd_;
 };
 
-// The lock that everybody who has an environment open shares.
-struct flock LockOfAll(short type) {
+// Whether somebody has an environment of the folder open: all of them share a lock. Takes none: whoever opens one would
+// take it for theirs.
+bool IsInUse(int lock_file) {
   struct flock lock {};
-  lock.l_type = type;
+  lock.l_type = F_WRLCK;
   lock.l_whence = SEEK_SET;
   lock.l_len = 1;
-  return lock;
+  return fcntl(lock_file, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
 // LMDB stretches its lock file and writes it through a map, where a block that the disk has no room for is a signal and
-// not an error. So all its blocks are taken before. An errno, or 0.
-// REQUIRES: this process has no environment of the folder open: its locks would end here.
+// not an error. So all its blocks are taken before. An errno, or 0, also where the file system cannot tell.
+// REQUIRES: this process has no environment of the folder open: closing the file would end its locks.
 int AllocateLocks(const std::string& folder) {
   const Descriptor file(LockFile(folder), O_RDWR | O_CREAT);
   if (file.get() < 0) return errno;
-  // A file that others have mapped keeps its size.
-  struct flock lock = LockOfAll(F_WRLCK);
-  const bool alone = fcntl(file.get(), F_SETLK, &lock) == 0;
   struct stat found {};
   if (fstat(file.get(), &found) != 0) return errno;
-  const off_t size = alone ? std::max(found.st_size, kLockBytes) : found.st_size;
-  if (size == 0 || (found.st_size == size && off_t{found.st_blocks} * 512 >= size)) return 0;
+  const bool stretch = found.st_size < kLockBytes && !IsInUse(file.get());  // what others have mapped keeps its size
+  const off_t size = stretch ? kLockBytes : found.st_size;
+  if (size == 0 || (!stretch && off_t{found.st_blocks} * 512 >= size)) return 0;
   int code;
   do {
-    code = fallocate(file.get(), alone ? 0 : FALLOC_FL_KEEP_SIZE, 0, size) == 0 ? 0 : errno;
+    code = fallocate(file.get(), stretch ? 0 : FALLOC_FL_KEEP_SIZE, 0, size) == 0 ? 0 : errno;
   } while (code == EINTR);
-  if ((code != EOPNOTSUPP && code != ENOSYS) || !alone) return code == EOPNOTSUPP || code == ENOSYS ? 0 : code;
-  // What nobody uses is made anew by whoever comes first.
-  const std::string zeros(4096, '\0');
-  for (off_t at = 0; at < size;) {
-    const ssize_t n = pwrite(file.get(), zeros.data(), zeros.size(), at);
-    if (n < 0 && errno != EINTR) return errno;
-    at += std::max<ssize_t>(n, 0);
-  }
-  return 0;
-}
-
-// Whether somebody has an environment of the folder open, as far as can be seen. The same is required.
-bool IsInUse(const std::string& folder) {
-  const Descriptor file(LockFile(folder), O_RDONLY);
-  struct flock lock = LockOfAll(F_WRLCK);
-  return file.get() >= 0 && fcntl(file.get(), F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+  return code == EOPNOTSUPP || code == ENOSYS ? 0 : code;
 }
 
 // Pages past the end of the file would be signals, not errors. Those that a transaction took and freed again are never
@@ -207,7 +190,8 @@ Status Env::Init(uint64_t map_bytes) {
     if (!read_only_ || (!unwritable && code != ENOSPC && code != EDQUOT)) return ToStatus(code, LockFile(folder_));
     flags |= MDB_NOLOCK;
     locks_ = unwritable ? Locks::kUnwritable : Locks::kNoRoom;
-    in_use_ = IsInUse(folder_);
+    const Descriptor lock_file(LockFile(folder_), O_RDONLY);
+    in_use_ = lock_file.get() >= 0 && IsInUse(lock_file.get());
   }
   mdb_env_create(&env_);
   mdb_env_set_maxdbs(env_, 4);
