@@ -187,7 +187,29 @@ TEST(Host, ThreadsFollowTheProcessorsThatAreAllowed) {
   }));
 }
 
+TEST(Host, APoolDoesWithFewerThreads) {
+  EXPECT_TRUE(HoldsInAChild([] {
+    const rlimit limit{0, 0};
+    if ((geteuid() == 0 && setuid(65534) != 0) || setrlimit(RLIMIT_NPROC, &limit) != 0) return false;
+    ThreadPool pool(4);
+    int n = 0;
+    pool.ParallelFor(10, [&](size_t) { ++n; });
+    return pool.n_threads() == 1 && n == 10;
+  }));
+}
+
+TEST(Host, OpenFilesGrowToTheHardLimit) {
+  EXPECT_TRUE(HoldsInAChild([] {
+    const rlimit limit{32, 100};
+    return setrlimit(RLIMIT_NOFILE, &limit) == 0 && AllowOpenFiles(20) == 32 && AllowOpenFiles(80) == 80 &&
+           AllowOpenFiles(1000) == 100;
+  }));
+}
+
 TEST(Host, MemoryFollowsTheLimitsOfTheProcess) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers map more than any machine has";
+#endif
   const uint64_t before = UsableMemory().amount;
   EXPECT_GT(before, uint64_t{1} << 20);
   for (const auto& [which, name] : {std::pair(RLIMIT_AS, "ulimit -v"), {RLIMIT_DATA, "ulimit -d"}})

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -101,7 +102,11 @@ struct ThreadPool::Impl {
 
 ThreadPool::ThreadPool(int n_threads) : impl_(std::make_unique<Impl>()) {
   if (n_threads <= 0) n_threads = static_cast<int>(UsableCpus().amount);
-  for (int i = 1; i < n_threads; ++i) impl_->workers.emplace_back([impl = impl_.get()] { impl->Work(); });
+  try {
+    for (int i = 1; i < n_threads; ++i) impl_->workers.emplace_back([impl = impl_.get()] { impl->Work(); });
+  } catch (const std::system_error&) {
+    // The process may have no more threads: loops are as many threads slower, and do the same.
+  }
 }
 
 ThreadPool::~ThreadPool() {

@@ -12,7 +12,8 @@ namespace spanwise {
 // threads, workers run on those that the caller may use, but for the one where it was when it last woke them.
 class ThreadPool {
  public:
-  // n_threads counts the calling thread; 0: as many as there are CPUs for this process (UsableCpus).
+  // n_threads counts the calling thread; 0: as many as there are CPUs for this process (UsableCpus). Fewer where the
+  // system gives no more.
   explicit ThreadPool(int n_threads = 0);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

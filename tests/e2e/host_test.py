@@ -74,7 +74,7 @@ class Server:
         return self.messages
 
 
-class HostTest(unittest.TestCase):
+class Case(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory(prefix="spanwise-host-")
         self.addCleanup(folder.cleanup)
@@ -132,6 +132,8 @@ class HostTest(unittest.TestCase):
         self.assertTrue(warnings[0].startswith(f"spanwise: kept KV: {folder}"), warnings)
         self.assertEqual(cached > 0, reads, warnings)
 
+
+class Disks(Case):
     FULL = "No space left on device"
 
     def on_each_disk(self, run):
@@ -271,8 +273,8 @@ class HostTest(unittest.TestCase):
             done = self.run_program("ask", QUESTION, "--doc", self.document, "--cache-dir", path, status=1)
             self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
 
-    # Control groups.
 
+class Groups(Case):
     def group(self, controller, limits):
         """The folder of a group of our own below the one that this process is in, and its entry for processes."""
         v2 = pathlib.Path("/sys/fs/cgroup/cgroup.controllers")

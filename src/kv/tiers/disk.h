@@ -33,7 +33,7 @@ struct DiskTierOptions {
   uint64_t queue_bytes = uint64_t{64} << 20;  // that wait to be written
   // Nothing may be lost: Offer waits for the disk, and a folder that cannot be written is an error.
   bool wait_when_full = false;
-  int read_threads = 0;  // that check what was read; 0: one for each CPU
+  int read_threads = 0;  // that check what was read; 0: as many as there are CPUs for this process
   // Of a folder that is only read, so much is read and checked before anybody asks, while the engine has nothing to do.
   uint64_t ready_bytes = 0;
   // Called at most once for each kind of trouble, from any thread.
