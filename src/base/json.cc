@@ -6,10 +6,12 @@
 
 namespace spanwise {
 
-Result<json::value> ParseJson(std::string_view text, std::string_view what, size_t max_depth) {
+Result<json::value> ParseJson(std::string_view text, std::string_view what, size_t max_depth,
+                              json::storage_ptr storage) {
   json::parse_options options;
   options.max_depth = max_depth;
   json::stream_parser parser({}, options);
+  parser.reset(std::move(storage));
   boost::system::error_code error;
   const size_t used = parser.write_some(text.data(), text.size(), error);
   if (error) return InvalidArgument(StrFormat("{}: not valid JSON near byte {}: {}", what, used, error.message()));

@@ -14,8 +14,9 @@ namespace spanwise {
 namespace json = boost::json;
 
 // Parses one UTF-8 JSON text. Rejects trailing bytes, invalid UTF-8, and nesting deeper than max_depth.
-// `what` begins every message ("request body", a path).
-Result<json::value> ParseJson(std::string_view text, std::string_view what, size_t max_depth = 64);
+// `what` begins every message ("request body", a path). The value lies in `storage`, which must outlive it.
+Result<json::value> ParseJson(std::string_view text, std::string_view what, size_t max_depth = 64,
+                              json::storage_ptr storage = {});
 
 // Typed reads of object members. Absent and null count as missing: Get* then returns nullopt.
 // A member of another type is InvalidArgument naming `key`, what was found, and what was expected.
