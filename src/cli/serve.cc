@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "base/host.h"
 #include "base/str.h"
 #include "cli/common.h"
 #include "cli/sources.h"
@@ -20,7 +19,7 @@ struct Options {
   int top_k = 8;
   bool public_corpus = false;
   int max_running = EngineOptions().max_running, max_queued = EngineOptions().max_queued;
-  int max_connections = 0;
+  size_t max_body_mib = server::ServeOptions().max_body_bytes >> 20;
 };
 
 // What the server takes of the machine, and whose limit decided it.
@@ -36,6 +35,10 @@ Status Serve(const Options& o) {
   // One heap for all threads: what loading the model leaves of it is there for the first request, which would otherwise
   // wait until fresh pages are made for heaps of the threads it runs on. Few threads allocate, and none in inner loops.
   mallopt(M_ARENA_MAX, 1);
+  // What a large request takes goes back to the system when it is done, also where small things were allocated behind
+  // it. Left alone, the heap would learn from the first such block to keep those of up to 32 MiB.
+  mallopt(M_MMAP_THRESHOLD, 4 << 20);
+  mallopt(M_TRIM_THRESHOLD, 64 << 20);
   SW_ASSIGN_OR_RETURN(const ComposeOptions compose, ToComposeOptions(o.common));
   SW_RETURN_IF_ERROR(SetLogLevel(o.common));
   SW_ASSIGN_OR_RETURN(EngineOptions engine_options, ToEngineOptions(WithBaked(o.common, o.corpus)));
@@ -50,16 +53,7 @@ Status Serve(const Options& o) {
       *engine, corpus.get(), {.model_id = {}, .compose = compose, .top_k = o.top_k, .public_corpus = o.public_corpus});
   server::ServeOptions serve = o.serve;
   if (!o.common.quiet) Note("spanwise: {}\n", Describe(engine->resources(), o.common));
-  // Who finds the queue full is to be told so, not to find no connection.
-  serve.max_connections =
-      o.max_connections ? o.max_connections : std::max(serve.max_connections, o.max_running + o.max_queued + 64);
-  constexpr uint64_t kOtherFiles = 64;  // and folders, at most
-  const auto connections = static_cast<uint64_t>(serve.max_connections);
-  if (const uint64_t files = AllowOpenFiles(connections + kOtherFiles); files < connections + kOtherFiles) {
-    serve.max_connections = static_cast<int>(std::max<uint64_t>(1, files - std::min(files, kOtherFiles)));
-    Note("spanwise: at most {} files may be open (ulimit -n), so {} connections at a time instead of {}\n", files,
-         serve.max_connections, connections);
-  }
+  serve.max_body_bytes = o.max_body_mib << 20;
   return server::Serve(serve, *backend, [&](const std::string& url) {
     const Status printed = TryPrint(StrFormat("{} serves {} at {}\n", engine->model().name,
                                               corpus ? o.corpus : std::string("without a corpus"), url));
@@ -81,7 +75,9 @@ Verb ServeVerb(CLI::App& app) {
       ->capture_default_str();
   verb->add_flag("--public-corpus", o->public_corpus, "Share KV of its passages among all values of cache_salt");
   verb->add_option("--api-key-file", o->serve.api_key_file, "File with one API key a line");
-  verb->add_option("--cors-origin", o->serve.cors_origin, "Origin whose pages may call the API");
+  verb->add_option("--cors-origin", o->serve.cors_origins,
+                   "Origin whose pages may call the API, such as https://app.example.org, or * (a list with commas; "
+                   "repeatable)");
   verb->add_option("--allowed-host", o->serve.allowed_hosts, "Further host name to answer under (repeatable)");
   verb->add_option("--max-running", o->max_running, "Requests answered at a time")
       ->check(CLI::Range(1, EngineOptions::kMostRunning))
@@ -89,8 +85,17 @@ Verb ServeVerb(CLI::App& app) {
   verb->add_option("--max-queued", o->max_queued, "Requests that may wait; one more gets status 429")
       ->check(CLI::Range(1, EngineOptions::kMostQueued))
       ->capture_default_str();
-  verb->add_option("--max-connections", o->max_connections, "Connections at a time (0: enough for all requests)")
+  verb->add_option(
+          "--max-connections", o->serve.max_connections,
+          "Connections at a time; one more closes an idle one (0: what the limit on open files leaves, at most "
+          "16384)")
       ->check(CLI::Range(0, 1'000'000))
+      ->capture_default_str();
+  verb->add_option("--max-body", o->max_body_mib, "Size of a request's body, in MiB; more gets status 413")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  verb->add_option("--max-documents", o->serve.max_documents, "Documents of a request")
+      ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
   AddComposeOptions(verb, &o->common);
   AddModelOptions(verb, &o->common);

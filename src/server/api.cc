@@ -77,20 +77,22 @@ HttpResponse ErrorResponse(const ApiError& error) {
   return response;
 }
 
-// A request on its way through the backend. Lives on the exchange's side; only the two callbacks given to Submit run
-// elsewhere, and all they do is post.
+// A request on its way through the backend. Runs on the workers, one thing at a time; only the two callbacks given to
+// Submit run elsewhere, and all they do is post.
 class Api::Run : public std::enable_shared_from_this<Run> {
  public:
   struct Setup {
     std::string path;
     bool chat = false, stream = false, include_usage = false;
-    std::vector<Job> jobs;  // one choice each
+    std::vector<Job> jobs;                       // one choice each
+    Workers::Lane lane = Workers::Lane::kSmall;  // where its prompts are rendered and tokenised
   };
 
   Run(Api& api, std::shared_ptr<Exchange> exchange, Setup setup)
       : api_(api),
         in_flight_(api.in_flight_),
         exchange_(std::move(exchange)),
+        serial_(std::make_shared<Serial>(api.workers_)),
         cancel_(exchange_->cancel()),
         setup_(std::move(setup)),
         envelope_(NewEnvelope(setup_.chat ? "chatcmpl" : "cmpl", api.backend_.model())),
@@ -106,32 +108,51 @@ class Api::Run : public std::enable_shared_from_this<Run> {
   // Submits as many jobs as are taken, one in any case: the engine answers them together. The rest follow when one
   // ends.
   void Submit() {
-    while (n_submitted_ < setup_.jobs.size()) {
-      const size_t index = n_submitted_;
-      RequestObserver observer;
-      const auto self = shared_from_this();
-      if (setup_.stream) {
-        observer.on_text = [self, index](const std::string& text, const std::vector<TokenReport>& tokens) {
-          self->exchange_->Post([self, index, text, tokens] { self->OnText(index, text, tokens); });
-        };
-      }
-      const Status status = api_.backend_.Submit(
-          setup_.jobs[index], std::move(observer), cancel_, [self, index](Result<JobAnswer> result) {
-            // std::function wants its contents copyable; the answer is not copied.
-            auto shared = std::make_shared<Result<JobAnswer>>(std::move(result));
-            self->exchange_->Post([self, index, shared] { self->OnDone(index, std::move(*shared)); });
-          });
-      if (!status.ok()) {
-        if (status.code() == StatusCode::kResourceExhausted && n_submitted_ > n_done_) return;
-        ApiError error = ErrorOf(status);
-        error.retry_after_s = RetryAfter(api_.backend_.stats().drain_s);
-        return Fail(error);
-      }
-      ++n_submitted_;
-    }
+    if (submitting_ || n_submitted_ == choices_.size()) return;
+    submitting_ = true;
+    Post(setup_.lane, [self = shared_from_this()] { self->SubmitOne(); });
   }
 
  private:
+  void Post(Workers::Lane lane, std::function<void()> task) {
+    serial_->Post(lane, [self = shared_from_this(), task = std::move(task)] {
+      try {
+        if (!self->failed_) task();
+      } catch (const std::exception& e) {  // memory, most likely
+        self->Fail({503, StrFormat("the request could not be carried out: {}", e.what()), {}, "unavailable"});
+      }
+    });
+  }
+
+  void SubmitOne() {
+    submitting_ = false;
+    if (cancel_->cancelled()) return Fail(ErrorOf(Cancelled("the request was cancelled")));
+    const size_t index = n_submitted_;
+    const auto self = shared_from_this();
+    RequestObserver observer;
+    if (setup_.stream) {
+      observer.on_text = [self, index](const std::string& text, const std::vector<TokenReport>& tokens) {
+        self->Post(Workers::Lane::kSmall, [self, index, text, tokens] { self->OnText(index, text, tokens); });
+      };
+    }
+    // One of several may have to be submitted again.
+    Job job = choices_.size() == 1 ? std::move(setup_.jobs[0]) : setup_.jobs[index];
+    const Status status =
+        api_.backend_.Submit(std::move(job), std::move(observer), cancel_, [self, index](Result<JobAnswer> result) {
+          // std::function wants its contents copyable; the answer is not copied.
+          auto shared = std::make_shared<Result<JobAnswer>>(std::move(result));
+          self->Post(Workers::Lane::kSmall, [self, index, shared] { self->OnDone(index, std::move(*shared)); });
+        });
+    if (!status.ok()) {
+      if (status.code() == StatusCode::kResourceExhausted && n_submitted_ > n_done_) return;
+      ApiError error = ErrorOf(status);
+      error.retry_after_s = RetryAfter(api_.backend_.stats().drain_s);
+      return Fail(error);
+    }
+    ++n_submitted_;
+    Submit();
+  }
+
   // One job's answer on its way out.
   struct Choice {
     std::string pending;     // streamed bytes that end within a character
@@ -161,7 +182,6 @@ class Api::Run : public std::enable_shared_from_this<Run> {
   }
 
   void OnText(size_t index, const std::string& text, const std::vector<TokenReport>& tokens) {
-    if (failed_) return;
     Choice& choice = choices_[index];
     choice.pending += text;
     const size_t complete = CompleteUtf8Prefix(choice.pending);
@@ -176,7 +196,6 @@ class Api::Run : public std::enable_shared_from_this<Run> {
   }
 
   void OnDone(size_t index, Result<JobAnswer> result) {
-    if (failed_) return;
     if (!result.ok()) return Fail(ErrorOf(result.status()));
     Answer& answer = result->answer;
     rag::GroundedAnswer grounded;
@@ -245,16 +264,17 @@ class Api::Run : public std::enable_shared_from_this<Run> {
     exchange_->EndStream();
   }
 
-  Api& api_;  // may be gone once the exchange runs nothing any more, while the engine still holds this
+  Api& api_;  // may be gone once the workers run nothing any more, while the engine still holds this
   const std::shared_ptr<std::atomic<int>> in_flight_;
   const std::shared_ptr<Exchange> exchange_;
+  const std::shared_ptr<Serial> serial_;
   const std::shared_ptr<CancelFlag> cancel_;
-  const Setup setup_;
+  Setup setup_;
   const Envelope envelope_;
   const bool logprobs_, cite_;
   std::vector<Choice> choices_;  // of the jobs
   size_t n_submitted_ = 0, n_done_ = 0;
-  bool started_ = false, failed_ = false;
+  bool submitting_ = false, started_ = false, failed_ = false;
   Usage usage_;
 };
 
@@ -262,7 +282,10 @@ Api::Api(ApiOptions options, Backend& backend)
     : options_(std::move(options)),
       backend_(backend),
       started_(std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
-                   .count()) {}
+                   .count()),
+      workers_(std::make_shared<Workers>(options_.workers)) {}
+
+Api::~Api() { workers_->Stop(); }
 
 const std::vector<Api::Route>& Api::Routes() {
   static const std::vector<Route> routes = {
@@ -296,20 +319,34 @@ std::optional<ApiError> Api::CheckCaller(const HttpRequest& head) const {
   // when that site's own name has been pointed here.
   const std::string_view host = HostName(head.host);
   if (options_.check_host && !host.empty() && !IsLoopbackName(host) &&
-      std::ranges::find(options_.allowed_hosts, host) == options_.allowed_hosts.end())
+      std::ranges::find_if(options_.allowed_hosts, [&](const std::string& name) {
+        return EqualsIgnoringCase(name, host);
+      }) == options_.allowed_hosts.end())
     return ApiError{403,
-                    StrFormat("host {} is not this server's name; allow it by name or use an API key", Quoted(host)),
+                    StrFormat("host {} is not this server's name; start it with --allowed-host to answer under that "
+                              "name, or with --api-key-file",
+                              Quoted(host)),
                     {},
                     "host_refused"};
-  if (!head.origin.empty() && options_.cors_origin != "*" && head.origin != options_.cors_origin) {
+  if (!head.origin.empty() && !options_.cors.Allows(head.origin)) {
     const size_t scheme = head.origin.find("://");
     const std::string_view authority =
         std::string_view(head.origin).substr(scheme == std::string::npos ? 0 : scheme + 3);
     if (!EqualsIgnoringCase(authority, head.host))
-      return ApiError{
-          403, StrFormat("calls from pages of {} are not allowed", Quoted(head.origin)), {}, "origin_refused"};
+      return ApiError{403,
+                      StrFormat("calls from pages of {} to {} are not allowed; start the server with --cors-origin and "
+                                "that origin to allow them, also where a proxy changes the Host header",
+                                Quoted(head.origin), Quoted(head.host)),
+                      {},
+                      "origin_refused"};
   }
   return std::nullopt;
+}
+
+// Allows a page's request before the page sends it. It carries no key, so that it tells nothing but that: paths that do
+// not exist are allowed as well, and the request itself is told so.
+HttpResponse Api::AnswerPreflight(const HttpRequest& head) const {
+  return {204, {}, {}, options_.cors.PreflightHeaders(head.preflight)};
 }
 
 std::optional<HttpResponse> Api::Check(const HttpRequest& head) {
@@ -317,12 +354,9 @@ std::optional<HttpResponse> Api::Check(const HttpRequest& head) {
   std::string allowed;
   const Route* route = Find(head.method, path, &allowed);
   std::optional<ApiError> error = CheckCaller(head);
-  if (!error && head.method == "OPTIONS" && !options_.cors_origin.empty() && !allowed.empty()) {
-    return HttpResponse{204,
-                        {},
-                        {},
-                        {{"Access-Control-Allow-Methods", "GET, POST"},
-                         {"Access-Control-Allow-Headers", "Authorization, Content-Type"}}};
+  if (!error && head.method == "OPTIONS") {
+    if (!head.preflight.method.empty() && options_.cors.Allows(head.origin)) return AnswerPreflight(head);
+    if (path == "*") return HttpResponse{204, {}, {}, {{"Allow", "GET, HEAD, OPTIONS, POST"}}};
   }
   if (!error && !(route && route->open) && !options_.keys.empty() && !options_.keys.Accepts(head.authorization))
     error = ApiError{401,
@@ -347,7 +381,21 @@ void Api::Handle(HttpRequest request, const std::shared_ptr<Exchange>& exchange)
   std::string allowed;
   const Route* route = Find(request.method, PathOf(request.target), &allowed);
   if (!route) return exchange->Send(ErrorResponse({404, "there is no such endpoint", {}, "unknown_url"}));
-  (this->*route->handler)(request, exchange);
+  if (route->method == "GET") return (this->*route->handler)(request, exchange);  // small, and not to wait for others
+  const auto shared = std::make_shared<HttpRequest>(std::move(request));
+  const bool taken = workers_->TryPost(shared->body.size(), [this, route, shared, exchange] {
+    if (exchange->cancel()->cancelled())
+      return Reply(std::string(route->path), exchange, ErrorResponse(ErrorOf(Cancelled("the request was cancelled"))));
+    try {
+      (this->*route->handler)(*shared, exchange);
+    } catch (const std::exception& e) {  // memory, most likely
+      Reply(std::string(route->path), exchange,
+            ErrorResponse({503, StrFormat("the request could not be carried out: {}", e.what()), {}, "unavailable"}));
+    }
+  });
+  if (!taken)
+    Reply(std::string(route->path), exchange,
+          ErrorResponse({429, "as many requests as may be are waiting to be read; try again later", {}, "too_busy"}));
 }
 
 void Api::Count(const std::string& path, int http_status) {
@@ -370,6 +418,7 @@ std::optional<ApiError> Api::CheckModel(const std::string& model) const {
 void Api::Chat(HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {
   constexpr const char* kPath = "/v1/chat/completions";
   ChatCall call;
+  const Workers::Lane lane = Workers::LaneOf(request.body.size());
   std::optional<ApiError> error = ParseChat(request.body, options_.limits, &call);
   request.body = {};
   if (!error) error = CheckModel(call.model);
@@ -378,20 +427,22 @@ void Api::Chat(HttpRequest& request, const std::shared_ptr<Exchange>& exchange) 
   client = ClientOf(request, client, !options_.keys.empty());
   std::vector<Job> jobs;
   jobs.push_back(std::move(call.job));
-  std::make_shared<Run>(*this, exchange, Run::Setup{kPath, true, call.stream, call.include_usage, std::move(jobs)})
+  std::make_shared<Run>(*this, exchange,
+                        Run::Setup{kPath, true, call.stream, call.include_usage, std::move(jobs), lane})
       ->Submit();
 }
 
 void Api::Complete(HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {
   constexpr const char* kPath = "/v1/completions";
   CompletionCall call;
+  const Workers::Lane lane = Workers::LaneOf(request.body.size());
   std::optional<ApiError> error = ParseCompletion(request.body, options_.limits, &call);
   request.body = {};
   if (!error) error = CheckModel(call.model);
   if (error) return Reply(kPath, exchange, ErrorResponse(*error));
   for (Job& job : call.jobs) job.request.client = ClientOf(request, job.request.client, !options_.keys.empty());
   std::make_shared<Run>(*this, exchange,
-                        Run::Setup{kPath, false, call.stream, call.include_usage, std::move(call.jobs)})
+                        Run::Setup{kPath, false, call.stream, call.include_usage, std::move(call.jobs), lane})
       ->Submit();
 }
 
@@ -399,6 +450,7 @@ void Api::Tokenize(HttpRequest& request, const std::shared_ptr<Exchange>& exchan
   constexpr const char* kPath = "/tokenize";
   TokenizeCall call;
   std::optional<ApiError> error = ParseTokenize(request.body, &call);
+  request.body = {};
   if (!error) error = CheckModel(call.model);
   if (error) return Reply(kPath, exchange, ErrorResponse(*error));
   const auto tokens = backend_.Tokenize(call.text, call.parse_special);
@@ -413,6 +465,7 @@ void Api::Detokenize(HttpRequest& request, const std::shared_ptr<Exchange>& exch
   constexpr const char* kPath = "/detokenize";
   DetokenizeCall call;
   std::optional<ApiError> error = ParseDetokenize(request.body, &call);
+  request.body = {};
   if (!error) error = CheckModel(call.model);
   if (error) return Reply(kPath, exchange, ErrorResponse(*error));
   const auto text = backend_.Detokenize(call.tokens, call.keep_special);

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <atomic>
-#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -13,8 +12,10 @@
 
 #include "server/api_keys.h"
 #include "server/backend.h"
+#include "server/cors.h"
 #include "server/error.h"
 #include "server/openai.h"
+#include "server/workers.h"
 
 namespace spanwise::server {
 
@@ -24,26 +25,24 @@ struct HttpRequest {
   std::string host, origin, authorization;  // headers; empty when absent
   std::string body;
   std::string peer = {};  // the caller's address without its port
+  Preflight preflight = {};
 };
 
 struct HttpResponse {
   int status = 200;
   std::string content_type = "application/json";
   std::string body;
-  std::vector<std::pair<std::string, std::string>> headers;
+  HeaderList headers;
 };
 
 HttpResponse ErrorResponse(const ApiError& error);
 
-// One request's way back to its client. Thread-compatible: everything but Post and cancel() runs where Post runs
-// things.
+// One request's way back to its client. Thread-safe; what is called from one thread takes effect in its order.
 class Exchange {
  public:
   virtual ~Exchange() = default;
 
-  // Runs `task` later, in order, one at a time. Thread-safe.
-  virtual void Post(std::function<void()> task) = 0;
-  // Set when the client has left or the server must end. Thread-safe.
+  // Set when the client has left or the server must end.
   virtual std::shared_ptr<CancelFlag> cancel() const = 0;
 
   // Either the whole answer ...
@@ -56,22 +55,29 @@ class Exchange {
 
 struct ApiOptions {
   ApiKeys keys;
-  std::string cors_origin;                 // the one foreign origin that pages may call from, or "*"; empty: none
+  CorsPolicy cors;                         // foreign pages that may call
   bool check_host = true;                  // refuse host names that are not loopback's or in allowed_hosts
   std::vector<std::string> allowed_hosts;  // without port
   ParseLimits limits;
   std::string page;  // what GET / answers
+  Workers::Options workers;
 };
 
-// Thread-safe; `backend` must outlive it and every exchange.
+// Thread-safe; `backend` must outlive it and every exchange. Reading bodies and writing answers runs on threads of its
+// own.
 class Api {
  public:
   Api(ApiOptions options, Backend& backend);
+  // Waits for what was begun; nothing may be handled any more.
+  ~Api();
 
   // Everything that can be judged before the body has come: host, origin, key, path, method. nullopt: go on.
   std::optional<HttpResponse> Check(const HttpRequest& head);
 
-  // Answers, now or later. Call where the exchange's Post runs things, after Check.
+  // Headers of every answer to this request, refusals included.
+  HeaderList AnswerHeaders(const HttpRequest& head) const { return options_.cors.AnswerHeaders(head.origin); }
+
+  // Answers, now or later. Call after Check. Returns quickly.
   void Handle(HttpRequest request, const std::shared_ptr<Exchange>& exchange);
 
   // Counts an answer that came about below this layer (a malformed request, a full house).
@@ -101,12 +107,14 @@ class Api {
   void Metrics(HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
   void Page(HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
 
+  HttpResponse AnswerPreflight(const HttpRequest& head) const;
   void Reply(const std::string& path, const std::shared_ptr<Exchange>& exchange, HttpResponse response);
   void Count(const std::string& path, int http_status);
 
   const ApiOptions options_;
   Backend& backend_;
   const int64_t started_;
+  const std::shared_ptr<Workers> workers_;
   const std::shared_ptr<std::atomic<int>> in_flight_ = std::make_shared<std::atomic<int>>(0);
   std::mutex mutex_;
   std::map<std::pair<std::string, int>, uint64_t> answered_;  // guarded by mutex_; by path and HTTP status

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <condition_variable>
-#include <deque>
 #include <map>
 #include <mutex>
 
@@ -14,49 +13,47 @@
 namespace spanwise::server {
 namespace {
 
+using ::testing::AllOf;
+using ::testing::Contains;
 using ::testing::HasSubstr;
 
-// An exchange without a socket: runs what is posted when it is asked to wait.
+// An exchange without a socket.
 class FakeExchange final : public Exchange {
  public:
-  void Post(std::function<void()> task) override {
+  std::shared_ptr<CancelFlag> cancel() const override { return cancel_; }
+  void Send(HttpResponse r) override {
     const std::lock_guard lock(mutex_);
-    if (closed_) return;
-    tasks_.push_back(std::move(task));
+    response_ = std::move(r);
+    done_ = true;
     changed_.notify_all();
   }
-  std::shared_ptr<CancelFlag> cancel() const override { return cancel_; }
-  void Send(HttpResponse r) override { response = std::move(r), done = true; }
-  void StartStream(HttpResponse head) override { response = std::move(head), streamed = true; }
-  void Write(std::string bytes) override { response.body += bytes, ++n_writes; }
-  void EndStream() override { done = true; }
-
-  // Until the response is complete; what is posted later is dropped, as those tasks hold this.
-  void Wait() {
-    while (!done) {
-      std::unique_lock lock(mutex_);
-      ASSERT_TRUE(changed_.wait_for(lock, std::chrono::seconds(20), [&] { return !tasks_.empty(); }));
-      const auto task = std::move(tasks_.front());
-      tasks_.pop_front();
-      lock.unlock();
-      task();
-    }
-    std::deque<std::function<void()>> rest;
+  void StartStream(HttpResponse head) override {
     const std::lock_guard lock(mutex_);
-    closed_ = true;
-    rest.swap(tasks_);
+    response_ = std::move(head);
+  }
+  void Write(std::string bytes) override {
+    const std::lock_guard lock(mutex_);
+    response_.body += bytes;
+  }
+  void EndStream() override {
+    const std::lock_guard lock(mutex_);
+    done_ = true;
+    changed_.notify_all();
   }
 
-  HttpResponse response;
-  bool done = false, streamed = false;
-  int n_writes = 0;
+  // Until the response is complete.
+  HttpResponse Wait() {
+    std::unique_lock lock(mutex_);
+    EXPECT_TRUE(changed_.wait_for(lock, std::chrono::seconds(20), [&] { return done_; }));
+    return response_;
+  }
 
  private:
-  std::shared_ptr<CancelFlag> cancel_ = std::make_shared<CancelFlag>();
+  const std::shared_ptr<CancelFlag> cancel_ = std::make_shared<CancelFlag>();
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<std::function<void()>> tasks_;
-  bool closed_ = false;
+  HttpResponse response_;  // guarded by mutex_
+  bool done_ = false;      // guarded by mutex_
 };
 
 class ApiTest : public testing::Test {
@@ -65,8 +62,7 @@ class ApiTest : public testing::Test {
     if (auto refusal = api.Check(request)) return *refusal;
     const auto exchange = std::make_shared<FakeExchange>();
     api.Handle(std::move(request), exchange);
-    exchange->Wait();
-    return exchange->response;
+    return exchange->Wait();
   }
   HttpResponse Get(std::string target) {
     return Call(
@@ -396,13 +392,49 @@ TEST_F(ApiTest, RefusesForeignPagesAndNames) {
     EXPECT_EQ(Call(api_, request).status, 403) << origin;
   }
   ApiOptions options;
-  options.cors_origin = "https://app.example";
-  options.allowed_hosts = {"box"};
+  options.cors = CorsPolicy::Parse({"https://app.example"}).value();
+  options.allowed_hosts = {"Box"};
   Api api(std::move(options), *backend_);
   request.origin = "https://app.example";
   request.host = "box:80";
   EXPECT_EQ(Call(api, request).status, 200);
-  request.method = "OPTIONS";
+}
+
+TEST_F(ApiTest, RefusalsNameTheOptionThatHelps) {
+  HttpRequest request{
+      .method = "GET", .target = "/health", .host = "backend:8080", .origin = {}, .authorization = {}, .body = {}};
+  EXPECT_THAT(Call(api_, request).body, AllOf(HasSubstr("--allowed-host"), HasSubstr("--api-key-file")));
+  request.host = "127.0.0.1:8080";
+  request.origin = "https://rag.example";  // a proxy's page, whose Host the proxy changed
+  EXPECT_THAT(Call(api_, request).body, AllOf(HasSubstr("--cors-origin"), HasSubstr("https://rag.example")));
+}
+
+TEST_F(ApiTest, AnswersPreflights) {
+  ApiOptions options;
+  options.cors = CorsPolicy::Parse({"http://localhost:5173"}).value();
+  options.keys = ApiKeys::FromList({"secret"});
+  options.check_host = false;
+  Api api(std::move(options), *backend_);
+  HttpRequest request{.method = "OPTIONS",
+                      .target = "/v1/chat/completions",
+                      .host = "localhost",
+                      .origin = "http://localhost:5173",
+                      .authorization = {},
+                      .body = {},
+                      .peer = {},
+                      .preflight = {.method = "POST", .headers = "authorization,x-stainless-os"}};
+  const auto allows = Contains(testing::Pair("Access-Control-Allow-Headers", "authorization,x-stainless-os"));
+  HttpResponse response = Call(api, request);
+  EXPECT_EQ(response.status, 204);
+  EXPECT_THAT(response.headers, allows);
+  request.target = "/nope";
+  EXPECT_EQ(Call(api, request).status, 204);
+  request.origin = "http://localhost:5174";
+  EXPECT_EQ(Call(api, request).status, 403);
+  request.origin = "http://localhost:5173";
+  request.preflight = {};
+  EXPECT_EQ(Call(api, request).status, 401);  // no preflight
+  request.target = "*";
   EXPECT_EQ(Call(api, request).status, 204);
 }
 

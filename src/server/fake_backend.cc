@@ -47,6 +47,7 @@ class FakeBackend final : public Backend {
   }
   Result<std::vector<int32_t>> Tokenize(const std::string& text, bool) const override {
     if (!IsValidUtf8(text)) return InvalidArgument("the text is not valid UTF-8");
+    if (options_.per_text.count() > 0) std::this_thread::sleep_for(options_.per_text);
     std::vector<int32_t> ids;
     for (const char c : text) ids.push_back(static_cast<unsigned char>(c));
     return ids;

@@ -12,6 +12,7 @@ struct FakeOptions {
   int max_queued = 4;
   std::chrono::microseconds per_token{0};  // the time each token takes
   double drain_s = 0;                      // what the statistics say
+  std::chrono::microseconds per_text{0};   // the time that tokenising a text takes
 };
 
 // Tokens are the bytes of the text, end-of-text is 256. A request is answered, token by token, with "You said: " and

@@ -1,5 +1,5 @@
 // HTTP/1.1 over TCP: connections, limits, time, keep-alive, chunked streams, clients that leave. Boost.Beast reads
-// requests.
+// requests that request_head.h finds to be clear.
 #pragma once
 
 #include <chrono>
@@ -8,8 +8,6 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <utility>
-#include <vector>
 
 #include "server/api.h"
 #include "spanwise/status.h"
@@ -21,15 +19,18 @@ struct HttpOptions {
   uint16_t port = 0;          // 0: any free one
   bool loopback_only = true;  // refuse to listen on an address that others reach
   int threads = 2;
-  int max_connections = 256;
+  // One more closes the connection that has waited longest for a request; where none waits, it is told to come back.
+  int max_connections = 4096;
   size_t max_header_bytes = 16 << 10;
-  size_t max_body_bytes = size_t{32} << 20;
+  size_t max_body_bytes = size_t{8} << 20;
+  // The bodies of all requests that have no answer yet; one more is told to come back.
+  size_t max_total_body_bytes = size_t{256} << 20;
   size_t max_unsent_bytes = size_t{8} << 20;       // of a stream whose client does not read; then the client is dropped
   std::chrono::milliseconds idle_timeout{75'000};  // for the next request's header, waiting included
   std::chrono::milliseconds io_timeout{30'000};    // without progress, within a body or an answer
-  std::chrono::milliseconds body_timeout{300'000};           // for a whole body
-  std::chrono::milliseconds linger_timeout{2'000};           // reading on after a refusal, so that the client sees it
-  std::vector<std::pair<std::string, std::string>> headers;  // added to every answer
+  std::chrono::milliseconds body_timeout{300'000};  // for a whole body
+  std::chrono::milliseconds linger_timeout{2'000};  // reading on after a refusal, so that the client sees it
+  std::chrono::milliseconds watch_interval{100};    // between looks whether a client that waits is still there
 };
 
 // Thread-safe. Owns its threads; `api` must outlive it.

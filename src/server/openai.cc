@@ -200,9 +200,9 @@ void ReadDocuments(Fields& fields, const ParseLimits& limits, std::vector<Docume
   const json::array* documents = fields.Array("documents");
   if (!documents) return;
   if (documents->size() > limits.max_documents)
-    return fields.Fail(
-        StrFormat("'documents' has {} entries, expected at most {}", documents->size(), limits.max_documents),
-        "documents");
+    return fields.Fail(StrFormat("'documents' has {} entries, expected at most {} (serve --max-documents)",
+                                 documents->size(), limits.max_documents),
+                       "documents");
   std::set<std::string> ids;
   for (size_t i = 0; i < documents->size(); ++i) {
     const std::string key = StrFormat("documents[{}]", i);
@@ -310,7 +310,8 @@ void ReadSpanwise(Fields& fields, Job* job) {
 // Parses the body and hands its members to `read`.
 template <typename Read>
 std::optional<ApiError> WithBody(std::string_view body, Read read) {
-  const auto value = ParseJson(body, "request body");
+  json::monotonic_resource memory;  // of large bodies, whose many pieces are freed in one go
+  const auto value = ParseJson(body, "request body", 64, &memory);
   if (!value.ok()) return ErrorOf(value.status());
   if (!value->is_object())
     return BadRequest(StrFormat("request body: is {}, expected an object", JsonKindName(*value)), {}, "invalid_type");

@@ -19,7 +19,7 @@ struct ParseLimits {
   int default_max_tokens = 1024;  // of chat requests that give none
   size_t max_prompts = 2048;
   size_t max_messages = 4096;
-  size_t max_documents = 4096;
+  size_t max_documents = 1024;
 };
 
 struct ChatCall {
