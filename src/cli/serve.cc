@@ -2,8 +2,6 @@
 
 #include <malloc.h>
 
-#include <algorithm>
-
 #include "base/str.h"
 #include "cli/common.h"
 #include "cli/sources.h"
