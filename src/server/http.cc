@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
@@ -352,6 +353,8 @@ class Session final : public Exchange, public std::enable_shared_from_this<Sessi
 
   // Answers below the API and ends the connection.
   void Refuse(const ApiError& error) {
+    parser_.reset();
+    ChargeBody(0);
     shared_->api.CountRefusal(error.http_status);
     keep_alive_ = false;
     Answer(ErrorResponse(error));
@@ -460,7 +463,6 @@ class Session final : public Exchange, public std::enable_shared_from_this<Sessi
     stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
     stream_.expires_after(stopping_ ? std::min(shared_->options.linger_timeout, std::chrono::milliseconds(100))
                                     : shared_->options.linger_timeout);
-    parser_.reset();
     buffer_.clear();
     Drain();
   }
@@ -513,6 +515,7 @@ class HttpServerImpl final : public HttpServer {
  public:
   HttpServerImpl(const HttpOptions& options, Api& api)
       : shared_(std::make_shared<Shared>(options, api)),
+        work_(asio::make_work_guard(shared_->io)),
         acceptor_(asio::make_strand(shared_->io)),
         retry_(acceptor_.get_executor()) {}
 
@@ -646,6 +649,8 @@ class HttpServerImpl final : public HttpServer {
   }
 
   const std::shared_ptr<Shared> shared_;
+  // The threads run until they are stopped, though for a moment nothing may be waited for: posts must not be lost.
+  asio::executor_work_guard<asio::io_context::executor_type> work_;
   tcp::acceptor acceptor_;
   asio::steady_timer retry_;
   tcp::endpoint endpoint_;
