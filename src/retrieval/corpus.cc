@@ -19,6 +19,7 @@
 #include "base/str.h"
 #include "retrieval/corpus_writer.h"
 #include "retrieval/index/lexical.h"
+#include "retrieval/index/rebuild.h"
 #include "retrieval/sqlite.h"
 
 namespace spanwise::retrieval {
@@ -42,7 +43,7 @@ std::string UriOf(const std::string& path, std::string_view query) {
   return uri + std::string(query);
 }
 
-// Ok for an empty database and for one of ours in this version.
+// Ok for an empty database and for one of ours in a version that is understood.
 Status CheckFormat(Database* database, bool* empty) {
   SW_ASSIGN_OR_RETURN(const int64_t application, database->QueryInt("PRAGMA application_id"));
   SW_ASSIGN_OR_RETURN(const int64_t version, database->QueryInt("PRAGMA user_version"));
@@ -51,7 +52,7 @@ Status CheckFormat(Database* database, bool* empty) {
   if (*empty) return Status::Ok();
   if (application != kApplicationId)
     return Corruption(StrFormat("{}: is an SQLite database, but no corpus of Spanwise", database->path()));
-  if (version != kSchemaVersion)
+  if (version < kOldestSchemaVersion || version > kSchemaVersion)
     return InvalidArgument(
         StrFormat("{}: the corpus has format {}, this program reads {}; index the documents into a new folder",
                   database->path(), version, kSchemaVersion));
@@ -87,6 +88,7 @@ struct Corpus::Impl {
   std::optional<Database> writer;  // guarded by write_mutex; absent when read-only
   std::optional<Database> reader;  // guarded by read_mutex, as is what follows
   std::optional<QueryTokenizer> tokenizer;
+  std::optional<int64_t> apart_generation;  // what a temporary index knows
 
   Status OpenWriter(const std::string& path, const OpenOptions& options) {
     const int flags = SQLITE_OPEN_READWRITE | (options.create ? SQLITE_OPEN_CREATE : 0);
@@ -111,6 +113,10 @@ struct Corpus::Impl {
       SW_RETURN_IF_ERROR(
           database.Execute(StrFormat("PRAGMA max_page_count = {}", std::min<uint64_t>(pages, 0xFFFFFFFE))));
     }
+    const Status rebuilt = RebuildIndex(&database, options.progress);
+    // Questions do not need it there.
+    if (!options.create && rebuilt.code() == StatusCode::kResourceExhausted) return Status::Ok();
+    SW_RETURN_IF_ERROR(rebuilt);
     writer = std::move(database);
     return Status::Ok();
   }
@@ -127,9 +133,23 @@ struct Corpus::Impl {
     SW_RETURN_IF_ERROR(CheckFormat(&database, &empty));
     if (empty) return Corruption(path + ": is an empty database, no corpus");
     SW_RETURN_IF_ERROR(RegisterTokenizer(&database));
+    SW_ASSIGN_OR_RETURN(const bool current, IndexIsCurrent(&database));
+    if (!current) {
+      SW_ASSIGN_OR_RETURN(apart_generation, Generation(&database));
+      SW_RETURN_IF_ERROR(IndexApart(&database, options.progress));
+      if (options.on_warning)
+        options.on_warning(StrFormat(
+            "{}: the index is of another version and cannot be replaced here, so it was made anew in temporary "
+            "space, as each time the corpus is opened; run spanwise index where the corpus can be written",
+            path));
+    }
     reader = std::move(database);
     SW_ASSIGN_OR_RETURN(tokenizer, QueryTokenizer::Create(&*reader));
     return Status::Ok();
+  }
+
+  static Result<int64_t> Generation(Database* database) {
+    return database->QueryInt("SELECT value FROM meta WHERE key = 'generation'");
   }
 
   Status Writable() const { return writer ? Status::Ok() : InvalidArgument(folder + ": the corpus is read-only here"); }
@@ -138,16 +158,27 @@ struct Corpus::Impl {
     SW_ASSIGN_OR_RETURN(const std::vector<QueryTerm> terms, tokenizer->Terms(query));
     if (terms.empty()) return std::string();
     SW_ASSIGN_OR_RETURN(const int64_t n_chunks, reader->QueryInt("SELECT value FROM meta WHERE key = 'chunks'"));
-    SW_ASSIGN_OR_RETURN(Statement count, reader->Prepare("SELECT doc FROM chunk_terms WHERE term = ?1"));
+    SW_ASSIGN_OR_RETURN(Statement one, reader->Prepare("SELECT doc FROM chunk_terms WHERE term = ?1"));
+    SW_ASSIGN_OR_RETURN(Statement each, reader->Prepare("SELECT doc FROM chunk_terms WHERE term >= ?1 AND term < ?2"));
     MatchOptions match;
     match.max_document_share = options.max_document_share;
     match.max_terms = options.max_terms;
-    return BuildMatch(terms, static_cast<size_t>(n_chunks), match, [&](const std::string& token) -> Result<size_t> {
-      SW_ASSIGN_OR_RETURN(const bool found, count.Bind(1, token).Step());
-      const size_t n = found ? static_cast<size_t>(count.Int(0)) : 0;
-      count.Reset();
-      return n;
-    });
+    return BuildMatch(terms, static_cast<size_t>(n_chunks), match,
+                      [&](const std::string& token, bool prefix, size_t enough) -> Result<size_t> {
+                        Statement& count = prefix ? each : one;
+                        std::string end = token;  // the least text behind all that begin so
+                        ++end.back();
+                        count.Bind(1, token);
+                        if (prefix) count.Bind(2, end);
+                        size_t n = 0;
+                        while (n < enough) {
+                          SW_ASSIGN_OR_RETURN(const bool more, count.Step());
+                          if (!more) break;
+                          n += static_cast<size_t>(count.Int(0));
+                        }
+                        count.Reset();
+                        return n;
+                      });
   }
 };
 
@@ -378,6 +409,11 @@ Result<std::vector<Hit>> Corpus::Search(std::string_view query, size_t k, const 
   const std::lock_guard lock(impl_->read_mutex);
   Database& database = *impl_->reader;
   SW_ASSIGN_OR_RETURN(const Transaction snapshot, Transaction::Begin(&database, Transaction::kRead));
+  if (impl_->apart_generation) {
+    SW_ASSIGN_OR_RETURN(const int64_t generation, Impl::Generation(&database));
+    if (generation != *impl_->apart_generation)
+      return Unavailable(database.path() + ": the corpus has changed since it was opened; open it again");
+  }
   SW_ASSIGN_OR_RETURN(const std::string match, impl_->Match(query, options));
   if (match.empty()) return hits;
 

@@ -17,12 +17,6 @@
 
 namespace spanwise::retrieval {
 
-struct OpenOptions {
-  bool create = false;      // make the folder and an empty corpus where there is none
-  uint64_t max_bytes = 0;   // of the database; more is ResourceExhausted, 0 sets no limit
-  int lock_wait_ms = 5000;  // how long to wait for another process that writes
-};
-
 struct IndexOptions {
   ChunkOptions chunk;
   DocumentLimits limits;
@@ -39,6 +33,15 @@ struct IndexProgress {
 
 // Called before each file and now and then within one. False cancels the run.
 using ProgressCallback = std::function<bool(const IndexProgress&)>;
+
+struct OpenOptions {
+  bool create = false;      // make the folder and an empty corpus where there is none
+  uint64_t max_bytes = 0;   // of the database; more is ResourceExhausted, 0 sets no limit
+  int lock_wait_ms = 5000;  // how long to wait for another process that writes
+  // While an index of another version is made anew: bytes of text in the corpus. False cancels the opening.
+  ProgressCallback progress = {};
+  std::function<void(const std::string&)> on_warning = {};  // one line each
+};
 
 struct IndexReport {
   size_t added = 0, updated = 0, unchanged = 0, removed = 0;  // documents
@@ -103,7 +106,11 @@ struct CorpusStats {
 class Corpus {
  public:
   // NotFound when there is no corpus and it is not to be created; Corruption when the folder's meta.db is not one;
-  // InvalidArgument when another version of the format wrote it. A folder that cannot be written is opened for reading.
+  // InvalidArgument when a newer version of the format wrote it. A folder that cannot be written is opened for reading.
+  //
+  // An index that holds other words than this program makes of the text, since an older program or one with other
+  // Unicode tables wrote it, is made anew first: in the corpus, or where that cannot be written, with a warning, for as
+  // long as it is open (then a Search after the corpus has changed is Unavailable).
   static Result<std::unique_ptr<Corpus>> Open(const std::string& folder, const OpenOptions& options = {});
   ~Corpus();
   Corpus(const Corpus&) = delete;

@@ -6,6 +6,7 @@
 
 #include "base/hash.h"
 #include "base/str.h"
+#include "retrieval/index/lexical.h"
 
 namespace spanwise::retrieval {
 namespace {
@@ -60,7 +61,8 @@ FileRow RowOf(const Statement& row) {
 Status CreateSchema(Database* database) {
   SW_RETURN_IF_ERROR(database->Execute(kSchema));
   return database->Execute(
-      StrFormat("PRAGMA application_id = {}; PRAGMA user_version = {};", kApplicationId, kSchemaVersion));
+      StrFormat("INSERT INTO meta VALUES('tokenizer', {}); PRAGMA application_id = {}; PRAGMA user_version = {};",
+                TokenizerVersion(), kApplicationId, kSchemaVersion));
 }
 
 Result<CorpusWriter> CorpusWriter::Create(Database* database, const ChunkOptions& options, IndexReport* report) {
@@ -318,7 +320,7 @@ Status CorpusWriter::RemoveDocument(std::string_view document_id) {
 Status CorpusWriter::Finish() {
   if (changed_) {
     SW_ASSIGN_OR_RETURN(Statement * count, Sql("UPDATE meta SET value = value + CASE key WHEN 'documents' THEN ?1 "
-                                               "WHEN 'chunks' THEN ?2 ELSE 1 END"));
+                                               "WHEN 'chunks' THEN ?2 WHEN 'generation' THEN 1 ELSE 0 END"));
     SW_RETURN_IF_ERROR(count->Bind(1, documents_delta_).Bind(2, chunks_delta_).Run());
   }
   SW_ASSIGN_OR_RETURN(const int64_t chunks, database_->QueryInt("SELECT value FROM meta WHERE key = 'chunks'"));

@@ -14,7 +14,8 @@
 namespace spanwise::retrieval {
 
 // The current format (docs/formats/corpus-store.md).
-inline constexpr int kSchemaVersion = 1;
+inline constexpr int kSchemaVersion = 2;
+inline constexpr int kOldestSchemaVersion = 1;     // the same tables over an index with other tokens
 inline constexpr int kApplicationId = 0x53504E57;  // "SPNW"
 
 // Creates the tables in an empty database. REQUIRES: within a write transaction.

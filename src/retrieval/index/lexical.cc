@@ -1,20 +1,27 @@
 #include "retrieval/index/lexical.h"
 
+#include <utf8proc.h>
+
 #include <algorithm>
-#include <iterator>
-#include <limits>
+#include <charconv>
 #include <set>
+#include <unordered_map>
 #include <utility>
 
 #include "base/str.h"
 #include "retrieval/unicode.h"
+#include "retrieval/words.h"
 
 namespace spanwise::retrieval {
 namespace {
 
+constexpr int kTermsVersion = 1;  // of this file and words.cc
+
 constexpr const char* kTokenizerName = "spanwise";
-constexpr const char* kInnerName = "porter";
-const char* kInnerArguments[] = {"unicode61", "remove_diacritics", "2"};
+constexpr const char* kWholeName = "spanwise_whole";
+constexpr const char* kPorterName = "porter";
+
+using TokenSink = int (*)(void*, int, const char*, int, int, int);
 
 Result<fts5_api*> Fts5(Database* database) {
   fts5_api* api = nullptr;
@@ -25,202 +32,249 @@ Result<fts5_api*> Fts5(Database* database) {
   return api;
 }
 
-// FTS5's own tokenizer, and what becomes of its tokens.
-struct WordTokenizer {
-  fts5_tokenizer methods{};
-  Fts5Tokenizer* inner = nullptr;
-  ~WordTokenizer() {
-    if (inner) methods.xDelete(inner);
+// A tokenizer without state whose one token is the text.
+int CreateWhole(void*, const char**, int, Fts5Tokenizer** out) {
+  static char nothing;
+  *out = reinterpret_cast<Fts5Tokenizer*>(&nothing);
+  return SQLITE_OK;
+}
+void DeleteWhole(Fts5Tokenizer*) {}
+int TokenizeWhole(Fts5Tokenizer*, void* context, int, const char* text, int n_bytes, TokenSink sink) {
+  return n_bytes > 0 ? sink(context, 0, text, n_bytes, 0, n_bytes) : SQLITE_OK;
+}
+
+// FTS5's porter, a tokenizer that stems the tokens of another one, here over single words.
+struct Stemmer {
+  fts5_tokenizer porter{};
+  Fts5Tokenizer* instance = nullptr;
+
+  Stemmer() = default;
+  Stemmer(const Stemmer&) = delete;
+  Stemmer& operator=(const Stemmer&) = delete;
+  ~Stemmer() {
+    if (instance) porter.xDelete(instance);
+  }
+
+  int Open(fts5_api* api) {
+    void* context = nullptr;
+    if (const int code = api->xFindTokenizer(api, kPorterName, &context, &porter)) return code;
+    const char* inner[] = {kWholeName};
+    return porter.xCreate(context, inner, 1, &instance);
+  }
+
+  int Stem(const std::string& word, std::string* stem) const {
+    return porter.xTokenize(instance, stem, FTS5_TOKENIZE_DOCUMENT, word.data(), static_cast<int>(word.size()),
+                            [](void* out, int, const char* token, int n_bytes, int, int) {
+                              static_cast<std::string*>(out)->assign(token, static_cast<size_t>(n_bytes));
+                              return SQLITE_OK;
+                            });
   }
 };
 
-using TokenSink = int (*)(void*, int, const char*, int, int, int);
-
-struct Splitter {
-  void* context;
-  TokenSink sink;
-  std::string_view text;
-  bool query;
-
-  // One word of the inner tokenizer: passed on, or its runs without spaces as pairs. In documents the last character of
-  // a run follows alone, so that a prefix query finds it there as well.
-  int Word(int flags, std::string_view token, size_t begin, size_t end) const {
-    bool unspaced = false;
-    for (size_t i = 0; i < token.size() && !unspaced; i += DecodeAt(token, i).bytes)
-      unspaced = IsUnspaced(DecodeAt(token, i).value);
-    if (!unspaced) return Emit(flags, token, begin, end);
-    // The written form, since folding may change lengths; these scripts have no case.
-    const std::string_view word = text.substr(begin, end - begin);
-    for (size_t i = 0; i < word.size();) {
-      const size_t run = i;
-      const bool pairs = IsUnspaced(DecodeAt(word, i).value);
-      while (i < word.size() && IsUnspaced(DecodeAt(word, i).value) == pairs) i += DecodeAt(word, i).bytes;
-      const int code = pairs ? Pairs(flags, word.substr(run, i - run), begin + run)
-                             : Emit(flags, Lower(word.substr(run, i - run)), begin + run, begin + i);
-      if (code != SQLITE_OK) return code;
-    }
-    return SQLITE_OK;
-  }
-
-  int Pairs(int flags, std::string_view run, size_t begin) const {
-    for (size_t i = 0; i < run.size();) {
-      const size_t first = DecodeAt(run, i).bytes;
-      const size_t second = i + first < run.size() ? DecodeAt(run, i + first).bytes : 0;
-      if (second == 0 && query && i > 0) break;
-      if (const int code = Emit(flags, run.substr(i, first + second), begin + i, begin + i + first + second))
-        return code;
-      i += first;
-    }
-    return SQLITE_OK;
-  }
-
-  int Emit(int flags, std::string_view token, size_t begin, size_t end) const {
-    return sink(context, flags, token.data(), static_cast<int>(token.size()), static_cast<int>(begin),
-                static_cast<int>(end));
-  }
-
-  static std::string Lower(std::string_view text) {
-    std::string lower(text);
-    for (char& c : lower)
-      if (IsAsciiUpper(c)) c = static_cast<char>(c + 32);
-    return lower;
-  }
-};
-
-int CreateTokenizer(void* api_pointer, const char**, int, Fts5Tokenizer** out) {
-  auto* const api = static_cast<fts5_api*>(api_pointer);
-  auto tokenizer = std::make_unique<WordTokenizer>();
-  void* context = nullptr;
-  int code = api->xFindTokenizer(api, kInnerName, &context, &tokenizer->methods);
-  if (code != SQLITE_OK) return code;
-  code = tokenizer->methods.xCreate(context, kInnerArguments, std::size(kInnerArguments), &tokenizer->inner);
-  if (code != SQLITE_OK) return code;
-  *out = reinterpret_cast<Fts5Tokenizer*>(tokenizer.release());
+int CreateTokenizer(void* api, const char**, int, Fts5Tokenizer** out) {
+  auto stemmer = std::make_unique<Stemmer>();
+  if (const int code = stemmer->Open(static_cast<fts5_api*>(api))) return code;
+  *out = reinterpret_cast<Fts5Tokenizer*>(stemmer.release());
   return SQLITE_OK;
 }
 
-void DeleteTokenizer(Fts5Tokenizer* tokenizer) { delete reinterpret_cast<WordTokenizer*>(tokenizer); }
+void DeleteTokenizer(Fts5Tokenizer* tokenizer) { delete reinterpret_cast<Stemmer*>(tokenizer); }
 
 int Tokenize(Fts5Tokenizer* tokenizer, void* context, int flags, const char* text, int n_bytes, TokenSink sink) {
-  const auto* words = reinterpret_cast<const WordTokenizer*>(tokenizer);
-  Splitter splitter{context, sink, {text, static_cast<size_t>(n_bytes)}, (flags & FTS5_TOKENIZE_QUERY) != 0};
-  return words->methods.xTokenize(
-      words->inner, &splitter, flags, text, n_bytes,
-      [](void* self, int token_flags, const char* token, int token_bytes, int begin, int end) {
-        return static_cast<const Splitter*>(self)->Word(token_flags, {token, static_cast<size_t>(token_bytes)},
-                                                        static_cast<size_t>(begin), static_cast<size_t>(end));
-      });
+  if (flags & FTS5_TOKENIZE_QUERY) return TokenizeWhole(nullptr, context, flags, text, n_bytes, sink);
+  const auto* const stemmer = reinterpret_cast<const Stemmer*>(tokenizer);
+  int code = SQLITE_OK;
+  std::string stem;
+  ForEachTerm(Fold({text, static_cast<size_t>(n_bytes)}), [&](const Term& term) {
+    if (code != SQLITE_OK) return;
+    std::string token = ToUtf8(term.text);
+    if (term.kind == Term::kWord) {
+      if (code = stemmer->Stem(token, &stem); code != SQLITE_OK) return;
+      token.swap(stem);
+    }
+    // Where a token stands is not told: the text is read from the chunk, and nothing asks FTS5 for excerpts of it.
+    code = sink(context, term.kind == Term::kStripped ? FTS5_TOKEN_COLOCATED : 0, token.data(),
+                static_cast<int>(token.size()), 0, n_bytes);
+  });
+  return code;
 }
 
-// Well-formed UTF-8 of at most 64 KiB, every bad byte a space.
-std::string Cleaned(std::string_view text) {
-  constexpr size_t kMaxQueryBytes = size_t{1} << 16;
-  std::string clean;
-  for (size_t i = 0; i < std::min(text.size(), kMaxQueryBytes);) {
-    const auto [value, bytes] = DecodeAt(text, i);
-    if (value == 0 || (value == 0xFFFD && bytes == 1) || !IsValidUtf8(text.substr(i, bytes))) {
-      clean += ' ';
-    } else {
-      clean += text.substr(i, bytes);
-    }
-    i += bytes;
-  }
-  return clean;
-}
+// Words of these scripts are looked for with other endings only where they are not indexed: in English that adds little
+// to what the stemmer does and takes time.
+bool IsLatin(char32_t c) { return c < 0x370; }
 
 }  // namespace
 
 Status RegisterTokenizer(Database* database) {
   SW_ASSIGN_OR_RETURN(fts5_api * api, Fts5(database));
+  fts5_tokenizer whole{CreateWhole, DeleteWhole, TokenizeWhole};
   fts5_tokenizer methods{CreateTokenizer, DeleteTokenizer, Tokenize};
-  const int code = api->xCreateTokenizer(api, kTokenizerName, api, &methods, nullptr);
+  int code = api->xCreateTokenizer(api, kWholeName, nullptr, &whole, nullptr);
+  if (code == SQLITE_OK) code = api->xCreateTokenizer(api, kTokenizerName, api, &methods, nullptr);
   return code == SQLITE_OK ? Status::Ok() : SqliteError(database->handle(), code, database->path());
 }
 
-struct QueryTokenizer::Impl {
-  Fts5Tokenizer* tokenizer = nullptr;
-  ~Impl() {
-    if (tokenizer) DeleteTokenizer(tokenizer);
+int64_t TokenizerVersion() {
+  // "15.0.0" is 15'000'000.
+  int64_t unicode = 0;
+  for (const std::string_view part : Split(utf8proc_unicode_version(), '.')) {
+    int64_t number = 0;
+    std::from_chars(part.data(), part.data() + part.size(), number);
+    unicode = unicode * 1000 + number;
   }
+  return kTermsVersion * int64_t{1'000'000'000} + unicode;
+}
+
+struct QueryTokenizer::Impl {
+  Stemmer stemmer;
 };
 
 Result<QueryTokenizer> QueryTokenizer::Create(Database* database) {
   SW_ASSIGN_OR_RETURN(fts5_api * api, Fts5(database));
   auto impl = std::make_shared<Impl>();
-  if (const int code = CreateTokenizer(api, nullptr, 0, &impl->tokenizer); code != SQLITE_OK)
-    return SqliteError(nullptr, code, database->path());
+  if (const int code = impl->stemmer.Open(api)) return SqliteError(nullptr, code, database->path());
   QueryTokenizer tokenizer;
   tokenizer.impl_ = std::move(impl);
   return tokenizer;
 }
 
+namespace {
+
+// Collects the terms of a question.
+class TermList {
+ public:
+  explicit TermList(const Stemmer& stemmer) : stemmer_(stemmer) {}
+
+  void Take(const Term& term) {
+    switch (term.kind) {
+      case Term::kLast:
+        previous_.clear();
+        return;
+      case Term::kCharacter:
+        previous_.clear();
+        Put({.form = QueryTerm::kPrefix, .token = ToUtf8(term.text)});
+        return;
+      case Term::kPair: {
+        std::string token = ToUtf8(term.text);
+        Put({.token = token});
+        TakePhrase(std::move(token), &terms_);
+        return;
+      }
+      case Term::kWord: {
+        ++n_words_;
+        std::string token = Indexed(term);
+        Put({.token = token});
+        TakePhrase(std::move(token), &word_phrases_);
+        return TakeOtherForms(term);
+      }
+      case Term::kStripped:
+        Put({.token = ToUtf8(term.text)});
+        return TakeOtherForms(term);
+    }
+  }
+
+  Result<std::vector<QueryTerm>> Finish() {
+    if (code_ != SQLITE_OK) return SqliteError(nullptr, code_, "tokenizing the query");
+    // In a sentence the words of a phrase say enough; where there are few, their neighbourhood says what they mean.
+    constexpr size_t kMaxShortQuery = 4;
+    if (n_words_ <= kMaxShortQuery) terms_.insert(terms_.end(), word_phrases_.begin(), word_phrases_.end());
+    return std::move(terms_);
+  }
+
+ private:
+  std::string Indexed(const Term& term) {
+    std::string word = ToUtf8(term.text), stem;
+    if (term.kind != Term::kWord) return word;
+    if (const int code = stemmer_.Stem(word, &stem)) code_ = code;
+    return stem;
+  }
+
+  void Put(QueryTerm term) {
+    if (seen_.emplace(term.token, term.form == QueryTerm::kPrefix).second) terms_.push_back(std::move(term));
+  }
+
+  void TakePhrase(std::string token, std::vector<QueryTerm>* phrases) {
+    if (!previous_.empty())
+      phrases->push_back({.form = QueryTerm::kPhrase, .token = previous_, .second = token, .extra = true});
+    previous_ = std::move(token);
+  }
+
+  // The word without its last letters, and what begins as it does.
+  void TakeOtherForms(const Term& term) {
+    constexpr size_t kMinRest = 3;
+    const std::u32string_view word = term.text;
+    if (word.size() < kMinRest || std::any_of(word.begin(), word.end(), IsAsciiDigit)) return;
+    const bool only_if_unknown = IsLatin(word[0]);
+    for (size_t cut = 1; cut <= 3 && word.size() >= kMinRest + cut; ++cut)
+      Put({.token = Indexed({term.kind, word.substr(0, word.size() - cut)}),
+           .extra = true,
+           .only_if_unknown = only_if_unknown});
+    for (const size_t cut : {2, 3})
+      Put({.form = QueryTerm::kPrefix,
+           .token = ToUtf8(word.substr(0, std::max(kMinRest, word.size() - std::min(cut, word.size())))),
+           .extra = true,
+           .only_if_unknown = only_if_unknown});
+  }
+
+  const Stemmer& stemmer_;
+  std::vector<QueryTerm> terms_, word_phrases_;
+  std::set<std::pair<std::string, bool>> seen_;
+  std::string previous_;  // the token before, where a phrase may go on
+  size_t n_words_ = 0;
+  int code_ = SQLITE_OK;
+};
+
+}  // namespace
+
 Result<std::vector<QueryTerm>> QueryTokenizer::Terms(std::string_view text) const {
-  struct Found {
-    std::string_view text;
-    std::vector<QueryTerm> terms;
-    size_t end = 0;
-  } found;
-  const std::string clean = Cleaned(text);
-  found.text = clean;
-  const int code =
-      Tokenize(impl_->tokenizer, &found, FTS5_TOKENIZE_QUERY, clean.data(), static_cast<int>(clean.size()),
-               [](void* context, int, const char* token, int n_bytes, int begin, int end) {
-                 auto* f = static_cast<Found*>(context);
-                 const auto from = static_cast<size_t>(begin), to = static_cast<size_t>(end);
-                 const std::string_view written = f->text.substr(from, to - from);
-                 const std::string indexed(token, static_cast<size_t>(n_bytes));
-                 if (from < f->end && !f->terms.empty()) {  // the next pair of a run
-                   QueryTerm& term = f->terms.back();
-                   term.text += f->text.substr(f->end, to - f->end);
-                   term.tokens.push_back(indexed);
-                 } else {
-                   const CodePoint first = DecodeAt(written, 0);
-                   f->terms.push_back(
-                       {std::string(written), {indexed}, first.bytes == written.size() && IsUnspaced(first.value)});
-                 }
-                 f->end = to;
-                 return SQLITE_OK;
-               });
-  if (code != SQLITE_OK) return SqliteError(nullptr, code, "tokenizing the query");
-  std::set<std::vector<std::string>> seen;
-  std::erase_if(found.terms, [&](const QueryTerm& term) { return !seen.insert(term.tokens).second; });
-  return std::move(found.terms);
+  constexpr size_t kMaxQueryBytes = size_t{1} << 16;
+  TermList terms(impl_->stemmer);
+  ForEachTerm(Fold(text.substr(0, kMaxQueryBytes)), [&](const Term& term) { terms.Take(term); });
+  return terms.Finish();
 }
 
 Result<std::string> BuildMatch(const std::vector<QueryTerm>& terms, size_t n_chunks, const MatchOptions& options,
-                               const std::function<Result<size_t>(const std::string&)>& document_count) {
+                               const ChunkCounter& chunk_count) {
   struct Candidate {
     const QueryTerm* term;
     size_t count;
   };
-  std::vector<Candidate> candidates;
-  for (const QueryTerm& term : terms) {
-    size_t count = term.prefix ? 1 : std::numeric_limits<size_t>::max();  // of a prefix, nothing is known
-    for (const std::string& token : term.tokens) {
-      if (term.prefix) break;
-      SW_ASSIGN_OR_RETURN(const size_t n, document_count(token));
-      count = std::min(count, n);
-    }
-    if (count > 0) candidates.push_back({&term, count});
-  }
-  std::stable_sort(candidates.begin(), candidates.end(),
-                   [](const Candidate& a, const Candidate& b) { return a.count < b.count; });
   const auto too_common = [&](size_t count) {
     const double share = static_cast<double>(count) / static_cast<double>(std::max<size_t>(n_chunks, 1));
     return share > 0.5 || (share > options.max_document_share && count > options.always_short);
   };
+  std::vector<Candidate> candidates, extra;
+  std::unordered_map<std::string_view, size_t> counts;  // of tokens
+  bool known = false;                                   // whether the last word is indexed
+  for (const QueryTerm& term : terms) {
+    if (term.only_if_unknown && known) continue;
+    size_t count = 0;
+    if (term.form == QueryTerm::kPhrase) {
+      count = std::min(counts[term.token], counts[term.second]);
+    } else {
+      SW_ASSIGN_OR_RETURN(count, chunk_count(term.token, term.form == QueryTerm::kPrefix, n_chunks));
+      if (term.form == QueryTerm::kToken) counts[term.token] = count;
+    }
+    if (!term.extra) known = count > 0;
+    if (count == 0 || (term.extra && too_common(count))) continue;
+    (term.extra ? extra : candidates).push_back({&term, count});
+  }
+  const auto keep_rarest = [&](std::vector<Candidate>* list) {
+    std::stable_sort(list->begin(), list->end(),
+                     [](const Candidate& a, const Candidate& b) { return a.count < b.count; });
+    if (list->size() > options.max_terms) list->resize(options.max_terms);
+  };
+  keep_rarest(&candidates);
   while (candidates.size() > options.keep_at_least && too_common(candidates.back().count)) candidates.pop_back();
-  if (candidates.size() > options.max_terms) candidates.resize(options.max_terms);
+  keep_rarest(&extra);
+  candidates.insert(candidates.end(), extra.begin(), extra.end());
 
   std::string match;
-  for (const Candidate& candidate : candidates) {
+  for (const auto& [term, count] : candidates) {
     if (!match.empty()) match += " OR ";
-    match += '"';
-    for (const char c : candidate.term->text) {
-      match += c;
-      if (c == '"') match += c;
-    }
-    match += candidate.term->prefix ? "\" *" : "\"";
+    match += '"' + term->token + '"';  // tokens hold letters, marks and digits alone
+    if (term->form == QueryTerm::kPrefix) match += " *";
+    if (term->form == QueryTerm::kPhrase) match += " + \"" + term->second + '"';
   }
   return match;
 }
