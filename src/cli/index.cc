@@ -29,7 +29,7 @@ Result<rag::BakeReport> Bake(const Options& o, const retrieval::Corpus& corpus) 
 int Index(const Options& o) {
   auto engine = OpenEngine(o.common);
   if (!engine.ok()) return Fail(engine.status());
-  auto corpus = retrieval::Corpus::Open(o.corpus, {.create = true, .max_bytes = 0});
+  auto corpus = OpenCorpus(o.corpus, true, o.common.quiet);
   if (!corpus.ok()) return Fail(corpus.status());
   retrieval::IndexOptions options;
   options.chunk = ChunkOptionsFor(**engine);

@@ -45,7 +45,7 @@ Status Serve(const Options& o) {
   SW_ASSIGN_OR_RETURN(const auto engine, Engine::Open(engine_options));
   std::unique_ptr<retrieval::Corpus> corpus;
   if (!o.corpus.empty()) {
-    SW_ASSIGN_OR_RETURN(corpus, retrieval::Corpus::Open(o.corpus));
+    SW_ASSIGN_OR_RETURN(corpus, OpenCorpus(o.corpus, false, o.common.quiet));
   }
   const auto backend = server::NewEngineBackend(
       *engine, corpus.get(), {.model_id = {}, .compose = compose, .top_k = o.top_k, .public_corpus = o.public_corpus});

@@ -1,5 +1,8 @@
 #include "cli/sources.h"
 
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
 #include <filesystem>
 
 #include "base/str.h"
@@ -25,11 +28,25 @@ retrieval::ChunkOptions ChunkOptionsFor(const Engine& engine) {
   return options;
 }
 
+Result<std::unique_ptr<retrieval::Corpus>> OpenCorpus(const std::string& folder, bool create, bool quiet) {
+  Progress progress("making the index anew", quiet);
+  retrieval::OpenOptions options;
+  options.create = create;
+  options.progress = [&](const retrieval::IndexProgress& p) {
+    progress.Update(static_cast<double>(p.bytes_done), static_cast<double>(p.bytes_total));
+    return true;
+  };
+  options.on_warning = [](const std::string& message) {
+    if (spdlog::should_log(spdlog::level::warn)) fmt::print(stderr, "spanwise: {}\n", message);
+  };
+  return retrieval::Corpus::Open(folder, options);
+}
+
 Result<std::unique_ptr<SourceFinder>> SourceFinder::Open(const SourceOptions& o, const Engine& engine, bool quiet) {
   auto finder = std::unique_ptr<SourceFinder>(new SourceFinder());
   finder->top_k_ = static_cast<size_t>(o.top_k);
   if (!o.corpus.empty()) {
-    SW_ASSIGN_OR_RETURN(finder->corpus_, retrieval::Corpus::Open(o.corpus));
+    SW_ASSIGN_OR_RETURN(finder->corpus_, OpenCorpus(o.corpus, false, quiet));
     return finder;
   }
   if (o.documents.empty())

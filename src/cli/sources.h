@@ -13,6 +13,9 @@ struct SourceOptions {
 
 void AddSourceOptions(CLI::App* app, SourceOptions* options);
 
+// Opens a corpus, with a bar while its index is made anew and warnings on standard error.
+Result<std::unique_ptr<retrieval::Corpus>> OpenCorpus(const std::string& folder, bool create, bool quiet);
+
 // Thread-compatible.
 class SourceFinder {
  public:

@@ -9,6 +9,7 @@
 
 #include "retrieval/blocks.h"
 #include "retrieval/unicode.h"
+#include "retrieval/words.h"
 
 namespace spanwise::retrieval {
 namespace {
@@ -44,6 +45,9 @@ std::string Stem(std::string word) {
   return word;
 }
 
+// Also in half width, where a voicing mark is a character of its own.
+bool IsPaired(char32_t c) { return IsCutInPairs(c) || (c >= 0xFF66 && c <= 0xFFDC); }
+
 std::vector<Word> WordsOf(std::string_view text) {
   std::vector<Word> words;
   bool first = true;
@@ -53,34 +57,33 @@ std::vector<Word> WordsOf(std::string_view text) {
       i += start.bytes;
       continue;
     }
-    if (IsUnspaced(start.value)) {
-      const size_t next = i + start.bytes;
-      const bool pair = next < text.size() && IsUnspaced(DecodeAt(text, next).value);
-      words.push_back({std::string(text.substr(i, start.bytes + (pair ? DecodeAt(text, next).bytes : 0)))});
-      i = next;
+    if (IsPaired(start.value)) {
+      const size_t begin = i;
+      while (i < text.size() && IsPaired(DecodeAt(text, i).value)) i += DecodeAt(text, i).bytes;
+      ForEachTerm(Fold(text.substr(begin, i - begin)), [&](const Term& term) {
+        if (term.kind != Term::kLast) words.push_back({ToUtf8(term.text)});
+      });
       first = false;
       continue;
     }
     std::string word;
-    bool digits = false;
+    size_t part = i;  // what follows the last sign inside a number
+    const auto close = [&] { word += ToUtf8(Fold(text.substr(part, i - part))); };
     while (i < text.size()) {
       const CodePoint c = DecodeAt(text, i);
-      if (IsWordCharacter(c.value) && !IsUnspaced(c.value)) {
-        digits = digits || IsAsciiDigit(c.value);
-        if (IsAsciiUpper(c.value)) {
-          word += static_cast<char>(c.value + 32);
-        } else {
-          word += text.substr(i, c.bytes);
-        }
+      if (IsWordCharacter(c.value) && !IsPaired(c.value)) {
         i += c.bytes;
-      } else if (i + 1 < text.size() && JoinsDigits(text[i]) && !word.empty() && IsAsciiDigit(text[i + 1]) &&
-                 IsAsciiDigit(word.back())) {
+      } else if (i + 1 < text.size() && JoinsDigits(text[i]) && i > part && IsAsciiDigit(text[i + 1]) &&
+                 IsAsciiDigit(text[i - 1])) {
+        close();
         if (text[i] != ',' && text[i] != '\'') word += text[i];  // 41,300 is 41300
-        ++i;
+        part = ++i;
       } else {
         break;
       }
     }
+    close();
+    const bool digits = std::any_of(word.begin(), word.end(), [](char c) { return c >= '0' && c <= '9'; });
     const bool common = std::binary_search(kCommon.begin(), kCommon.end(), word);
     // A capital says name, except where every sentence has one.
     const bool name = !first && (IsAsciiUpper(start.value) || start.value >= 0x80);

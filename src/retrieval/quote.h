@@ -20,7 +20,8 @@ std::vector<ByteRange> Quotable(std::string_view source);
 
 // The best sentence of `source` (a chunk) for `answer_sentence`; ties to the first. Numbers and codes weigh most, then
 // names, then other words; the commonest English words weigh next to nothing, unless the answer has no others. Words
-// are compared without case, possessives and simple endings; scripts without spaces by pairs of characters. The range
+// are compared as words.h folds them, without possessives and simple endings; runs without spaces by pairs of
+// characters. The range
 // is empty and the score 0 when no word is shared. A chunk's offset in its document added to the range gives the
 // quote's place in the document. A pure function; thread-safe.
 Quote BestQuote(std::string_view source, std::string_view answer_sentence);

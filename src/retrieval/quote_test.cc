@@ -59,6 +59,15 @@ TEST(BestQuote, WorksWithoutSpaces) {
             "東京は日本の首都である。");
 }
 
+TEST(BestQuote, ComparesFoldedWords) {
+  EXPECT_EQ(QuoteText("Η Σπάρτη είναι αλλού. Η Αθήνα είναι εδώ.", "ΑΘΗΝΑ"), "Η Αθήνα είναι εδώ.");
+  EXPECT_EQ(QuoteText("Der Weg ist lang. Die Straße ist neu.", "NEUE STRASSE"), "Die Straße ist neu.");
+  EXPECT_EQ(QuoteText("水箱重３０公斤。水泵重２５公斤。", "水泵重25公斤"), "水泵重２５公斤。");
+  EXPECT_EQ(QuoteText("ランプは古い。ポンプは新しい。", "ﾎﾟﾝﾌﾟ"), "ポンプは新しい。");
+  EXPECT_EQ(QuoteText("등대는 높다. 펌프는 무겁다.", "펌프가 있다"), "펌프는 무겁다.");
+  EXPECT_EQ(QuoteText("المنارة قديمة. وزن المضخّة ١٤ كيلو.", "المضخة 14"), "وزن المضخّة ١٤ كيلو.");
+}
+
 TEST(BestQuote, IsSoundForRandomBytes) {
   std::mt19937_64 random(3);
   for (int round = 0; round < 3000; ++round) {
