@@ -766,6 +766,14 @@ TEST_F(OldIndexTest, IsMadeApartWhereTheCorpusCannotGrow) {
   ExpectNew();
 }
 
+TEST_F(CorpusTest, FindsOtherFormsOfAWordInTheOnlyDocument) {
+  Write("a.txt", "Вес насоса в подвале");
+  Index();
+  for (const char* query : {"насос", "насосы", "насосами", "НАСОСА"})
+    EXPECT_THAT(Found(query), ElementsAre("docs/a.txt")) << query;
+  EXPECT_THAT(Found("часы"), IsEmpty());
+}
+
 TEST_F(CorpusTest, FindsWordsAsReadersTakeThem) {
   Write("pdf.txt", "The ﬁlter of the oﬃce stands in the pump\u00ADhouse.");
   Write("el.txt", "Η Αθήνα είναι πόλη.");

@@ -239,10 +239,10 @@ Result<std::string> BuildMatch(const std::vector<QueryTerm>& terms, size_t n_chu
     const QueryTerm* term;
     size_t count;
   };
-  const auto too_common = [&](size_t count) {
-    const double share = static_cast<double>(count) / static_cast<double>(std::max<size_t>(n_chunks, 1));
-    return share > 0.5 || (share > options.max_document_share && count > options.always_short);
-  };
+  const auto n = static_cast<double>(n_chunks);
+  const double most =
+      std::min(n * 0.5, std::max(n * options.max_document_share, static_cast<double>(options.always_short)));
+  const size_t common_from = static_cast<size_t>(most) + 1;
   std::vector<Candidate> candidates, extra;
   std::unordered_map<std::string_view, size_t> counts;  // of tokens
   bool known = false;                                   // whether the last word is indexed
@@ -252,11 +252,12 @@ Result<std::string> BuildMatch(const std::vector<QueryTerm>& terms, size_t n_chu
     if (term.form == QueryTerm::kPhrase) {
       count = std::min(counts[term.token], counts[term.second]);
     } else {
-      SW_ASSIGN_OR_RETURN(count, chunk_count(term.token, term.form == QueryTerm::kPrefix, n_chunks));
+      SW_ASSIGN_OR_RETURN(count, chunk_count(term.token, term.form == QueryTerm::kPrefix,
+                                             term.extra ? common_from : std::max<size_t>(n_chunks, 1)));
       if (term.form == QueryTerm::kToken) counts[term.token] = count;
     }
     if (!term.extra) known = count > 0;
-    if (count == 0 || (term.extra && too_common(count))) continue;
+    if (count == 0) continue;
     (term.extra ? extra : candidates).push_back({&term, count});
   }
   const auto keep_rarest = [&](std::vector<Candidate>* list) {
@@ -264,9 +265,13 @@ Result<std::string> BuildMatch(const std::vector<QueryTerm>& terms, size_t n_chu
                      [](const Candidate& a, const Candidate& b) { return a.count < b.count; });
     if (list->size() > options.max_terms) list->resize(options.max_terms);
   };
+  const auto drop_common = [&](std::vector<Candidate>* list, size_t keep) {
+    while (list->size() > keep && list->back().count >= common_from) list->pop_back();
+  };
   keep_rarest(&candidates);
-  while (candidates.size() > options.keep_at_least && too_common(candidates.back().count)) candidates.pop_back();
+  drop_common(&candidates, options.keep_at_least);
   keep_rarest(&extra);
+  drop_common(&extra, candidates.empty() ? options.keep_at_least : 0);
   candidates.insert(candidates.end(), extra.begin(), extra.end());
 
   std::string match;
