@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <limits>
@@ -72,6 +73,44 @@ TEST(Json, RefusesWhatIsNotJson) {
     EXPECT_EQ(ParseJson(bad, "t").status().code(), StatusCode::kInvalidArgument) << bad;
   EXPECT_FALSE(ParseJson(std::string(100, '[') + std::string(100, ']'), "t").ok());
   for (const char* good : {"1", " {\"a\": [1, 2.5, null]} \n", "\"x\""}) EXPECT_TRUE(ParseJson(good, "t").ok()) << good;
+}
+
+TEST(File, TextComesWithoutAByteOrderMark) {
+  const std::string path = testing::TempDir() + "/base_test_text";
+  for (const auto& [bytes, text] : {std::pair<std::string, std::string>{"\xEF\xBB\xBFkey\n", "key\n"},
+                                    {"key\n", "key\n"},
+                                    {"\xEF\xBB", "\xEF\xBB"},
+                                    {"", ""}}) {
+    ASSERT_TRUE(WriteFileAtomic(path, bytes).ok());
+    EXPECT_EQ(ReadTextFile(path).value(), text);
+  }
+  ASSERT_TRUE(WriteFileAtomic(path, std::string("\xFF\xFEk\0e\0y\0", 8)).ok());
+  EXPECT_EQ(ReadTextFile(path).status().message(), path + ": is UTF-16 text, expected UTF-8; save it as UTF-8");
+  std::filesystem::remove(path);
+}
+
+TEST(Json, PassesOverAByteOrderMark) {
+  EXPECT_TRUE(ParseJson("\xEF\xBB\xBF{\"a\":1}", "t").ok());
+  EXPECT_FALSE(ParseJson("\xEF\xBB\xBF\xEF\xBB\xBF{}", "t").ok());
+  EXPECT_FALSE(ParseJson("{\"a\":\xEF\xBB\xBF 1}", "t").ok());
+  EXPECT_THAT(ParseJson(std::string("\xFF\xFE{\0}\0", 6), "body").status().message(), HasSubstr("body: is UTF-16"));
+}
+
+TEST(Json, ReadsWhatPythonWrites) {
+  const json::value value =
+      ParsePythonJson(R"({"a": NaN, "b": [-Infinity, {"c": Infinity}], "s": "NaN \" Infinity", "n": -1.5})", "t")
+          .value();
+  const json::object& o = value.get_object();
+  EXPECT_TRUE(std::isnan(o.at("a").get_double()));
+  EXPECT_EQ(o.at("b").at(0).get_double(), -std::numeric_limits<double>::infinity());
+  EXPECT_EQ(o.at("b").at(1).at("c").get_double(), std::numeric_limits<double>::infinity());
+  EXPECT_EQ(o.at("s"), "NaN \" Infinity");
+  EXPECT_EQ(o.at("n"), -1.5);
+  // Nobody else may write them, and a text that is wrong otherwise stays wrong where it is.
+  EXPECT_FALSE(ParseJson("[NaN]", "t").ok());
+  for (const char* bad : {"[NaN", "[Nan]", "[NaNs]", "[-NaN]", "{NaN: 1}", "[Infinity Infinity]", "NaN NaN", "\"NaN"})
+    EXPECT_EQ(ParsePythonJson(bad, "t").status().code(), StatusCode::kInvalidArgument) << bad;
+  EXPECT_THAT(ParsePythonJson("[NaN, x]", "t").status().message(), HasSubstr("near byte 1"));
 }
 
 TEST(Json, ReadsTypedMembers) {

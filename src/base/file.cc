@@ -73,6 +73,13 @@ Result<std::string> ReadFile(const std::string& path, size_t max_bytes) {
   return bytes;
 }
 
+Result<std::string> ReadTextFile(const std::string& path, size_t max_bytes) {
+  SW_ASSIGN_OR_RETURN(std::string bytes, ReadFile(path, max_bytes));
+  if (IsUtf16(bytes)) return InvalidArgument(path + ": is UTF-16 text, expected UTF-8; save it as UTF-8");
+  bytes.erase(0, bytes.size() - WithoutByteOrderMark(bytes).size());
+  return bytes;
+}
+
 Status WriteFileAtomic(const std::string& path, std::string_view bytes) {
   std::string temporary = path + ".XXXXXX";
   const Descriptor file(mkostemp(temporary.data(), O_CLOEXEC));

@@ -14,6 +14,9 @@ namespace spanwise {
 // The whole file as bytes. NotFound, InvalidArgument (a directory), or ResourceExhausted past max_bytes.
 Result<std::string> ReadFile(const std::string& path, size_t max_bytes = size_t{1} << 30);
 
+// The same as text: without a byte order mark. InvalidArgument for UTF-16.
+Result<std::string> ReadTextFile(const std::string& path, size_t max_bytes = size_t{1} << 30);
+
 // Writes to a temporary file beside `path`, syncs it, renames it over `path`: readers see the old bytes or the new.
 Status WriteFileAtomic(const std::string& path, std::string_view bytes);
 

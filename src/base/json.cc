@@ -1,6 +1,8 @@
 #include "base/json.h"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/str.h"
 
@@ -8,6 +10,8 @@ namespace spanwise {
 
 Result<json::value> ParseJson(std::string_view text, std::string_view what, size_t max_depth,
                               json::storage_ptr storage) {
+  if (IsUtf16(text)) return InvalidArgument(StrFormat("{}: is UTF-16 text, expected UTF-8; save it as UTF-8", what));
+  text = WithoutByteOrderMark(text);
   json::parse_options options;
   options.max_depth = max_depth;
   json::stream_parser parser({}, options);
@@ -20,6 +24,79 @@ Result<json::value> ParseJson(std::string_view text, std::string_view what, size
   parser.finish(error);
   if (error) return InvalidArgument(StrFormat("{}: JSON ends too early, after {} bytes", what, text.size()));
   return parser.release();
+}
+
+namespace {
+
+struct Constant {
+  std::string_view name;
+  double value;
+};
+constexpr Constant kPythonConstants[] = {
+    {"NaN", std::numeric_limits<double>::quiet_NaN()},
+    {"Infinity", std::numeric_limits<double>::infinity()},
+    {"-Infinity", -std::numeric_limits<double>::infinity()},
+};
+
+// A constant on its way through the parser, which knows none: a text that nobody writes.
+std::string StandIn(std::string_view name) { return StrFormat("\uE000{}\uE000", name); }
+
+// `text` with a string in place of each constant. A constant is whatever stands outside strings and has its name.
+std::string WithStandIns(std::string_view text) {
+  std::string out;
+  for (bool in_string = false; !text.empty();) {
+    size_t n = 1;
+    if (in_string && text[0] == '\\') {
+      n = std::min<size_t>(2, text.size());
+    } else if (text[0] == '"') {
+      in_string = !in_string;
+    } else if (!in_string && (text[0] == 'N' || text[0] == 'I' || text[0] == '-')) {
+      bool replaced = false;
+      for (const Constant& constant : kPythonConstants) {
+        if (!text.starts_with(constant.name)) continue;
+        out += StrFormat("\"{}\"", StandIn(constant.name));
+        text.remove_prefix(constant.name.size());
+        replaced = true;
+        break;
+      }
+      if (replaced) continue;
+    }
+    out += text.substr(0, n);
+    text.remove_prefix(n);
+  }
+  return out;
+}
+
+// False: one stands where a key should. REQUIRES: what ParseJson gave, whose depth is bounded.
+bool PutConstants(json::value* value) {
+  if (json::object* object = value->if_object()) {
+    for (auto& member : *object) {
+      for (const Constant& constant : kPythonConstants)
+        if (member.key() == StandIn(constant.name)) return false;
+      if (!PutConstants(&member.value())) return false;
+    }
+  } else if (json::array* array = value->if_array()) {
+    for (json::value& item : *array)
+      if (!PutConstants(&item)) return false;
+  } else if (const json::string* text = value->if_string()) {
+    for (const Constant& constant : kPythonConstants)
+      if (*text == StandIn(constant.name)) {
+        *value = constant.value;
+        break;
+      }
+  }
+  return true;
+}
+
+}  // namespace
+
+Result<json::value> ParsePythonJson(std::string_view text, std::string_view what) {
+  auto plain = ParseJson(text, what);
+  const bool constants = text.find("NaN") != std::string_view::npos || text.find("Infinity") != std::string_view::npos;
+  if (plain.ok() || !constants) return plain;
+  auto value = ParseJson(WithStandIns(text), what);
+  if (!value.ok() || !PutConstants(&*value)) return plain;  // whose offsets are those of the text
+  return value;
 }
 
 std::string_view JsonKindName(const json::value& value) {

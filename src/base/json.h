@@ -13,10 +13,15 @@ namespace spanwise {
 
 namespace json = boost::json;
 
-// Parses one UTF-8 JSON text. Rejects trailing bytes, invalid UTF-8, and nesting deeper than max_depth.
-// `what` begins every message ("request body", a path). The value lies in `storage`, which must outlive it.
+// Parses one UTF-8 JSON text; a byte order mark in front is passed over. Rejects trailing bytes, invalid UTF-8, and
+// nesting deeper than max_depth. `what` begins every message ("request body", a path). The value lies in `storage`,
+// which must outlive it.
 Result<json::value> ParseJson(std::string_view text, std::string_view what, size_t max_depth = 64,
                               json::storage_ptr storage = {});
+
+// The same as Python's json module writes it: NaN, Infinity and -Infinity are numbers too. Whoever reads a number that
+// may be one of these checks its range.
+Result<json::value> ParsePythonJson(std::string_view text, std::string_view what);
 
 // Typed reads of object members. Absent and null count as missing: Get* then returns nullopt.
 // A member of another type is InvalidArgument naming `key`, what was found, and what was expected.

@@ -20,6 +20,12 @@ std::vector<std::string_view> Split(std::string_view text, char separator);
 // Without white space (space, tab, CR, LF) at both ends.
 std::string_view Trim(std::string_view text);
 
+// Without the byte order mark of UTF-8, which Windows programs put in front.
+std::string_view WithoutByteOrderMark(std::string_view text);
+
+// Whether the bytes begin with a byte order mark of UTF-16 (or UTF-32), which nothing here reads.
+bool IsUtf16(std::string_view bytes);
+
 // A printable form of foreign text for messages: control bytes escaped, cut after max_bytes with "...".
 std::string Quoted(std::string_view text, size_t max_bytes = 80);
 
