@@ -10,11 +10,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
   const size_t cut = bytes.find('\0');
   const std::string_view generation = cut == std::string_view::npos ? std::string_view() : bytes.substr(cut + 1);
-  const auto config = ParseModelConfig(bytes.substr(0, cut), generation, "input");
-  if (!config.ok()) {
-    SW_CHECK(config.status().message().starts_with("input"));
-    return 0;
-  }
+  auto config = ParseModelConfig(bytes.substr(0, cut), "input");
+  const Status status = !config.ok() ? config.status() : AddGenerationConfig(generation, "input", &*config);
+  if (!config.ok() || !status.ok()) SW_CHECK(status.message().starts_with("input"));
+  if (!config.ok()) return 0;
+  for (const auto& number : {config->sampling.temperature, config->sampling.top_p, config->sampling.min_p})
+    if (number) SW_CHECK(*number >= 0 && *number <= 100);
   for (const int dim : {config->n_layers, config->hidden_dim, config->ffn_dim, config->n_heads, config->n_kv_heads,
                         config->head_dim, config->vocab_size})
     SW_CHECK(dim >= 1 && dim <= 1 << 24);

@@ -35,7 +35,8 @@ struct RemoteCache {
 struct EngineOptions {
   static constexpr int kMostQueued = 1'000'000, kMostRunning = 4096;
 
-  std::string model;                         // a folder in the Hugging Face layout, or a GGUF file
+  // A folder in the Hugging Face layout, a GGUF file, or a folder that holds one.
+  std::string model;
   std::optional<std::string> dtype = {};     // weights: "f32", "bf16", "q8" or "q4"; absent: as stored
   std::optional<std::string> kv_dtype = {};  // "f32" or "bf16"; absent: f32 when dtype is f32, else bf16
   bool calibration = true;                   // false: what `spanwise calibrate` wrote beside the model is not read
@@ -60,7 +61,7 @@ struct EngineOptions {
   int max_running = 64;    // requests that share each step; never changes results
   int step_tokens = 512;   // prompt tokens encoded in one step at most; never changes results
   // Something that results do not depend on does not work, in one line: a disk that is full or damaged, a server that
-  // does not answer. From any thread.
+  // does not answer, an entry of the model's files that is passed over. From any thread.
   std::function<void(const std::string& message)> on_warning = {};
 };
 
@@ -74,7 +75,8 @@ struct Request {
   // Either messages (with documents) that the model's chat template renders ...
   std::vector<Message> messages;
   std::vector<Document> documents;
-  // ... or a plain prompt: text, in which special tokens are parsed, or token ids.
+  // ... or a plain prompt: text, in which special tokens are parsed, and before which stand the begin tokens that the
+  // model's files ask for unless it begins with them; or token ids, which are the whole prompt.
   std::optional<std::string> prompt;
   std::optional<std::vector<int32_t>> prompt_tokens;
 
@@ -131,6 +133,7 @@ struct TokenAlternative {
 struct TokenReport {
   int32_t id = 0;
   std::string token;             // bytes
+  bool special = false;          // no part of the text
   std::optional<float> logprob;  // absent without SamplingParams::logprobs, and for the first token of an echoed prompt
   std::vector<TokenAlternative> alternatives;
 };
@@ -248,6 +251,7 @@ struct ModelInfo {
   std::string weight_dtype, kv_dtype;
   std::string digest;            // of the weights, as they are used, and the tokenizer: hexadecimal
   std::string kv_digest;         // of all that KV depends on besides the tokens: who has the same shares kept KV
+  SamplingDefaults sampling;     // for whoever makes requests; the engine takes each as it is
   std::string calibration_note;  // why a calibration beside the model is not used, in one line; empty: nothing to say
 };
 
@@ -302,6 +306,8 @@ class Engine {
   virtual const EngineResources& resources() const = 0;
   virtual EngineStats stats() const = 0;
   virtual Result<std::vector<int32_t>> Tokenize(const std::string& text, bool parse_special) const = 0;
+  // The tokens that Request::prompt becomes.
+  virtual Result<std::vector<int32_t>> TokenizePrompt(const std::string& text) const = 0;
   virtual std::string Detokenize(const std::vector<int32_t>& ids, bool keep_special) const = 0;
   virtual std::string TokenText(int32_t id) const = 0;
 };

@@ -26,4 +26,14 @@ struct SamplingParams {
   std::optional<int> logprobs;  // report this many alternatives for each token (0: only the token itself)
 };
 
+// What a model's files recommend where a request is silent. Absent: they say nothing.
+struct SamplingDefaults {
+  std::optional<float> temperature;  // 0: always the most probable token ("do_sample": false)
+  std::optional<int> top_k;
+  std::optional<float> top_p, min_p, repetition_penalty;
+};
+
+// `params` with the values that the model's files recommend.
+SamplingParams WithDefaults(SamplingParams params, const SamplingDefaults& defaults);
+
 }  // namespace spanwise

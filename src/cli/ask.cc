@@ -72,7 +72,7 @@ Verb AskVerb(CLI::App& app) {
   AddAnswerOptions(verb, &o->answer);
   AddPartOptions(verb, &o->parts);
   AddComposeOptions(verb, &o->common);
-  AddSamplingOptions(verb, &o->sampling);
+  AddSamplingOptions(verb, &o->sampling, /*as_recommended=*/false);
   AddModelOptions(verb, &o->common);
   AddOutputOptions(verb, &o->common);
   return {verb, [o] { return Ask(*o); }};

@@ -60,7 +60,7 @@ Status Bench(const Options& o) {
     SW_ASSIGN_OR_RETURN(const ModelConfig config, bench::ParseShape(o.shape));
     options.weights = ModelWeights::Random(config, type.value_or(WeightType::kBf16), pool);
   } else {
-    SW_ASSIGN_OR_RETURN(const std::string folder, ModelFolder(o.common));
+    SW_ASSIGN_OR_RETURN(const std::string folder, ModelPath(o.common));
     SW_ASSIGN_OR_RETURN(options.weights, ModelWeights::Load(folder, type, pool));
     options.shape = folder.substr(folder.find_last_of('/') + 1);
   }
@@ -102,7 +102,7 @@ Verb BenchVerb(CLI::App& app) {
   verb->add_option("--streams", o->serve.streams, "Streams of serve that decode together")
       ->check(CLI::Range(2, 1024))
       ->capture_default_str();
-  verb->add_option("--model", o->common.model, "Model folder (default: the bundled model)");
+  verb->add_option("--model", o->common.model, "Model folder or GGUF file (default: the bundled model)");
   verb->add_option("--dtype", o->common.dtype, kDTypeHelp);
   verb->add_option("--threads", o->common.threads, "Threads (0: as many as there are CPUs for this process)")
       ->capture_default_str();

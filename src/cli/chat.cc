@@ -18,12 +18,12 @@ struct Options {
 };
 
 int Chat(const Options& o) {
-  auto params = ToSamplingParams(o.sampling);
-  if (!params.ok()) return Fail(params.status());
+  if (const auto params = ToSamplingParams(o.sampling); !params.ok()) return Fail(params.status());
   auto compose = ToComposeOptions(o.common);
   if (!compose.ok()) return Fail(compose.status());
   auto engine = OpenEngine(WithBaked(o.common, o.sources.corpus));
   if (!engine.ok()) return Fail(engine.status());
+  const SamplingParams params = ToSamplingParams(o.sampling, (*engine)->model().sampling).value();
   std::unique_ptr<SourceFinder> finder;
   if (!o.sources.documents.empty() || !o.sources.corpus.empty()) {
     auto opened = SourceFinder::Open(o.sources, **engine, o.common.quiet);
@@ -44,7 +44,7 @@ int Chat(const Options& o) {
       if (!found.ok()) return Fail(found.status());
       sources = std::move(*found);
     }
-    Request request = rag::MakeRequest(messages, sources, *compose, *params);
+    Request request = rag::MakeRequest(messages, sources, *compose, params);
     request.use_cache = !o.common.no_cache;
     Apply(o.answer, &request);
     Progress progress("reading documents", o.common.quiet);
@@ -81,7 +81,7 @@ Verb ChatVerb(CLI::App& app) {
   AddSourceOptions(verb, &o->sources);
   AddAnswerOptions(verb, &o->answer);
   AddComposeOptions(verb, &o->common);
-  AddSamplingOptions(verb, &o->sampling);
+  AddSamplingOptions(verb, &o->sampling, /*as_recommended=*/true);
   AddModelOptions(verb, &o->common);
   AddOutputOptions(verb, &o->common);
   return {verb, [o] { return Chat(*o); }};

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/str.h"
+#include "formats/model_file.h"
 #include "kv/tiers/span_folder.h"
 #include "rag/bake.h"
 #include "rag/report.h"
@@ -16,7 +17,9 @@
 namespace spanwise::cli {
 
 void AddModelOptions(CLI::App* app, CommonOptions* o) {
-  app->add_option("--model", o->model, "Model folder in the Hugging Face layout (default: the bundled model)");
+  app->add_option("--model", o->model,
+                  "Model: a folder in the Hugging Face layout, a GGUF file or a folder that holds one (default: the "
+                  "bundled model)");
   app->add_option("--dtype", o->dtype, kDTypeHelp);
   app->add_option("--kv-dtype", o->kv_dtype, "Kept keys and values: f32 or bf16 (default: bf16, f32 with --dtype f32)");
   app->add_option("--device", o->device, "cpu")->capture_default_str();
@@ -128,17 +131,20 @@ void Apply(const PartOptions& o, Request* request) {
   request->keep_subtasks = o.keep_subtasks;
 }
 
-void AddSamplingOptions(CLI::App* app, SamplingOptions* o) {
+void AddSamplingOptions(CLI::App* app, SamplingOptions* o, bool as_recommended) {
   SamplingParams& p = o->params;
+  SamplingDefaults& stated = o->stated;
+  const auto help = [&](std::string_view what, std::string_view otherwise) {
+    return StrFormat("{} (default: {}{})", what, as_recommended ? "as the model's files say, else " : "", otherwise);
+  };
   app->add_option("--max-tokens", p.max_tokens, "Longest answer")->capture_default_str();
   app->add_option("--min-tokens", p.min_tokens, "Shortest answer")->capture_default_str();
-  app->add_option("--temperature", p.temperature, "0: always the most probable token")->capture_default_str();
-  app->add_option("--sample-top-k", p.top_k, "Sample from the k most probable tokens (0: all)")->capture_default_str();
-  app->add_option("--top-p", p.top_p, "... from the smallest set with this probability")->capture_default_str();
-  app->add_option("--min-p", p.min_p, "... from tokens at least this fraction as probable as the best")
-      ->capture_default_str();
-  app->add_option("--repetition-penalty", p.repetition_penalty, "Divides the logits of tokens already seen")
-      ->capture_default_str();
+  app->add_option("--temperature", stated.temperature, help("0: always the most probable token", "0"));
+  app->add_option("--sample-top-k", stated.top_k, help("Sample from the k most probable tokens; 0: all", "0"));
+  app->add_option("--top-p", stated.top_p, help("... from the smallest set with this probability", "1"));
+  app->add_option("--min-p", stated.min_p, help("... from tokens at least this fraction as probable as the best", "0"));
+  app->add_option("--repetition-penalty", stated.repetition_penalty,
+                  help("Divides the logits of tokens already seen", "1"));
   app->add_option("--presence-penalty", p.presence_penalty, "Taken once from tokens already generated")
       ->capture_default_str();
   app->add_option("--frequency-penalty", p.frequency_penalty, "Taken for each time a token was generated")
@@ -159,15 +165,15 @@ Result<std::string> BundledFolder(const std::string& name, const std::string& wh
   return NotFound(StrFormat("the bundled {} ({}) is not beside the program; name one with --{}", what, name, what));
 }
 
-Result<std::string> ModelFolder(const CommonOptions& o) {
+Result<std::string> ModelPath(const CommonOptions& o) {
   if (o.model.empty()) return BundledFolder("models/pocket", "model");
-  return o.model;
+  return FindModel(o.model);
 }
 
 Result<EngineOptions> ToEngineOptions(const CommonOptions& o) {
   if (o.device != "cpu") return Unimplemented(StrFormat("--device {} is not available; use cpu", o.device));
   EngineOptions engine;
-  SW_ASSIGN_OR_RETURN(engine.model, ModelFolder(o));
+  SW_ASSIGN_OR_RETURN(engine.model, ModelPath(o));
   if (!o.dtype.empty()) engine.dtype = o.dtype;
   if (!o.kv_dtype.empty()) engine.kv_dtype = o.kv_dtype;
   engine.threads = o.threads;
@@ -177,7 +183,7 @@ Result<EngineOptions> ToEngineOptions(const CommonOptions& o) {
   engine.cache_dir_bytes = o.cache_disk_mb << 20;
   engine.cache_remote = o.cache_remote;
   if (!o.cache_remote_password_file.empty()) {
-    SW_ASSIGN_OR_RETURN(const std::string text, ReadFile(o.cache_remote_password_file, size_t{1} << 16));
+    SW_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(o.cache_remote_password_file, size_t{1} << 16));
     engine.cache_remote.password = Trim(Split(text, '\n').front());
     if (engine.cache_remote.password.empty())
       return InvalidArgument(o.cache_remote_password_file + ": its first line is empty, expected a password");
@@ -230,8 +236,8 @@ Result<ComposeOptions> ToComposeOptions(const CommonOptions& o) {
   return compose;
 }
 
-Result<SamplingParams> ToSamplingParams(const SamplingOptions& o) {
-  SamplingParams params = o.params;
+Result<SamplingParams> ToSamplingParams(const SamplingOptions& o, const SamplingDefaults& model) {
+  SamplingParams params = WithDefaults(WithDefaults(o.params, model), o.stated);
   params.seed = o.seed;
   params.logprobs = o.logprobs;
   for (const std::string& item : o.logit_bias) {

@@ -59,7 +59,8 @@ struct PartOptions {
 };
 
 struct SamplingOptions {
-  SamplingParams params;
+  SamplingParams params;    // but for what stands below
+  SamplingDefaults stated;  // by the command line
   std::optional<uint64_t> seed;
   std::optional<int> logprobs;
   std::vector<std::string> logit_bias;  // ID:BIAS
@@ -69,7 +70,8 @@ void AddModelOptions(CLI::App* app,
                      CommonOptions* options);  // --model --dtype --kv-dtype --device --threads --cache-...
 void AddComposeOptions(CLI::App* app, CommonOptions* options);  // --compose --order and so on
 void AddOutputOptions(CLI::App* app, CommonOptions* options);   // --json --quiet --log-level
-void AddSamplingOptions(CLI::App* app, SamplingOptions* options);
+// With as_recommended the help says that ToSamplingParams gets what the model's files recommend.
+void AddSamplingOptions(CLI::App* app, SamplingOptions* options, bool as_recommended);
 void AddAnswerOptions(CLI::App* app, AnswerOptions* options);  // --cite --extract
 void AddPartOptions(CLI::App* app, PartOptions* options);      // --branch --join --step and so on
 void Apply(const AnswerOptions& options, Request* request);
@@ -77,15 +79,16 @@ void Apply(const PartOptions& options, Request* request);
 
 // A folder that comes with the program, looked for beside it and above a build folder. NotFound says `what` is missing.
 Result<std::string> BundledFolder(const std::string& name, const std::string& what);
-// The folder of the model asked for, or of the bundled one beside the program. NotFound when it is not there.
-Result<std::string> ModelFolder(const CommonOptions& options);
+// The model asked for, a folder or a GGUF file, or the bundled one beside the program. NotFound when it is not there.
+Result<std::string> ModelPath(const CommonOptions& options);
 Result<EngineOptions> ToEngineOptions(const CommonOptions& options);
 // With what was baked of a corpus, if anything was. The folder's name may be empty.
 CommonOptions WithBaked(CommonOptions options, const std::string& corpus);
 Status SetLogLevel(const CommonOptions& options);
 Result<std::unique_ptr<Engine>> OpenEngine(const CommonOptions& options);
 Result<ComposeOptions> ToComposeOptions(const CommonOptions& options);
-Result<SamplingParams> ToSamplingParams(const SamplingOptions& options);
+// `model`: what the model's files recommend where the command line is silent.
+Result<SamplingParams> ToSamplingParams(const SamplingOptions& options, const SamplingDefaults& model = {});
 
 // A bar on standard error for work that takes over a second; nothing with --quiet or when that is no terminal.
 class Progress {

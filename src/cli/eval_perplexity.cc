@@ -86,7 +86,9 @@ Verb EvalPerplexityVerb(CLI::App& app) {
       "Question records instead (.jsonl files or folders): their answers are predicted, after their prompts");
   verb->add_option("--limit", o->limit, "At most this many records of a kind");
   verb->add_option("--context", o->context, "Tokens of a window of text")->capture_default_str();
-  verb->add_option("--prefix", o->prefix, "Text before each window, not scored; special tokens in it are parsed");
+  verb->add_option(
+      "--prefix", o->prefix,
+      "Text before each window, behind the model's begin tokens; not scored, special tokens in it are parsed");
   verb->add_option("--reference-model", o->reference_model, "Compare with this model (default: the same)");
   verb->add_option("--reference-dtype", o->reference_dtype,
                    "Compare with these weights: f32, bf16, q8 or q4 (default: as stored)");

@@ -16,14 +16,13 @@ struct Options {
 };
 
 int Generate(Options o) {
-  auto params = ToSamplingParams(o.sampling);
-  if (!params.ok()) return Fail(params.status());
+  if (const auto params = ToSamplingParams(o.sampling); !params.ok()) return Fail(params.status());
   if (o.prompt == "-") o.prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
   auto engine = OpenEngine(o.common);
   if (!engine.ok()) return Fail(engine.status());
   Request request;
   request.prompt = o.prompt;
-  request.sampling = *params;
+  request.sampling = ToSamplingParams(o.sampling, (*engine)->model().sampling).value();
   request.echo = o.echo;
   request.use_cache = !o.common.no_cache;
   Apply(o.parts, &request);
@@ -49,11 +48,12 @@ int Generate(Options o) {
 Verb GenerateVerb(CLI::App& app) {
   auto o = std::make_shared<Options>();
   o->sampling.params.max_tokens = 64;
-  CLI::App* verb = app.add_subcommand("generate", "Continue a plain prompt; special tokens in it are parsed");
+  CLI::App* verb = app.add_subcommand(
+      "generate", "Continue a plain prompt; special tokens in it are parsed, and it begins as the model's files ask");
   verb->add_option("prompt", o->prompt, "The prompt, or - for standard input")->required();
   verb->add_flag("--echo", o->echo, "Begin the answer with the prompt");
   AddPartOptions(verb, &o->parts);
-  AddSamplingOptions(verb, &o->sampling);
+  AddSamplingOptions(verb, &o->sampling, /*as_recommended=*/true);
   AddModelOptions(verb, &o->common);
   verb->add_flag("--no-cache", o->common.no_cache, "Recompute everything, keep nothing");
   AddOutputOptions(verb, &o->common);

@@ -1,16 +1,19 @@
 
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "base/str.h"
 #include "cli/common.h"
+#include "engine/model_text.h"
 #include "eval/function.h"
 #include "formats/weight_source.h"
 #include "kernels/kv_view.h"
 #include "kv/tiers/span_folder.h"
 #include "rag/bake.h"
+#include "rag/report.h"
 #include "tensor/panels.h"
 
 namespace spanwise::cli {
@@ -178,12 +181,55 @@ Status CompareModels(const Options& o, const std::string& path) {
   return same ? Status::Ok() : InvalidArgument(StrFormat("{} and {} are not the same", path, o.same_as));
 }
 
+json::object SamplingJson(const SamplingDefaults& sampling) {
+  json::object out;
+  const auto add = [&](const char* name, const std::optional<float>& value) {
+    if (value) out[name] = std::strtod(StrFormat("{}", *value).c_str(), nullptr);  // as short as the file had it
+  };
+  add("temperature", sampling.temperature);
+  if (sampling.top_k) out["top_k"] = *sampling.top_k;
+  add("top_p", sampling.top_p);
+  add("min_p", sampling.min_p);
+  add("repetition_penalty", sampling.repetition_penalty);
+  return out;
+}
+
+// What the text side of a model adds to `out`.
+void AddText(const std::string& path, const ModelConfig& config, json::object* out) {
+  json::array warnings(config.warnings.begin(), config.warnings.end());
+  if (json::object sampling = SamplingJson(config.sampling); !sampling.empty())
+    (*out)["sampling"] = std::move(sampling);
+  const auto text = LoadModelText(path);
+  if (text.ok()) {
+    std::vector<int32_t> ends = text->ends;
+    for (const int32_t id : config.eos_ids)
+      if (std::ranges::find(ends, id) == ends.end()) ends.push_back(id);
+    const auto names = [&](const std::vector<int32_t>& ids) {
+      json::array out_names;
+      for (const int32_t id : ids) out_names.emplace_back(rag::TokenJsonText(text->tokenizer->TokenBytes(id, true)));
+      return out_names;
+    };
+    (*out)["begin_tokens"] = names(text->begin);
+    (*out)["end_tokens"] = names(ends);
+    std::vector<std::string> others = text->templates;
+    std::erase(others, text->chosen_template);
+    (*out)["chat_template"] = !text->chat ? "none: " + text->no_chat.message()
+                              : others.empty()
+                                  ? text->chosen_template
+                                  : StrFormat("{} (there are also {})", text->chosen_template, fmt::join(others, ", "));
+    for (const std::string& warning : text->warnings) warnings.emplace_back(warning);
+  } else {
+    warnings.emplace_back(text.status().message());
+  }
+  if (!warnings.empty()) (*out)["warnings"] = std::move(warnings);
+}
+
 Status Inspect(Options o) {
   for (const std::string& folder : {o.model, rag::BakedFolder(o.model)})
     if (!o.model.empty() && IsSpanFolder(folder)) return InspectSpans(o, folder);
   if (o.verify) return InvalidArgument("--verify goes with a folder of kept KV (--cache-dir, or index --bake)");
   if (!o.model.empty()) o.common.model = o.model;
-  SW_ASSIGN_OR_RETURN(const std::string path, ModelFolder(o.common));
+  SW_ASSIGN_OR_RETURN(const std::string path, ModelPath(o.common));
   if (!o.same_as.empty()) return CompareModels(o, path);
   SW_ASSIGN_OR_RETURN(const auto source, WeightSource::Open(path));
   const ModelConfig& c = source->config();
@@ -231,6 +277,7 @@ Status Inspect(Options o) {
                                   {"ffn", c.experts.ffn_dim},
                                   {"layers", std::ranges::count(c.layer_experts, true)}};
   if (!c.note.empty()) out["note"] = c.note;
+  AddText(path, c, &out);
   if (o.common.json) {
     PrintJson(out);
     return Status::Ok();
@@ -265,7 +312,7 @@ Status Inspect(Options o) {
 Verb InspectVerb(CLI::App& app) {
   auto o = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("inspect", "Show what a model is and needs, or what a folder of kept KV holds");
-  verb->add_option("path", o->model, "Model folder (default: the bundled model), or a folder of kept KV");
+  verb->add_option("path", o->model, "Model folder or GGUF file (default: the bundled model), or a folder of kept KV");
   verb->add_option("--same-as", o->same_as, "Another model: do they share kept KV, and make the same prompts?");
   verb->add_flag("--verify", o->verify, "Of kept KV: read and check every byte");
   verb->add_option("--model", o->common.model, "The same");

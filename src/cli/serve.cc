@@ -52,6 +52,7 @@ Status Serve(const Options& o) {
   server::ServeOptions serve = o.serve;
   if (!o.common.quiet) Note("spanwise: {}\n", Describe(engine->resources(), o.common));
   serve.max_body_bytes = o.max_body_mib << 20;
+  serve.sampling = engine->model().sampling;
   return server::Serve(serve, *backend, [&](const std::string& url) {
     const Status printed = TryPrint(StrFormat("{} serves {} at {}\n", engine->model().name,
                                               corpus ? o.corpus : std::string("without a corpus"), url));

@@ -2,10 +2,9 @@
 #include <iostream>
 #include <iterator>
 
-#include "base/file.h"
 #include "cli/common.h"
+#include "engine/model_text.h"
 #include "rag/report.h"
-#include "tokenizer/tokenizer.h"
 
 namespace spanwise::cli {
 namespace {
@@ -13,15 +12,23 @@ namespace {
 struct Options {
   CommonOptions common;
   std::string text;
-  bool special = false;
+  bool special = false, prompt = false;
 };
 
 Status Tokenize(Options o) {
-  SW_ASSIGN_OR_RETURN(const std::string folder, ModelFolder(o.common));
-  SW_ASSIGN_OR_RETURN(const std::string json_text, ReadFile(folder + "/tokenizer.json"));
-  SW_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::FromJson(json_text, folder + "/tokenizer.json"));
+  SW_ASSIGN_OR_RETURN(const std::string path, ModelPath(o.common));
+  SW_ASSIGN_OR_RETURN(const ModelText model, LoadModelText(path));
+  for (const std::string& warning : model.warnings) fmt::print(stderr, "spanwise: {}\n", warning);
+  const auto& tokenizer = model.tokenizer;
   if (o.text == "-") o.text.assign(std::istreambuf_iterator<char>(std::cin), {});
-  SW_ASSIGN_OR_RETURN(const auto tokens, tokenizer->EncodeWithOffsets(o.text, o.special));
+  SW_ASSIGN_OR_RETURN(auto tokens, tokenizer->EncodeWithOffsets(o.text, o.special || o.prompt));
+  if (o.prompt) {
+    SW_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, model.EncodePrompt(o.text));
+    // What it has in front stands for no byte of the text.
+    std::vector<EncodedToken> begin;
+    for (size_t i = 0; i + tokens.size() < ids.size(); ++i) begin.push_back({.id = ids[i], .begin = 0, .end = 0});
+    tokens.insert(tokens.begin(), begin.begin(), begin.end());
+  }
   if (o.common.json) {
     json::array ids, texts, offsets;
     for (const EncodedToken& t : tokens) {
@@ -49,7 +56,9 @@ Verb TokenizeVerb(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("tokenize", "Show the tokens of a text");
   verb->add_option("text", o->text, "The text, or - for standard input")->required();
   verb->add_flag("--special", o->special, "Parse special tokens");
-  verb->add_option("--model", o->common.model, "Model folder (default: the bundled model)");
+  verb->add_flag("--prompt", o->prompt,
+                 "As generate reads it: special tokens parsed, and the begin tokens that the model's files ask for");
+  verb->add_option("--model", o->common.model, "Model folder or GGUF file (default: the bundled model)");
   verb->add_flag("--json", o->common.json, "Print JSON");
   return {verb, [o] {
             const Status status = Tokenize(*o);

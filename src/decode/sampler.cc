@@ -12,6 +12,19 @@
 #include "base/str.h"
 #include "decode/fixed_math.h"
 
+namespace spanwise {
+
+SamplingParams WithDefaults(SamplingParams params, const SamplingDefaults& defaults) {
+  params.temperature = defaults.temperature.value_or(params.temperature);
+  params.top_k = defaults.top_k.value_or(params.top_k);
+  params.top_p = defaults.top_p.value_or(params.top_p);
+  params.min_p = defaults.min_p.value_or(params.min_p);
+  params.repetition_penalty = defaults.repetition_penalty.value_or(params.repetition_penalty);
+  return params;
+}
+
+}  // namespace spanwise
+
 namespace spanwise::decode {
 
 namespace {

@@ -175,8 +175,8 @@ TEST(BranchedRequest, JoinsAsASetModePlanDoes) {
 
   const auto node = [&](const std::string& text) { return PromptNode::Text(engine->Tokenize(text, true).value()); };
   const PromptNode tree = PromptNode::Sequence(
-      {node(*request.prompt), PromptNode::Set({node(request.branches[1].prompt), node(request.branches[0].prompt)}),
-       node(request.join)});
+      {PromptNode::Text(engine->TokenizePrompt(*request.prompt).value()),
+       PromptNode::Set({node(request.branches[1].prompt), node(request.branches[0].prompt)}), node(request.join)});
   ThreadPool pool(1);
   Executor executor(ModelWeights::Load(TinyModel(), std::nullopt, pool).value(), DType::kBf16, size_t{16} << 20, 1);
   Sequence sequence = executor.Begin(MakePlan(tree, {ComposeMode::kSet}, {Sha256("test"), ""}).value(), false);
@@ -199,7 +199,7 @@ TEST(BranchedRequest, WithOneBranchIsSequentialDecoding) {
 
   const PlanKeys keys{Sha256("test"), ""};
   const auto tokens = [&](const std::string& text) { return engine->Tokenize(text, true).value(); };
-  const Plan context = MakePlan(PromptNode::Text(tokens(*request.prompt)), {}, keys).value();
+  const Plan context = MakePlan(PromptNode::Text(engine->TokenizePrompt(*request.prompt).value()), {}, keys).value();
   ThreadPool pool(1);
   Executor executor(ModelWeights::Load(TinyModel(), std::nullopt, pool).value(), DType::kBf16, size_t{16} << 20, 1);
   const auto decode = [&](Plan plan, const std::vector<TokenReport>& expected) {

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/str.h"
+#include "formats/model_file.h"
 
 namespace spanwise {
 namespace {
@@ -241,15 +242,16 @@ Result<bool> Calibration::Check(const ComposeOptions& compose) const {
 
 std::string CalibrationPath(const std::string& model) {
   std::error_code ignored;
-  if (model.ends_with(".gguf") && !std::filesystem::is_directory(model, ignored))
-    return model.substr(0, model.size() - std::string_view(".gguf").size()) + ".spanwise.json";
-  return model + "/spanwise.json";
+  constexpr std::string_view kSuffix = ".gguf";
+  if (model.ends_with(kSuffix) && IsGgufPath(model))
+    return model.substr(0, model.size() - kSuffix.size()) + ".spanwise.json";
+  return std::filesystem::is_regular_file(model, ignored) ? model + ".spanwise.json" : model + "/spanwise.json";
 }
 
 Result<Calibration> LoadCalibration(const std::string& model, const std::string& digest, std::string* note) {
   const std::string path = CalibrationPath(model);
   if (!FileExists(path)) return Calibration();
-  SW_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxBytes));
+  SW_ASSIGN_OR_RETURN(const std::string text, ReadModelText(path, kMaxBytes));
   SW_ASSIGN_OR_RETURN(Calibration calibration, Calibration::Parse(text, path));
   if (calibration.model == digest) return calibration;
   *note = path +

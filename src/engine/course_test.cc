@@ -61,7 +61,7 @@ std::vector<int32_t> Survivors(const Engine& engine, const Request& request, con
     if (i + 1 < answer.steps.size())
       for (const TokenReport& token : answer.steps[i].tokens) add(token.id);
   }
-  std::vector<int32_t> all = engine.Tokenize(*request.prompt, true).value();
+  std::vector<int32_t> all = engine.TokenizePrompt(*request.prompt).value();
   all.insert(all.end(), tokens.begin(), tokens.end());
   return all;
 }
@@ -240,9 +240,10 @@ TEST(Subtasks, GoAlsoWhereTheModelEndsThem) {
     decode::SubtaskPruner pruner(static_cast<size_t>(keep));
     Request fresh;
     const std::string text = engine->Detokenize(left, true) + "]";
-    for (size_t i = 19; i < text.size(); ++i) pruner.Push(text.substr(i, 1));
+    const size_t n_prompt = engine->Detokenize(engine->TokenizePrompt(*request.prompt).value(), true).size();
+    for (size_t i = n_prompt; i < text.size(); ++i) pruner.Push(text.substr(i, 1));
     std::string rest = text;
-    while (const auto cut = pruner.Next()) rest.erase(19 + cut->begin, cut->end - cut->begin);
+    while (const auto cut = pruner.Next()) rest.erase(n_prompt + cut->begin, cut->end - cut->begin);
     EXPECT_NE(text, rest);
     fresh.prompt_tokens = engine->Tokenize(rest, true).value();
     fresh.sampling = request.sampling;

@@ -18,6 +18,7 @@
 #include "engine/model_text.h"
 #include "engine/runner.h"
 #include "engine/sentences.h"
+#include "formats/model_file.h"
 #include "kernels/ops.h"
 #include "kv/tiers/disk.h"
 #include "kv/tiers/remote.h"
@@ -91,6 +92,9 @@ class EngineImpl final : public Engine {
   Result<std::vector<int32_t>> Tokenize(const std::string& text, bool parse_special) const override {
     return text_.tokenizer->Encode(text, parse_special);
   }
+  Result<std::vector<int32_t>> TokenizePrompt(const std::string& text) const override {
+    return text_.EncodePrompt(text);
+  }
   std::string Detokenize(const std::vector<int32_t>& ids, bool keep_special) const override {
     return text_.tokenizer->Decode(ids, keep_special);
   }
@@ -120,19 +124,18 @@ class EngineImpl final : public Engine {
     SW_ASSIGN_OR_RETURN(codec_, FindSpanCodec(options.cache_codec.empty() ? "none" : options.cache_codec));
     const std::string policy = options.cache_policy.value_or(std::string(kDefaultEvictionPolicy));
     SW_RETURN_IF_ERROR(MakeEvictionPolicy(policy, {}).status());
-    std::error_code error;
-    const auto kind = std::filesystem::status(options.model, error).type();
-    if (kind == std::filesystem::file_type::not_found)
-      return NotFound(options.model + ": no such model folder or GGUF file");
-    if (error) return InvalidArgument(StrFormat("{}: {}", options.model, error.message()));
-    if (kind != std::filesystem::file_type::directory && !options.model.ends_with(".gguf"))
-      return InvalidArgument(options.model + ": is neither a model folder nor a file that ends in .gguf");
-    SW_ASSIGN_OR_RETURN(text_, LoadModelText(options.model));
+    SW_ASSIGN_OR_RETURN(const std::string path, FindModel(options.model));
+    SW_ASSIGN_OR_RETURN(text_, LoadModelText(path));
     ThreadPool pool(options.threads);
-    SW_ASSIGN_OR_RETURN(const auto weights, ModelWeights::Load(options.model, type, pool));
+    SW_ASSIGN_OR_RETURN(const auto weights, ModelWeights::Load(path, type, pool));
     if (text_.tokenizer->vocab_size() > weights->config().vocab_size)
-      return InvalidArgument(StrFormat("{}: the tokenizer has ids up to {}, the model's vocabulary holds {}",
-                                       options.model, text_.tokenizer->vocab_size() - 1, weights->config().vocab_size));
+      return InvalidArgument(
+          StrFormat("{}: the tokenizer has ids up to {}, but the model's vocabulary holds {}: they belong to different "
+                    "models; download both again",
+                    path, text_.tokenizer->vocab_size() - 1, weights->config().vocab_size));
+    for (const std::vector<std::string>& warnings : {text_.warnings, weights->config().warnings})
+      for (const std::string& warning : warnings)
+        if (options.on_warning) options.on_warning(warning);
     const HostShare memory = UsableMemory(), cpus = UsableCpus();
     const MemoryShares shares = ShareMemory(memory.amount, weights->n_bytes());
     resources_ = {.threads = options.threads ? options.threads : static_cast<int>(cpus.amount),
@@ -144,6 +147,8 @@ class EngineImpl final : public Engine {
         std::make_unique<Executor>(weights, kv_dtype, resources_.kv_memory_bytes, resources_.threads, policy);
     n_blocks_ = executor->store().stats().n_blocks_budget;
     eos_ids_ = weights->config().eos_ids;
+    for (const int32_t id : text_.ends)
+      if (std::ranges::find(eos_ids_, id) == eos_ids_.end()) eos_ids_.push_back(id);
     Hasher keys;
     keys.Field(weights->digest()).Field(DTypeName(kv_dtype)).Field(ops::Formulas());
     if (!codec_->exact) keys.Field(codec_->name);  // rounded KV, and what was computed from it, is found by no one else
@@ -157,7 +162,7 @@ class EngineImpl final : public Engine {
       executor->store().PlanLoads(LoadPlanner(2 * static_cast<double>(weights->n_parameters()) / kPriorRate));
 
     const ModelConfig& c = weights->config();
-    info_ = {.name = ModelName(options.model),
+    info_ = {.name = ModelName(path),
              .architecture = c.model_type,
              .context_tokens = c.max_positions,
              .vocab_size = c.vocab_size,
@@ -168,9 +173,10 @@ class EngineImpl final : public Engine {
              .kv_dtype = std::string(DTypeName(kv_dtype)),
              .digest = Hasher().Field(weights->digest()).Field(text_.tokenizer->digest()).Finish().Hex(),
              .kv_digest = keys_.Hex(),
+             .sampling = c.sampling,
              .calibration_note = {}};
     if (options.calibration) {
-      SW_ASSIGN_OR_RETURN(calibration_, LoadCalibration(options.model, info_.digest, &info_.calibration_note));
+      SW_ASSIGN_OR_RETURN(calibration_, LoadCalibration(path, info_.digest, &info_.calibration_note));
     }
     runner_ = std::make_unique<Runner>(
         std::move(executor), *text_.tokenizer,
@@ -250,7 +256,7 @@ class EngineImpl final : public Engine {
       if (!request.documents.empty()) return InvalidArgument("documents go with messages; a plain prompt has none");
       PromptNode prompt = PromptNode::Text({}, {}, {}, SaltsFrom(request.cache_salt));
       if (request.prompt) {
-        SW_ASSIGN_OR_RETURN(prompt.tokens, text_.tokenizer->Encode(*request.prompt, /*parse_special=*/true));
+        SW_ASSIGN_OR_RETURN(prompt.tokens, text_.EncodePrompt(*request.prompt));
       } else {
         SW_RETURN_IF_ERROR(CheckTokens(*request.prompt_tokens, "prompt"));
         prompt.tokens = *request.prompt_tokens;

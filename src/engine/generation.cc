@@ -26,7 +26,11 @@ Generation::Generation(const Tokenizer& tokenizer, Setup setup, decode::Sampler 
 
 TokenReport Generation::Report(const decode::SampledToken& token) const {
   const auto bytes = [&](int32_t id) { return tokenizer_->TokenBytes(id, /*keep_special=*/true); };
-  TokenReport report{.id = token.id, .token = bytes(token.id), .logprob = token.logprob, .alternatives = {}};
+  TokenReport report{.id = token.id,
+                     .token = bytes(token.id),
+                     .special = tokenizer_->IsSpecial(token.id),
+                     .logprob = token.logprob,
+                     .alternatives = {}};
   for (const decode::TokenLogprob& a : token.alternatives)
     report.alternatives.push_back({a.id, bytes(a.id), a.logprob});
   return report;

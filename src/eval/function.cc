@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/model_text.h"
+#include "formats/model_file.h"
 #include "prompt/labels.h"
 
 namespace spanwise::eval {
@@ -91,15 +92,17 @@ std::vector<Hash256> HashPrompts(const ModelText& text) {
 
 Result<ModelFunction> ProbeModel(const EngineOptions& options) {
   SW_ASSIGN_OR_RETURN(const auto engine, Engine::Open(options));
-  SW_ASSIGN_OR_RETURN(const ModelText text, LoadModelText(options.model));
+  SW_ASSIGN_OR_RETURN(const std::string path, FindModel(options.model));
+  SW_ASSIGN_OR_RETURN(const ModelText text, LoadModelText(path));
   ModelFunction function{.kv = engine->model().kv_digest, .logits = {}, .tokens = {}, .prompts = HashPrompts(text)};
   SW_ASSIGN_OR_RETURN(function.logits, HashLogits(*engine));
   Hasher tokens;
-  for (const char* probe : kTexts)
-    for (const bool special : {false, true}) {
-      SW_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, engine->Tokenize(probe, special));
-      AddTokens(ids, &tokens);
-    }
+  for (const char* probe : kTexts) {
+    SW_ASSIGN_OR_RETURN(const std::vector<int32_t> plain, engine->Tokenize(probe, /*parse_special=*/false));
+    SW_ASSIGN_OR_RETURN(const std::vector<int32_t> prompt, engine->TokenizePrompt(probe));
+    AddTokens(plain, &tokens);
+    AddTokens(prompt, &tokens);
+  }
   function.tokens = tokens.Finish();
   return function;
 }

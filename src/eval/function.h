@@ -15,7 +15,7 @@ namespace spanwise::eval {
 struct ModelFunction {
   std::string kv;  // ModelInfo::kv_digest: a proof, not a probe
   Hash256 logits;  // of all positions of a text of token ids, every bit
-  Hash256 tokens;  // the ids of texts of many kinds
+  Hash256 tokens;  // the ids of texts of many kinds, and of the prompts that they make
   // The ids of conversations with and without documents, one hash each; of one that the template refuses, that it does.
   std::vector<Hash256> prompts;
 

@@ -9,7 +9,7 @@ namespace spanwise::eval {
 
 Result<std::vector<Passage>> TextPassages(const Engine& engine, const std::vector<std::string>& texts, int context,
                                           const std::string& prefix) {
-  SW_ASSIGN_OR_RETURN(const std::vector<int32_t> before, engine.Tokenize(prefix, /*parse_special=*/true));
+  SW_ASSIGN_OR_RETURN(const std::vector<int32_t> before, engine.TokenizePrompt(prefix));
   const int most = engine.model().context_tokens;
   if (context < 2 || context > most)
     return InvalidArgument(StrFormat("the window is {} tokens, expected 2 to {}, the model's context", context, most));

@@ -17,8 +17,8 @@ struct Passage {
   size_t n_unscored = 0;
 };
 
-// Text cut into windows of `context` tokens that do not overlap, each read by itself behind `prefix`, whose tokens do
-// not count; special tokens in the prefix are parsed. InvalidArgument: the prefix leaves no room.
+// Text cut into windows of `context` tokens that do not overlap, each read by itself behind `prefix`, a plain prompt
+// (Request::prompt): the model's begin tokens and the prefix do not count. InvalidArgument: they leave no room.
 Result<std::vector<Passage>> TextPassages(const Engine& engine, const std::vector<std::string>& texts, int context,
                                           const std::string& prefix);
 

@@ -16,6 +16,7 @@
 #include "base/json.h"
 #include "base/str.h"
 #include "formats/model_config.h"
+#include "formats/model_file.h"
 #include "formats/safetensors.h"
 
 namespace spanwise {
@@ -99,7 +100,7 @@ Status WriteTensor(const Job& job, FileWriter& file, ThreadPool& pool, const std
 
 Result<std::string> ConvertedConfig(const std::string& text, const std::string& where, const std::vector<Job>& jobs,
                                     WeightType type) {
-  SW_ASSIGN_OR_RETURN(json::value root, ParseJson(text, where));
+  SW_ASSIGN_OR_RETURN(json::value root, ParsePythonJson(text, where));
   json::object& config = root.get_object();  // ParseModelConfig has seen it
   if (type == WeightType::kBf16) {
     config.erase("torch_dtype");
@@ -168,7 +169,7 @@ WeightType QuantisedType(const std::string& name, const ModelConfig& config, Wei
 }
 
 Result<std::map<std::string, WeightType>> ReadBlockTypes(std::string_view config_json, std::string_view where) {
-  SW_ASSIGN_OR_RETURN(const json::value root, ParseJson(config_json, where));
+  SW_ASSIGN_OR_RETURN(const json::value root, ParsePythonJson(config_json, where));
   std::map<std::string, WeightType> types;
   const json::object* config = root.if_object();
   if (!config) return types;
@@ -198,12 +199,14 @@ Result<std::map<std::string, WeightType>> ReadBlockTypes(std::string_view config
 Status ConvertModel(const std::string& folder, const std::string& out, WeightType type, ThreadPool& pool,
                     const ConvertProgress& progress) {
   std::error_code error;
-  if (!fs::is_directory(folder, error))
-    return InvalidArgument(StrFormat("{}: is no folder, expected one with config.json and safetensors", folder));
+  if (fs::exists(folder, error) && !fs::is_directory(folder, error))
+    return InvalidArgument(StrFormat(
+        "{}: is no folder, expected one with config.json and safetensors; GGUF files are used as they are", folder));
+  if (!fs::is_directory(folder, error)) return NotFound(StrFormat("{}: no such folder", folder));
   if (FileExists(out)) return InvalidArgument(StrFormat("{}: exists already", out));
   const std::string config_path = folder + "/config.json";
-  SW_ASSIGN_OR_RETURN(const std::string config_text, ReadFile(config_path, kMaxConfigBytes));
-  SW_ASSIGN_OR_RETURN(const ModelConfig config, ParseModelConfig(config_text, "", config_path));
+  SW_ASSIGN_OR_RETURN(const std::string config_text, ReadModelText(config_path, kMaxConfigBytes));
+  SW_ASSIGN_OR_RETURN(const ModelConfig config, ParseModelConfig(config_text, config_path));
   SW_ASSIGN_OR_RETURN(const auto block_types, ReadBlockTypes(config_text, config_path));
   if (!block_types.empty()) return InvalidArgument(StrFormat("{}: is quantised already", folder));
   SW_ASSIGN_OR_RETURN(const auto model, SafetensorsModel::Open(folder));

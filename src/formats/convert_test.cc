@@ -107,7 +107,10 @@ TEST_F(ConvertTest, LeavesBehindWhatWasMeasuredOfTheOldWeights) {
 
 TEST_F(ConvertTest, FailsWithoutATrace) {
   const std::string out = folder_ + "/out";
-  EXPECT_THAT(ConvertModel(folder_ + "/none", out, WeightType::kQ8_0, pool_, {}).message(), HasSubstr("is no folder"));
+  EXPECT_THAT(ConvertModel(folder_ + "/none", out, WeightType::kQ8_0, pool_, {}).message(),
+              HasSubstr("no such folder"));
+  EXPECT_THAT(ConvertModel(Golden("llama3") + "/config.json", out, WeightType::kQ8_0, pool_, {}).message(),
+              HasSubstr("is no folder, expected one with config.json and safetensors"));
   EXPECT_THAT(ConvertModel(folder_, out, WeightType::kQ8_0, pool_, {}).message(), HasSubstr("config.json"));
   EXPECT_THAT(ConvertModel(Golden("llama3"), folder_, WeightType::kQ8_0, pool_, {}).message(),
               HasSubstr("exists already"));

@@ -9,6 +9,7 @@
 
 #include "base/checked.h"
 #include "base/str.h"
+#include "formats/model_file.h"
 
 namespace spanwise {
 namespace {
@@ -178,14 +179,19 @@ class GgufParser {
   }
 
   static Result<Part> PartOf(const GgufFile& file) {
+    auto part = ReadPart(file);
+    return part.ok() ? part : part.status().WithContext(file.name_);
+  }
+
+  static Result<Part> ReadPart(const GgufFile& file) {
     SW_ASSIGN_OR_RETURN(const auto number, file.GetInt("split.no", 0, kMaxParts - 1));
     SW_ASSIGN_OR_RETURN(const auto count, file.GetInt("split.count", 0, kMaxParts));
     SW_ASSIGN_OR_RETURN(const auto n_tensors,
                         file.GetInt("split.tensors.count", 0, std::numeric_limits<int32_t>::max()));
     Part part{.number = number.value_or(0), .count = std::max(count.value_or(1), int64_t{1}), .n_tensors = n_tensors};
     if (part.number >= part.count)
-      return Corruption(StrFormat("{}: 'split.no' is {}, expected below 'split.count', which is {}", file.name_,
-                                  part.number, part.count));
+      return Corruption(
+          StrFormat("'split.no' is {}, expected below 'split.count', which is {}", part.number, part.count));
     return part;
   }
 
@@ -243,10 +249,12 @@ class GgufParser {
   }
 
   Status ReadPreamble() {
-    if (bytes_.size() < 4 || std::memcmp(bytes_.data(), "GGUF", 4) != 0)
+    if (bytes_.size() < 4 || std::memcmp(bytes_.data(), "GGUF", 4) != 0) {
+      if (const auto foreign = ForeignContent(bytes_)) return Corruption(*foreign);
       return Corruption(
           StrFormat("begins with {}, expected the magic \"GGUF\"",
                     Quoted({reinterpret_cast<const char*>(bytes_.data()), std::min(bytes_.size(), size_t{4})})));
+    }
     at_ = 4;
     SW_ASSIGN_OR_RETURN(const uint32_t version, Read<uint32_t>("the version"));
     if (version != 0 && (version & 0xFFFF) == 0)
@@ -378,8 +386,10 @@ class GgufParser {
       GgufTensor& tensor = out_.tensors_.find(p.name)->second;
       const auto tensor_end = CheckedAdd(p.offset, tensor.n_bytes);
       if (!tensor_end || *tensor_end > data_bytes)
-        return Corruption(StrFormat("tensor {} has {} bytes at offset {}, but the data end after {}", Quoted(p.name),
-                                    tensor.n_bytes, p.offset, data_bytes));
+        return Corruption(StrFormat(
+            "tensor {} has {} bytes at offset {}, but the data end after {}: the file is cut short or damaged; "
+            "download it again",
+            Quoted(p.name), tensor.n_bytes, p.offset, data_bytes));
       if (p.offset < end)
         return Corruption(StrFormat("tensor {} begins at offset {}, inside tensor {}, which ends at {}", Quoted(p.name),
                                     p.offset, Quoted(before->name), end));
@@ -447,8 +457,8 @@ std::string GgufTensorTypes() {
 
 namespace {
 
-Status WrongKind(const GgufFile& file, std::string_view key, const GgufValue& value, std::string_view expected) {
-  return InvalidArgument(StrFormat("{}: '{}' is {}, expected {}", file.name(), key, KindOf(value), expected));
+Status WrongKind(std::string_view key, const GgufValue& value, std::string_view expected) {
+  return InvalidArgument(StrFormat("'{}' is {}, expected {}", key, KindOf(value), expected));
 }
 
 // The elements of a fixed-size type that `accepts`, each within [low, high].
@@ -464,14 +474,14 @@ Result<std::optional<std::vector<T>>> Elements(const GgufFile& file, std::string
                                          : kind == "integer" ? "an"
                                                              : "a",
                                          array ? std::string(kind) + "s" : std::string(kind), low, high);
-  if (value.is_array != array || !accepts(value.type)) return WrongKind(file, key, value, expected);
+  if (value.is_array != array || !accepts(value.type)) return WrongKind(key, value, expected);
   std::vector<T> out(value.count);
   const size_t step = FixedBytes(value.type);
   for (size_t i = 0; i < out.size(); ++i) {
     out[i] = load(value.type, value.bytes.data() + i * step);
     if (out[i] >= low && out[i] <= high) continue;
-    return InvalidArgument(StrFormat("{}: '{}' {} {}, expected {}", file.name(), key,
-                                     array ? StrFormat("holds at index {}", i) : "is", out[i], expected));
+    return InvalidArgument(
+        StrFormat("'{}' {} {}, expected {}", key, array ? StrFormat("holds at index {}", i) : "is", out[i], expected));
   }
   return std::optional(std::move(out));
 }
@@ -504,7 +514,7 @@ Result<std::optional<bool>> GgufFile::GetBool(std::string_view key) const {
   const auto found = metadata_.find(key);
   if (found == metadata_.end()) return std::optional<bool>();
   const GgufValue& value = found->second;
-  if (value.is_array || value.type != GgufType::kBool) return WrongKind(*this, key, value, "a boolean");
+  if (value.is_array || value.type != GgufType::kBool) return WrongKind(key, value, "a boolean");
   return std::optional(value.bytes[0] != std::byte{0});
 }
 
@@ -512,11 +522,11 @@ Result<std::optional<std::string>> GgufFile::GetString(std::string_view key) con
   const auto found = metadata_.find(key);
   if (found == metadata_.end()) return std::optional<std::string>();
   const GgufValue& value = found->second;
-  if (value.is_array || value.type != GgufType::kString) return WrongKind(*this, key, value, "a string");
+  if (value.is_array || value.type != GgufType::kString) return WrongKind(key, value, "a string");
   std::string text(reinterpret_cast<const char*>(value.bytes.data()) + sizeof(uint64_t),
                    value.bytes.size() - sizeof(uint64_t));
   size_t bad = 0;
-  if (!IsValidUtf8(text, &bad)) return Corruption(StrFormat("{}: '{}' is not UTF-8 at its byte {}", name_, key, bad));
+  if (!IsValidUtf8(text, &bad)) return Corruption(StrFormat("'{}' is not UTF-8 at its byte {}", key, bad));
   return std::optional(std::move(text));
 }
 
@@ -524,7 +534,7 @@ Result<std::optional<std::vector<std::string_view>>> GgufFile::GetStrings(std::s
   const auto found = metadata_.find(key);
   if (found == metadata_.end()) return std::optional<std::vector<std::string_view>>();
   const GgufValue& value = found->second;
-  if (!value.is_array || value.type != GgufType::kString) return WrongKind(*this, key, value, "an array of strings");
+  if (!value.is_array || value.type != GgufType::kString) return WrongKind(key, value, "an array of strings");
   std::vector<std::string_view> out;
   out.reserve(value.count);
   for (size_t at = 0; out.size() < value.count;) {

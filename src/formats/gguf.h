@@ -72,13 +72,13 @@ class GgufFile {
   // fuzzing.
   static Result<std::shared_ptr<const GgufFile>> Parse(std::span<const std::byte> bytes, std::string_view name);
 
-  const std::string& name() const { return name_; }  // the path of the first part; begins every message
+  const std::string& name() const { return name_; }  // the path of the first part
   const std::map<std::string, GgufValue, std::less<>>& metadata() const { return metadata_; }
   const std::map<std::string, GgufTensor, std::less<>>& tensors() const { return tensors_; }
 
   // Typed reads; nullopt when the key is absent. A value of another kind or out of range is InvalidArgument naming
-  // file, key, value and expectation; a string that is not UTF-8 is Corruption. Integers may be stored in any integer
-  // type, numbers in any integer or float type; numbers are never NaN.
+  // key, value and expectation; a string that is not UTF-8 is Corruption. The file's name is for the caller to add,
+  // once. Integers may be stored in any integer type, numbers in any integer or float type; numbers are never NaN.
   Result<std::optional<int64_t>> GetInt(std::string_view key, int64_t low, int64_t high) const;
   Result<std::optional<double>> GetNumber(std::string_view key, double low, double high) const;
   Result<std::optional<bool>> GetBool(std::string_view key) const;

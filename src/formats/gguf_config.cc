@@ -20,6 +20,7 @@ constexpr GgufArchitecture kArchitectures[] = {
 };
 
 constexpr int64_t kMaxCount = int64_t{1} << 31;
+constexpr int64_t kMaxTopK = int64_t{1} << 24;
 constexpr double kHuge = 1e30;
 
 std::string ArchitectureNames() {
@@ -35,12 +36,11 @@ class Reader {
   Result<ModelConfig> Read() {
     SW_ASSIGN_OR_RETURN(const auto name, file_.GetString("general.architecture"));
     if (!name)
-      return InvalidArgument(
-          StrFormat("{}: 'general.architecture' is missing, expected one of {}", file_.name(), ArchitectureNames()));
+      return InvalidArgument(StrFormat("'general.architecture' is missing, expected one of {}", ArchitectureNames()));
     arch_ = FindGgufArchitecture(*name);
     if (!arch_)
-      return Unimplemented(StrFormat("{}: 'general.architecture' is {}, expected one of {}", file_.name(),
-                                     Quoted(*name), ArchitectureNames()));
+      return Unimplemented(
+          StrFormat("'general.architecture' is {}, expected one of {}", Quoted(*name), ArchitectureNames()));
     root_["model_type"] = arch_->model_type;
     SW_RETURN_IF_ERROR(ReadShape());
     SW_RETURN_IF_ERROR(ReadExperts());
@@ -48,9 +48,9 @@ class Reader {
     SW_RETURN_IF_ERROR(ReadWindow());
     SW_RETURN_IF_ERROR(ReadPositions());
     SW_RETURN_IF_ERROR(ReadEnds());
-    const std::string where = file_.name() + ": metadata as config.json";
-    SW_ASSIGN_OR_RETURN(ModelConfig config, ParseModelConfig(json::serialize(root_), "", where));
+    SW_ASSIGN_OR_RETURN(ModelConfig config, ParseModelConfig(json::serialize(root_), "metadata as config.json"));
     SW_RETURN_IF_ERROR(SetWhatTensorsSay(&config));
+    ReadSampling(&config);
     return config;
   }
 
@@ -64,15 +64,13 @@ class Reader {
     const auto found = file_.metadata().find(key);
     if (found == file_.metadata().end() || !found->second.is_array) return file_.GetInt(key, 1, kMaxCount);
     SW_ASSIGN_OR_RETURN(const auto counts, file_.GetInts(key, 1, kMaxCount));
-    if (!counts || counts->empty()) return InvalidArgument(StrFormat("{}: '{}' is an empty array", file_.name(), key));
+    if (!counts || counts->empty()) return InvalidArgument(StrFormat("'{}' is an empty array", key));
     if (std::adjacent_find(counts->begin(), counts->end(), std::not_equal_to<>()) != counts->end())
-      return Unimplemented(StrFormat("{}: '{}' differs by layer, which is not done", file_.name(), key));
+      return Unimplemented(StrFormat("'{}' differs by layer, which is not done", key));
     return std::optional(counts->front());
   }
 
-  Status Missing(std::string_view name) const {
-    return InvalidArgument(StrFormat("{}: '{}' is missing", file_.name(), Key(name)));
-  }
+  Status Missing(std::string_view name) const { return InvalidArgument(StrFormat("'{}' is missing", Key(name))); }
 
   Status ReadShape() {
     struct Row {
@@ -94,12 +92,12 @@ class Reader {
     SW_ASSIGN_OR_RETURN(const auto value_length, Count("attention.value_length"));
     head_dim_ = key_length.value_or(std::max(hidden_ / heads_, int64_t{1}));
     if (value_length && *value_length != head_dim_)
-      return Unimplemented(StrFormat("{}: '{}' is {}, expected {} as of keys", file_.name(),
-                                     Key("attention.value_length"), *value_length, head_dim_));
+      return Unimplemented(
+          StrFormat("'{}' is {}, expected {} as of keys", Key("attention.value_length"), *value_length, head_dim_));
     root_["head_dim"] = head_dim_;
     const auto embedding = file_.tensors().find("token_embd.weight");
     if (embedding == file_.tensors().end() || embedding->second.shape.size() != 2)
-      return Corruption(file_.name() + ": there is no matrix \"token_embd.weight\"");
+      return Corruption("there is no matrix \"token_embd.weight\"");
     root_["vocab_size"] = embedding->second.shape[0];
     root_["tie_word_embeddings"] = !Has("output.weight");
     return Status::Ok();
@@ -171,18 +169,36 @@ class Reader {
 
     SW_ASSIGN_OR_RETURN(const auto type, file_.GetString(Key("rope.scaling.type")));
     if (Has("rope_factors_short.weight")) return ReadLongRope();
-    if (!type || *type == "none") return Status::Ok();
-    SW_ASSIGN_OR_RETURN(const auto factor, file_.GetNumber(Key("rope.scaling.factor"), -kHuge, kHuge));
-    json::object scaling{{"rope_type", *type}, {"factor", factor.value_or(1.0)}};
+    const std::string kind = type.value_or("linear");  // as llama.cpp reads a file that gives only the factor
+    if (kind == "none") return Status::Ok();
+    SW_ASSIGN_OR_RETURN(const double factor, ScalingFactor());
+    json::object scaling{{"rope_type", kind}, {"factor", factor}};
     if (original) scaling["original_max_position_embeddings"] = *original;
-    if (*type == "yarn") {
-      SW_RETURN_IF_ERROR(ReadYarn(factor.value_or(1.0), &scaling));
-    } else if (*type != "linear") {
-      return Unimplemented(StrFormat("{}: '{}' is {}, expected none, linear or yarn", file_.name(),
-                                     Key("rope.scaling.type"), Quoted(*type)));
+    if (kind == "yarn") {
+      SW_RETURN_IF_ERROR(ReadYarn(factor, &scaling));
+    } else if (kind != "linear") {
+      return Unimplemented(
+          StrFormat("'{}' is {}, expected none, linear or yarn", Key("rope.scaling.type"), Quoted(kind)));
     }
-    if (factor.value_or(1.0) != 1.0) root_["rope_scaling"] = std::move(scaling);
+    if (factor != 1.0) root_["rope_scaling"] = std::move(scaling);
     return Status::Ok();
+  }
+
+  // By how much positions are stretched: 1, and in old files 0, for not at all. Files from before August 2023 have it
+  // under another key.
+  Result<double> ScalingFactor() {
+    std::optional<double> found;
+    std::string_view first;
+    for (const std::string_view name : {"rope.scaling.factor", "rope.scale_linear"}) {
+      SW_ASSIGN_OR_RETURN(auto factor, file_.GetNumber(Key(name), -kHuge, kHuge));
+      if (factor == 0.0) factor = 1.0;
+      if (factor && found && *factor != *found)
+        return InvalidArgument(StrFormat("'{}' is {}, but '{}' is {}", Key(name), *factor, Key(first), *found));
+      if (!factor || found) continue;
+      found = factor;
+      first = name;
+    }
+    return found.value_or(1.0);
   }
 
   Status ReadYarn(double factor, json::object* scaling) {
@@ -196,7 +212,7 @@ class Reader {
                                      {"rope.scaling.yarn_log_multiplier", 0.0}}) {
       SW_ASSIGN_OR_RETURN(const auto number, file_.GetNumber(Key(name), -kHuge, kHuge));
       if (number && *number != done)
-        return Unimplemented(StrFormat("{}: '{}' is {}, only {} is done", file_.name(), Key(name), *number, done));
+        return Unimplemented(StrFormat("'{}' is {}, only {} is done", Key(name), *number, done));
     }
     // Multiplies what YaRN itself prescribes, where config.json replaces it.
     SW_ASSIGN_OR_RETURN(const auto magnitude, file_.GetNumber(Key("rope.scaling.attn_factor"), 0, kHuge));
@@ -225,34 +241,51 @@ class Reader {
 
   Result<std::vector<double>> PairFactors(std::string_view name) {
     const auto found = file_.tensors().find(name);
-    if (found == file_.tensors().end())
-      return Corruption(StrFormat("{}: there is no tensor {}", file_.name(), Quoted(name)));
+    if (found == file_.tensors().end()) return Corruption(StrFormat("there is no tensor {}", Quoted(name)));
     const GgufTensor& tensor = found->second;
     const int64_t pairs = rotated_.value_or(head_dim_) / 2;
     if (tensor.shape != std::vector{pairs} || tensor.type != WeightType::kF32)
-      return Corruption(StrFormat("{}: tensor {} is {} of shape [{}], expected F32 of shape [{}]", file_.name(),
-                                  Quoted(name), tensor.stored_type, fmt::join(tensor.shape, ", "), pairs));
+      return Corruption(StrFormat("tensor {} is {} of shape [{}], expected F32 of shape [{}]", Quoted(name),
+                                  tensor.stored_type, fmt::join(tensor.shape, ", "), pairs));
     std::vector<float> factors(static_cast<size_t>(pairs));
     Widen(WeightType::kF32, tensor.data, factors.size(), factors.data());
     for (const float factor : factors)
       if (!(factor >= 1e-6f && factor <= 1e6f))
-        return Corruption(
-            StrFormat("{}: tensor {} holds {}, expected numbers from 1e-6 to 1e6", file_.name(), Quoted(name), factor));
+        return Corruption(StrFormat("tensor {} holds {}, expected numbers from 1e-6 to 1e6", Quoted(name), factor));
     return std::vector<double>(factors.begin(), factors.end());
   }
 
-  // Ids that end a text and the one that begins it, as the vocabulary names them.
+  // Ids that end a text and the one that begins it, as the metadata name them.
   Status ReadEnds() {
     if (!file_.metadata().contains("tokenizer.ggml.model")) return Status::Ok();
     SW_ASSIGN_OR_RETURN(const GgufVocabulary vocabulary, ReadGgufVocabulary(file_));
     if (static_cast<int64_t>(vocabulary.tokens.size()) > root_["vocab_size"].get_int64())
-      return Corruption(StrFormat("{}: 'tokenizer.ggml.tokens' holds {} tokens, but \"token_embd.weight\" has {} rows",
-                                  file_.name(), vocabulary.tokens.size(), root_["vocab_size"].get_int64()));
+      return Corruption(StrFormat("'tokenizer.ggml.tokens' holds {} tokens, but \"token_embd.weight\" has {} rows",
+                                  vocabulary.tokens.size(), root_["vocab_size"].get_int64()));
     json::array ends;
-    for (const int32_t id : EndOfTextIds(vocabulary)) ends.emplace_back(id);
+    for (const auto& id : {vocabulary.eos_id, vocabulary.eot_id, vocabulary.eom_id})
+      if (id) ends.emplace_back(*id);
     root_["eos_token_id"] = std::move(ends);
     if (vocabulary.bos_id) root_["bos_token_id"] = *vocabulary.bos_id;
     return Status::Ok();
+  }
+
+  // How its makers say to choose the next token. Kinds of sampling that are not done are named.
+  void ReadSampling(ModelConfig* config) const {
+    const auto read = [&](std::string_view name, double low, double high) {
+      const std::string key = StrFormat("general.sampling.{}", name);
+      return RecommendedNumber(file_.GetNumber(key, low, high), file_.name(), &config->warnings);
+    };
+    SamplingDefaults& sampling = config->sampling;
+    sampling.temperature = read("temp", 0, 100);
+    sampling.top_p = read("top_p", 0, 1);
+    sampling.min_p = read("min_p", 0, 1);
+    sampling.repetition_penalty = read("penalty_repeat", 0.01, 100);
+    if (const auto top_k = read("top_k", -1, kMaxTopK)) sampling.top_k = std::max(0, static_cast<int>(*top_k));
+    for (const std::string_view name : {"mirostat", "xtc_probability"})
+      if (const auto value = read(name, -kHuge, kHuge); value.value_or(0) != 0)
+        config->warnings.push_back(
+            StrFormat("{}: 'general.sampling.{}' is {}, which is not done and is ignored", file_.name(), name, *value));
   }
 
   Status SetWhatTensorsSay(ModelConfig* config) {
@@ -266,8 +299,7 @@ class Reader {
     if (!Has("rope_freqs.weight")) return Status::Ok();
     RopeConfig& rope = config->ropes.front();
     if (rope.scaling != RopeConfig::Scaling::kNone)
-      return Unimplemented(StrFormat("{}: \"rope_freqs.weight\" together with '{}' is not done", file_.name(),
-                                     Key("rope.scaling.type")));
+      return Unimplemented(StrFormat("\"rope_freqs.weight\" together with '{}' is not done", Key("rope.scaling.type")));
     SW_ASSIGN_OR_RETURN(rope.divisors, PairFactors("rope_freqs.weight"));
     rope.scaling = RopeConfig::Scaling::kDivided;
     return Status::Ok();

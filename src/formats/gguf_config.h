@@ -23,7 +23,8 @@ const GgufArchitecture* FindGgufArchitecture(std::string_view name);
 // Restates the metadata under the names of config.json, lets the family's reader judge them (formats/model_config.h),
 // and then sets what only a GGUF file says: which biases there are, the divisors of rope_freqs.weight, norms that
 // already hold their 1. Unimplemented names an architecture or value this engine does not do; InvalidArgument names the
-// key that is missing, of the wrong kind or out of range; Corruption a tensor that contradicts the metadata.
+// key that is missing, of the wrong kind or out of range; Corruption a tensor that contradicts the metadata. The file's
+// name is for the caller to add.
 Result<ModelConfig> ReadGgufConfig(const GgufFile& file);
 
 }  // namespace spanwise

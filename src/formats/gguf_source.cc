@@ -27,7 +27,9 @@ class GgufSource final : public WeightSource {
   static Result<std::unique_ptr<const WeightSource>> Open(const std::string& path) {
     auto source = std::make_unique<GgufSource>();
     SW_ASSIGN_OR_RETURN(source->file_, GgufFile::Open(path));
-    SW_ASSIGN_OR_RETURN(source->config_, ReadGgufConfig(*source->file_));
+    auto config = ReadGgufConfig(*source->file_);
+    if (!config.ok()) return config.status().WithContext(path);
+    source->config_ = std::move(*config);
     source->NameTensors();
     return std::unique_ptr<const WeightSource>(std::move(source));
   }
@@ -35,15 +37,14 @@ class GgufSource final : public WeightSource {
   Result<StoredTensor> Find(const std::string& name) const override {
     const auto place = places_.find(name);
     const auto known = place != places_.end() ? std::optional(place->second) : ExpertPlace(name);
-    if (!known) return NotFound(StrFormat("{}: GGUF files have no tensor for {}", file_->name(), Quoted(name)));
+    if (!known) return NotFound(StrFormat("GGUF files have no tensor for {}", Quoted(name)));
     const Place& p = *known;
     const auto found = file_->tensors().find(p.name);
-    if (found == file_->tensors().end())
-      return NotFound(StrFormat("{}: there is no tensor {}", file_->name(), Quoted(p.name)));
+    if (found == file_->tensors().end()) return NotFound(StrFormat("there is no tensor {}", Quoted(p.name)));
     const GgufTensor& tensor = found->second;
     if (!tensor.type)
-      return Unimplemented(StrFormat("{}: tensor {} is stored as {}, expected {}", file_->name(), Quoted(p.name),
-                                     tensor.stored_type, GgufTensorTypes()));
+      return Unimplemented(
+          StrFormat("tensor {} is stored as {}, expected {}", Quoted(p.name), tensor.stored_type, GgufTensorTypes()));
     StoredTensor stored{.name = p.name,
                         .data = tensor.data,
                         .type = *tensor.type,
@@ -51,8 +52,8 @@ class GgufSource final : public WeightSource {
                         .interleaved_heads = p.interleaved_heads};
     if (p.expert < 0) return stored;
     if (stored.shape.size() != 3 || stored.shape[0] != p.n_experts)
-      return Corruption(StrFormat("{}: tensor {} has the shape [{}], expected {} matrices", file_->name(),
-                                  Quoted(p.name), fmt::join(stored.shape, ", "), p.n_experts));
+      return Corruption(StrFormat("tensor {} has the shape [{}], expected {} matrices", Quoted(p.name),
+                                  fmt::join(stored.shape, ", "), p.n_experts));
     stored.shape.erase(stored.shape.begin());
     stored.data += static_cast<size_t>(p.expert) * stored.n_bytes();
     return stored;

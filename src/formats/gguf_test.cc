@@ -17,6 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 template <typename T>
 std::string Raw(T value) {
@@ -152,7 +153,7 @@ TEST(Gguf, NamesAWrongKindOrRange) {
     EXPECT_EQ(result.status().code(), StatusCode::kInvalidArgument);
     return result.status().message();
   };
-  EXPECT_EQ(message(file->GetInt("a.uint", 0, 6)), "f.gguf: 'a.uint' is 7, expected an integer from 0 to 6");
+  EXPECT_EQ(message(file->GetInt("a.uint", 0, 6)), "'a.uint' is 7, expected an integer from 0 to 6");
   EXPECT_THAT(message(file->GetInt("a.text", 0, 6)), HasSubstr("'a.text' is a string, expected an integer"));
   EXPECT_THAT(message(file->GetInt("a.float", 0, 6)), HasSubstr("'a.float' is a float32"));
   EXPECT_THAT(message(file->GetInt("a.ints", 0, 6)), HasSubstr("'a.ints' is an array of 3 int16"));
@@ -375,7 +376,29 @@ TEST(GgufVocabulary, IsRead) {
   EXPECT_EQ(v.precompiled_charsmap, std::string("\0\xFF", 2));
   EXPECT_EQ(v.chat_template, "{{ x }}");
   EXPECT_EQ(v.chat_templates.at("tool_use"), "{{ y }}");
-  EXPECT_EQ(EndOfTextIds(v), (std::vector<int32_t>{1, 2}));
+  EXPECT_TRUE(v.warnings.empty());
+}
+
+TEST(GgufVocabulary, OnlyBeginAndEndMustBeTokens) {
+  const auto read = [](const File& file) {
+    const std::string bytes = file.Bytes();
+    return ReadGgufVocabulary(*Parse(bytes).value());
+  };
+  const GgufVocabulary v = read(Vocabulary()
+                                    .Uint("tokenizer.ggml.padding_token_id", 5)
+                                    .Uint("tokenizer.ggml.unknown_token_id", 0)
+                                    .Uint("tokenizer.ggml.eot_token_id", 99)
+                                    .Add("tokenizer.ggml.mask_token_id", GgufType::kInt32, int32_t{-1})
+                                    .Uint("tokenizer.ggml.bos_token_id", UINT32_MAX))
+                               .value();
+  EXPECT_EQ(v.pad_id, std::nullopt);
+  EXPECT_EQ(v.mask_id, std::nullopt);
+  EXPECT_EQ(v.eot_id, std::nullopt);
+  EXPECT_EQ(v.bos_id, std::nullopt);
+  EXPECT_EQ(v.unk_id, 0);
+  EXPECT_EQ(v.warnings, (std::vector<std::string>{
+                            "'tokenizer.ggml.eot_token_id' is 99, 'tokenizer.ggml.padding_token_id' is 5, outside the "
+                            "vocabulary of 5 tokens, and ignored"}));
 }
 
 TEST(GgufVocabulary, NamesWhatIsWrong) {
@@ -389,9 +412,8 @@ TEST(GgufVocabulary, NamesWhatIsWrong) {
       {File().Uint("tokenizer.ggml.model", 1), "'tokenizer.ggml.model' is a uint32, expected a string"},
       {Vocabulary().Uint("tokenizer.ggml.bos_token_id", 5),
        "'tokenizer.ggml.bos_token_id' is 5, outside the vocabulary of 5"},
-      {Vocabulary().Uint("tokenizer.ggml.unknown_token_id", UINT32_MAX), "outside the vocabulary"},
-      {Vocabulary().Add("tokenizer.ggml.padding_token_id", GgufType::kInt32, int32_t{-1}),
-       "is -1, outside the vocabulary"},
+      {Vocabulary().Add("tokenizer.ggml.bos_token_id", GgufType::kInt32, int32_t{-2}),
+       "'tokenizer.ggml.bos_token_id' is -2, outside the vocabulary"},
       {Vocabulary().Array("tokenizer.ggml.scores", GgufType::kFloat32, std::vector<float>{1, 2}),
        "'tokenizer.ggml.scores' has 2 members, expected one for each of 5 tokens"},
       {Vocabulary().Array("tokenizer.ggml.scores", GgufType::kFloat32,
@@ -413,7 +435,7 @@ TEST(GgufVocabulary, NamesWhatIsWrong) {
     const Status status = ReadGgufVocabulary(*Parse(bytes).value()).status();
     EXPECT_FALSE(status.ok());
     EXPECT_THAT(status.message(), HasSubstr(c.message));
-    EXPECT_THAT(status.message(), HasSubstr("f.gguf"));
+    EXPECT_THAT(status.message(), Not(HasSubstr("f.gguf")));  // which is the caller's to say
   }
 }
 
@@ -538,11 +560,57 @@ TEST(GgufConfig, NamesWhatIsWrong) {
     const Status status = Config(c.file).status();
     EXPECT_EQ(status.code(), c.code) << c.message << ": " << status.message();
     EXPECT_THAT(status.message(), HasSubstr(c.message));
-    EXPECT_THAT(status.message(), HasSubstr("f.gguf"));
+    EXPECT_THAT(status.message(), Not(HasSubstr("f.gguf")));  // which is the caller's to say
   }
 }
 
+TEST(GgufConfig, ScalesPositionsAsOldFilesSay) {
+  using Scaling = RopeConfig::Scaling;
+  const auto rope = [](const File& file) { return Config(file).value().ropes.at(0); };
+  EXPECT_EQ(rope(Llama().Float("llama.rope.scale_linear", 4)).scaling, Scaling::kLinear);
+  EXPECT_EQ(rope(Llama().Float("llama.rope.scale_linear", 4)).factor, 4);
+  EXPECT_EQ(rope(Llama().Float("llama.rope.scaling.factor", 4)).factor, 4);  // the kind where it says none: linear
+  for (const float none : {0.0f, 1.0f})
+    EXPECT_EQ(rope(Llama().Float("llama.rope.scale_linear", none)).scaling, Scaling::kNone);
+  EXPECT_EQ(rope(Llama().Float("llama.rope.scale_linear", 4).String("llama.rope.scaling.type", "none")).scaling,
+            Scaling::kNone);
+  EXPECT_EQ(rope(Llama().Float("llama.rope.scale_linear", 4).Float("llama.rope.scaling.factor", 4)).factor, 4);
+  EXPECT_THAT(
+      Config(Llama().Float("llama.rope.scale_linear", 4).Float("llama.rope.scaling.factor", 2)).status().message(),
+      HasSubstr("'llama.rope.scale_linear' is 4, but 'llama.rope.scaling.factor' is 2"));
+  EXPECT_EQ(Config(Llama().Float("llama.rope.scale_linear", -4)).status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST(GgufConfig, RecommendsHowToSample) {
+  const ModelConfig c = Config(Llama()
+                                   .Float("general.sampling.temp", 0.5f)
+                                   .Add("general.sampling.top_k", GgufType::kInt32, int32_t{20})
+                                   .Float("general.sampling.penalty_repeat", 1.25f)
+                                   .Float("general.sampling.top_p", 7)
+                                   .Add("general.sampling.mirostat", GgufType::kInt32, int32_t{2}))
+                            .value();
+  EXPECT_EQ(c.sampling.temperature, 0.5f);
+  EXPECT_EQ(c.sampling.top_k, 20);
+  EXPECT_EQ(c.sampling.repetition_penalty, 1.25f);
+  EXPECT_EQ(c.sampling.top_p, std::nullopt);
+  EXPECT_EQ(c.warnings, (std::vector<std::string>{
+                            "f.gguf: 'general.sampling.top_p' is 7, expected a number from 0 to 1; it is ignored",
+                            "f.gguf: 'general.sampling.mirostat' is 2, which is not done and is ignored"}));
+  EXPECT_TRUE(Config(Llama()).value().warnings.empty());
+}
+
 // --- source of weights ---
+
+TEST(GgufSource, MessagesNameTheFileOnce) {
+  const Folder folder;
+  const std::string path = folder.Write("m.gguf", Llama().String("llama.rope.scaling.type", "su").Bytes());
+  EXPECT_EQ(WeightSource::Open(path).status().message(),
+            path + ": 'llama.rope.scaling.type' is \"su\", expected none, linear or yarn");
+  const std::string wrong =
+      folder.Write("w.gguf", Llama().Uint("llama.vocab_size", 3).Float("llama.rope.scaling.factor", 0.5f).Bytes());
+  EXPECT_THAT(WeightSource::Open(wrong).status().message(),
+              testing::StartsWith(wrong + ": metadata as config.json: 'rope_scaling': 'factor' is 0.5"));
+}
 
 TEST(GgufSource, FindsTensorsByTheirHuggingFaceNames) {
   const Folder folder;

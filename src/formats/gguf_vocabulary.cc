@@ -1,6 +1,5 @@
 #include "formats/gguf_vocabulary.h"
 
-#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string_view>
@@ -15,13 +14,6 @@ constexpr size_t kMaxTokens = size_t{1} << 24;
 constexpr std::string_view kTemplate = "tokenizer.chat_template";
 
 std::string Key(std::string_view name) { return StrFormat("tokenizer.ggml.{}", name); }
-
-// Ends of turn and of text as models write them. Files often name only one of them as eos or eot; the others end a text
-// all the same. Source: llama.cpp, llama-vocab.cpp.
-constexpr std::string_view kEndTexts[] = {
-    "<|eot_id|>",      "<|eom_id|>",    "<|im_end|>", "<|end|>", "<|endoftext|>",      "<|end_of_text|>",
-    "<|end_of_turn|>", "<end_of_turn>", "<EOT>",      "_<EOT>",  "<end_of_utterance>", "[EOT]",
-};
 
 class Reader {
  public:
@@ -44,7 +36,7 @@ class Reader {
 
  private:
   Status Fail(std::string_view key, std::string_view what) const {
-    return Corruption(StrFormat("{}: 'tokenizer.ggml.{}' {}", file_.name(), key, what));
+    return Corruption(StrFormat("'tokenizer.ggml.{}' {}", key, what));
   }
 
   Status ReadTokens() {
@@ -93,26 +85,37 @@ class Reader {
     return Status::Ok();
   }
 
+  // -1, which conversions also write as a uint32, means that there is no such token. Any other id that is no token is
+  // an error of begin and end, without which prompts and answers go wrong; the others are not needed to read text.
   Status ReadIds() {
     struct IdKey {
       std::string_view key;
       std::optional<int32_t> GgufVocabulary::*id;
+      bool needed = false;
     };
     constexpr IdKey kIds[] = {
-        {"bos_token_id", &GgufVocabulary::bos_id},     {"eos_token_id", &GgufVocabulary::eos_id},
-        {"eot_token_id", &GgufVocabulary::eot_id},     {"eom_token_id", &GgufVocabulary::eom_id},
-        {"unknown_token_id", &GgufVocabulary::unk_id}, {"seperator_token_id", &GgufVocabulary::sep_id},
-        {"padding_token_id", &GgufVocabulary::pad_id}, {"cls_token_id", &GgufVocabulary::cls_id},
+        {"bos_token_id", &GgufVocabulary::bos_id, true}, {"eos_token_id", &GgufVocabulary::eos_id, true},
+        {"eot_token_id", &GgufVocabulary::eot_id},       {"eom_token_id", &GgufVocabulary::eom_id},
+        {"unknown_token_id", &GgufVocabulary::unk_id},   {"seperator_token_id", &GgufVocabulary::sep_id},
+        {"padding_token_id", &GgufVocabulary::pad_id},   {"cls_token_id", &GgufVocabulary::cls_id},
         {"mask_token_id", &GgufVocabulary::mask_id},
     };
+    std::string ignored;
     for (const IdKey& row : kIds) {
       SW_ASSIGN_OR_RETURN(const auto id, file_.GetInt(Key(row.key), std::numeric_limits<int64_t>::min(),
                                                       std::numeric_limits<int64_t>::max()));
-      if (!id) continue;
-      if (*id < 0 || *id >= static_cast<int64_t>(v_.tokens.size()))
+      if (!id || *id == -1 || *id == int64_t{std::numeric_limits<uint32_t>::max()}) continue;
+      if (*id >= 0 && *id < static_cast<int64_t>(v_.tokens.size())) {
+        v_.*row.id = static_cast<int32_t>(*id);
+      } else if (row.needed) {
         return Fail(row.key, StrFormat("is {}, outside the vocabulary of {} tokens", *id, v_.tokens.size()));
-      v_.*row.id = static_cast<int32_t>(*id);
+      } else {
+        ignored += StrFormat("{}'{}' is {}", ignored.empty() ? "" : ", ", Key(row.key), *id);
+      }
     }
+    if (!ignored.empty())
+      v_.warnings.push_back(
+          StrFormat("{}, outside the vocabulary of {} tokens, and ignored", ignored, v_.tokens.size()));
     return Status::Ok();
   }
 
@@ -165,18 +168,5 @@ class Reader {
 }  // namespace
 
 Result<GgufVocabulary> ReadGgufVocabulary(const GgufFile& file) { return Reader(file).Read(); }
-
-std::vector<int32_t> EndOfTextIds(const GgufVocabulary& vocabulary) {
-  std::vector<int32_t> ids;
-  for (const auto& id : {vocabulary.eos_id, vocabulary.eot_id, vocabulary.eom_id})
-    if (id) ids.push_back(*id);
-  for (size_t i = 0; i < vocabulary.types.size(); ++i)
-    if (vocabulary.types[i] == GgufVocabulary::TokenType::kControl &&
-        std::find(std::begin(kEndTexts), std::end(kEndTexts), vocabulary.tokens[i]) != std::end(kEndTexts))
-      ids.push_back(static_cast<int32_t>(i));
-  std::sort(ids.begin(), ids.end());
-  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
-  return ids;
-}
 
 }  // namespace spanwise

@@ -32,7 +32,7 @@ struct GgufVocabulary {
   std::vector<TokenType> types;     // one per token, or empty
   std::vector<std::string> merges;  // "left right" in order of rank; the space at index >= 1 parts the two; often empty
 
-  // Each one is an index of `tokens`.
+  // Each one is an index of `tokens`. Others than begin and end that the file states and that are none are absent.
   std::optional<int32_t> bos_id, eos_id, eot_id, eom_id, unk_id, sep_id, pad_id, cls_id, mask_id;
 
   // Absent when the file is silent; what that means depends on the model.
@@ -42,15 +42,12 @@ struct GgufVocabulary {
   std::string precompiled_charsmap;                   // SentencePiece's normalisation table, binary; often empty
   std::optional<std::string> chat_template;           // Jinja, UTF-8
   std::map<std::string, std::string> chat_templates;  // named ones ("tool_use"), UTF-8; often empty
+
+  std::vector<std::string> warnings;  // what was wrong and passed over, one line each, without the file's name
 };
 
-// Corruption or InvalidArgument names the file and the key: missing tokens, scores or types that are not one per token,
-// a type or id out of range, a merge without its space, a template that is not UTF-8.
+// Corruption or InvalidArgument names the key, not the file: missing tokens, scores or types that are not one per
+// token, a type out of range, a begin or end that is no token, a merge without its space, a template that is not UTF-8.
 Result<GgufVocabulary> ReadGgufVocabulary(const GgufFile& file);
-
-// The ids that end a text: eos, eot and eom as the file states them, and control tokens whose text is a known end of
-// turn
-// ("<|eot_id|>", "<|im_end|>", "<end_of_turn>", ...), since many files state only one of several. Ascending.
-std::vector<int32_t> EndOfTextIds(const GgufVocabulary& vocabulary);
 
 }  // namespace spanwise

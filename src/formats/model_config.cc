@@ -1,5 +1,7 @@
 #include "formats/model_config.h"
 
+#include <algorithm>
+
 #include "base/json.h"
 #include "base/str.h"
 #include "formats/config_fields.h"
@@ -50,6 +52,14 @@ Result<std::vector<int>> ParseIds(const json::object& root, std::string_view key
                     StrFormat("a token id or a list of them, each from 0 to {}", kMaxVocab - 1));
 }
 
+// Files of one model often name different ends, each of which ends a text: none replaces another.
+Status AddEnds(const json::object& root, ModelConfig* config) {
+  SW_ASSIGN_OR_RETURN(const std::vector<int> ids, ParseIds(root, "eos_token_id"));
+  for (const int id : ids)
+    if (std::ranges::find(config->eos_ids, id) == config->eos_ids.end()) config->eos_ids.push_back(id);
+  return Status::Ok();
+}
+
 std::optional<DType> StoredDType(const json::object& root) {
   for (const std::string_view key : {"dtype", "torch_dtype"}) {
     const json::value* value = root.if_contains(key);
@@ -73,35 +83,57 @@ Result<ModelConfig> ParseConfig(const json::object& root) {
   if (!family)
     return Unimplemented(StrFormat("'model_type' is {}, expected one of {}", Quoted(*model_type), FamilyNames()));
   SW_RETURN_IF_ERROR(family->read(root, &config));
-  SW_ASSIGN_OR_RETURN(config.eos_ids, ParseIds(root, "eos_token_id"));
+  SW_RETURN_IF_ERROR(AddEnds(root, &config));
+  SW_ASSIGN_OR_RETURN(const json::object* const inner, GetObject(root, "text_config"));
+  if (inner) SW_RETURN_IF_ERROR(AddEnds(*inner, &config).WithContext("'text_config'"));
   SW_ASSIGN_OR_RETURN(const auto bos, OptionalInt(root, "bos_token_id", 0, kMaxVocab - 1));
   if (bos) config.bos_id = static_cast<int>(*bos);
   config.stored_dtype = StoredDType(root);
   return config;
 }
 
-Result<json::value> ParseObject(std::string_view text, std::string_view what) {
-  SW_ASSIGN_OR_RETURN(json::value value, ParseJson(text, what));
+Result<json::value> ParseObject(std::string_view text, std::string_view where) {
+  SW_ASSIGN_OR_RETURN(json::value value, ParsePythonJson(text, where));
   if (!value.is_object())
-    return InvalidArgument(StrFormat("{}: holds {}, expected an object", what, JsonKindName(value)));
+    return InvalidArgument(StrFormat("{}: holds {}, expected an object", where, JsonKindName(value)));
   return value;
 }
 
 }  // namespace
 
-Result<ModelConfig> ParseModelConfig(std::string_view config_json, std::string_view generation_config_json,
-                                     std::string_view where) {
+Result<ModelConfig> ParseModelConfig(std::string_view config_json, std::string_view where) {
   SW_ASSIGN_OR_RETURN(const json::value root, ParseObject(config_json, where));
   auto config = ParseConfig(root.get_object());
   if (!config.ok()) return config.status().WithContext(where);
-  if (!generation_config_json.empty()) {
-    const std::string name = StrFormat("{}: generation_config.json", where);
-    SW_ASSIGN_OR_RETURN(const json::value generation, ParseObject(generation_config_json, name));
-    auto ids = ParseIds(generation.get_object(), "eos_token_id");
-    if (!ids.ok()) return ids.status().WithContext(name);
-    if (!ids->empty()) config->eos_ids = std::move(*ids);
-  }
   return config;
+}
+
+std::optional<float> RecommendedNumber(const Result<std::optional<double>>& value, std::string_view where,
+                                       std::vector<std::string>* warnings) {
+  if (!value.ok()) {
+    warnings->push_back(StrFormat("{}: {}; it is ignored", where, value.status().message()));
+    return std::nullopt;
+  }
+  return value->has_value() ? std::optional(static_cast<float>(**value)) : std::nullopt;
+}
+
+Status AddGenerationConfig(std::string_view text, std::string_view where, ModelConfig* config) {
+  SW_ASSIGN_OR_RETURN(const json::value value, ParseObject(text, where));
+  const json::object& root = value.get_object();
+  SW_RETURN_IF_ERROR(AddEnds(root, config).WithContext(where));
+  const auto read = [&](std::string_view key, double low, double high) {
+    return RecommendedNumber(OptionalNumber(root, key, low, high), where, &config->warnings);
+  };
+  SamplingDefaults& sampling = config->sampling;
+  sampling.temperature = read("temperature", 0, 100);
+  sampling.top_p = read("top_p", 0, 1);
+  sampling.min_p = read("min_p", 0, 1);
+  sampling.repetition_penalty = read("repetition_penalty", 0.01, 100);
+  if (const auto top_k = read("top_k", -1, kMaxVocab)) sampling.top_k = std::max(0, static_cast<int>(*top_k));
+  const auto sample = GetBool(root, "do_sample");
+  if (!sample.ok()) config->warnings.push_back(StrFormat("{}: {}; it is ignored", where, sample.status().message()));
+  if (sample.ok() && *sample == false) sampling.temperature = 0.0f;
+  return Status::Ok();
 }
 
 }  // namespace spanwise

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "spanwise/sampling.h"
 #include "spanwise/status.h"
 #include "tensor/activation.h"
 #include "tensor/dtype.h"
@@ -94,19 +95,28 @@ struct ModelConfig {
   std::vector<bool> layer_experts;  // [n_layers] whether the layer has experts
   LayerNames names;
   std::string tensor_prefix;  // before every tensor's name: "", or where the language model is a part of another
-  std::vector<int> eos_ids;   // may be empty
+  std::vector<int> eos_ids;   // that the files state, each once; may be empty
   std::optional<int> bos_id;
   std::optional<DType> stored_dtype;  // "torch_dtype" / "dtype", a hint only
+  SamplingDefaults sampling;
   std::string note;                   // what a user should know of this model here, one line, may be empty
+  std::vector<std::string> warnings;  // what was wrong in its files and passed over, one line each
 
   static constexpr int kNoRope = -1;
 };
 
-// Parses config.json (and, when not empty, generation_config.json, whose EOS ids win). `where` begins every message.
+// Parses config.json. `where` begins every message.
 // Unimplemented names the field and value this engine does not do (model_type, hidden_act, rope_type such as
 // "dynamic"); InvalidArgument names the field that is missing, of the wrong kind or out of range. Every dimension is
 // bounded (n_layers <= 1024, dims <= 2^20, vocab <= 2^24) so that later products cannot overflow.
-Result<ModelConfig> ParseModelConfig(std::string_view config_json, std::string_view generation_config_json,
-                                     std::string_view where);
+Result<ModelConfig> ParseModelConfig(std::string_view config_json, std::string_view where);
+
+// Adds what generation_config.json says: further end tokens, and how to sample. A sampling value that is no number in
+// its range is a warning; anything else that is wrong InvalidArgument.
+Status AddGenerationConfig(std::string_view json, std::string_view where, ModelConfig* config);
+
+// One recommended value as it was read: nullopt, and a warning, for what is not as expected.
+std::optional<float> RecommendedNumber(const Result<std::optional<double>>& value, std::string_view where,
+                                       std::vector<std::string>* warnings);
 
 }  // namespace spanwise

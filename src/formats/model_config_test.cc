@@ -14,6 +14,7 @@ namespace {
 using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 // A small valid configuration with members replaced, or removed where the value is "-".
 std::string Config(std::string_view type,
@@ -36,7 +37,10 @@ std::string Config(std::string_view type,
 }
 
 Result<ModelConfig> Parse(const std::string& config, std::string_view generation = "") {
-  return ParseModelConfig(config, generation, "m/config.json");
+  auto parsed = ParseModelConfig(config, "m/config.json");
+  if (!parsed.ok() || generation.empty()) return parsed;
+  SW_RETURN_IF_ERROR(AddGenerationConfig(generation, "m/generation_config.json", &*parsed));
+  return parsed;
 }
 
 TEST(ModelConfig, Llama) {
@@ -152,13 +156,61 @@ TEST(ModelConfig, SpellingsOfRope) {
             512);
 }
 
-TEST(ModelConfig, GenerationConfigDecidesTheEndTokens) {
-  EXPECT_THAT(Parse(Config("llama", {{"eos_token_id", "2"}}), R"({"eos_token_id":[5,6]})").value().eos_ids,
-              ElementsAre(5, 6));
-  EXPECT_THAT(Parse(Config("llama", {{"eos_token_id", "2"}}), R"({"temperature":1})").value().eos_ids, ElementsAre(2));
+TEST(ModelConfig, EveryEndThatAFileNamesEnds) {
+  const auto ends = [](const std::string& config, std::string_view generation) {
+    return Parse(config, generation).value().eos_ids;
+  };
+  EXPECT_THAT(ends(Config("llama", {{"eos_token_id", "2"}}), R"({"eos_token_id":[5,2,6]})"), ElementsAre(2, 5, 6));
+  EXPECT_THAT(ends(Config("llama"), R"({"eos_token_id":[5,6]})"), ElementsAre(5, 6));
+  EXPECT_THAT(ends(Config("llama", {{"eos_token_id", "2"}}), R"({"temperature":1})"), ElementsAre(2));
+  EXPECT_THAT(ends(Config("llama", {{"eos_token_id", "2"}, {"text_config", R"({"eos_token_id":[3]})"}}), ""),
+              ElementsAre(2, 3));
   EXPECT_THAT(Parse(Config("llama"), R"({"eos_token_id":"x"})").status().message(),
-              HasSubstr("generation_config.json: 'eos_token_id' is"));
-  EXPECT_FALSE(Parse(Config("llama"), "{").ok());
+              StartsWith("m/generation_config.json: 'eos_token_id' is"));
+  EXPECT_THAT(Parse(Config("llama"), "{").status().message(), StartsWith("m/generation_config.json: JSON ends"));
+}
+
+TEST(ModelConfig, GenerationConfigRecommendsHowToSample) {
+  const ModelConfig c =
+      Parse(Config("llama"), R"({"do_sample":true,"temperature":0.6,"top_p":0.9,"top_k":40,"min_p":null,
+      "repetition_penalty":1.1})")
+          .value();
+  EXPECT_EQ(c.sampling.temperature, 0.6f);
+  EXPECT_EQ(c.sampling.top_p, 0.9f);
+  EXPECT_EQ(c.sampling.top_k, 40);
+  EXPECT_EQ(c.sampling.min_p, std::nullopt);
+  EXPECT_EQ(c.sampling.repetition_penalty, 1.1f);
+  EXPECT_TRUE(c.warnings.empty());
+  EXPECT_EQ(Parse(Config("llama"), R"({"do_sample":false,"temperature":0.6})").value().sampling.temperature, 0.0f);
+  EXPECT_EQ(Parse(Config("llama"), "{}").value().sampling.temperature, std::nullopt);
+  EXPECT_EQ(Parse(Config("llama"), R"({"top_k":-1})").value().sampling.top_k, 0);
+  // A value that cannot be is no reason to refuse a model.
+  const ModelConfig bad =
+      Parse(Config("llama"), R"({"temperature":NaN,"top_p":1.5,"top_k":"all","do_sample":1,"min_p":0.1})").value();
+  EXPECT_EQ(bad.sampling.temperature, std::nullopt);
+  EXPECT_EQ(bad.sampling.top_p, std::nullopt);
+  EXPECT_EQ(bad.sampling.min_p, 0.1f);
+  EXPECT_THAT(
+      bad.warnings,
+      ElementsAre("m/generation_config.json: 'temperature' is nan, expected a number from 0 to 100; it is ignored",
+                  "m/generation_config.json: 'top_p' is 1.5, expected a number from 0 to 1; it is ignored",
+                  "m/generation_config.json: 'top_k' is a string, expected a number; it is ignored",
+                  "m/generation_config.json: 'do_sample' is an integer, expected a boolean; it is ignored"));
+}
+
+TEST(ModelConfig, PythonsNumbersHurtOnlyWhereTheyAreUsed) {
+  std::string config = Config("llama", {{"some_scale", "77"}});
+  const auto with = [&](std::string_view number, std::string_view by) {
+    std::string text = config;
+    return Parse(text.replace(text.find(number), number.size(), by));
+  };
+  EXPECT_TRUE(with("77", "NaN").ok());
+  EXPECT_TRUE(with("77", "[Infinity, -Infinity]").ok());
+  config = Config("llama", {{"rms_norm_eps", "77"}});
+  EXPECT_EQ(with("77", "NaN").status().message(),
+            "m/config.json: 'rms_norm_eps' is nan, expected a number from 1e-20 to 1");
+  config = Config("llama", {{"hidden_size", "77"}});
+  EXPECT_THAT(with("77", "Infinity").status().message(), HasSubstr("'hidden_size' is a number, expected an integer"));
 }
 
 TEST(ModelConfig, GemmaFamilies) {

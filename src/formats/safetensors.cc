@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "base/str.h"
 #include "formats/json_keys.h"
+#include "formats/model_file.h"
 
 namespace spanwise {
 namespace {
@@ -109,6 +110,18 @@ Result<Entry> ReadEntry(std::string_view name, const json::value& value, uint64_
   return entry;
 }
 
+// Where the last tensor ends as the header has it, which need not be true.
+uint64_t StatedDataBytes(const json::object& header) {
+  uint64_t end = 0;
+  for (const auto& item : header) {
+    const json::object* const fields = item.value().if_object();
+    const json::value* const offsets = fields ? fields->if_contains("data_offsets") : nullptr;
+    if (!offsets || !offsets->is_array() || offsets->get_array().size() != 2) continue;
+    end = std::max(end, SizeOf(offsets->get_array()[1]).value_or(0));
+  }
+  return end;
+}
+
 Status CheckMetadata(const json::value& value) {
   if (!value.is_object()) return Corruption(StrFormat("'__metadata__' is {}, expected an object", JsonKindName(value)));
   for (const auto& item : value.get_object())
@@ -150,7 +163,7 @@ Status CheckShardName(std::string_view name) {
 using WeightMap = std::map<std::string, std::string>;  // tensor -> shard
 
 Result<WeightMap> ReadIndex(const std::string& path) {
-  SW_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxIndexBytes));
+  SW_ASSIGN_OR_RETURN(const std::string text, ReadModelText(path, kMaxIndexBytes));
   const auto parsed = ParseJson(text, path);
   if (!parsed.ok()) return Corruption(parsed.status().message());
   if (const auto twice = FindDuplicateKey(text))
@@ -175,25 +188,34 @@ Result<WeightMap> ReadIndex(const std::string& path) {
 Result<std::map<std::string, TensorView>> SafetensorsModel::ParseHeader(std::span<const std::byte> file,
                                                                         std::string_view name,
                                                                         std::map<std::string, OtherTensor>* others) {
-  if (file.size() < 8)
-    return Corruption(StrFormat("{}: {} bytes, too short for a safetensors header", name, file.size()));
+  // No header can be mistaken for another kind of file, so that is looked for where there is none.
+  const auto no_header = [&](const std::string& why) {
+    return Corruption(StrFormat("{}: {}", name, ForeignContent(file).value_or(why)));
+  };
+  if (file.size() < 8) return no_header(StrFormat("{} bytes, too short for a safetensors header", file.size()));
   uint64_t header_bytes = 0;
   for (int i = 7; i >= 0; --i)
     header_bytes = header_bytes << 8 | std::to_integer<uint64_t>(file[static_cast<size_t>(i)]);
   if (header_bytes > kMaxHeaderBytes)
-    return Corruption(StrFormat("{}: header length is {}, expected at most {}", name, header_bytes, kMaxHeaderBytes));
+    return no_header(StrFormat("header length is {}, expected at most {}", header_bytes, kMaxHeaderBytes));
   if (header_bytes > file.size() - 8)
-    return Corruption(
-        StrFormat("{}: header length is {}, but only {} bytes follow", name, header_bytes, file.size() - 8));
+    return no_header(
+        StrFormat("header length is {}, but only {} bytes follow: the file is cut short or damaged; "
+                  "download it again",
+                  header_bytes, file.size() - 8));
   const std::string_view text(reinterpret_cast<const char*>(file.data()) + 8, header_bytes);
-  if (!text.starts_with('{'))
-    return Corruption(StrFormat("{}: header begins with {}, expected '{{'", name, Quoted(text, 8)));
+  if (!text.starts_with('{')) return no_header(StrFormat("header begins with {}, expected '{{'", Quoted(text, 8)));
   const auto parsed = ParseJson(text, StrFormat("{}: header", name), 8);
   if (!parsed.ok()) return Corruption(parsed.status().message());
   if (const auto twice = FindDuplicateKey(text))
     return Corruption(StrFormat("{}: {} occurs twice in one object of the header", name, Quoted(*twice)));
 
   const std::span<const std::byte> data = file.subspan(8 + header_bytes);
+  if (const uint64_t stated = StatedDataBytes(parsed->get_object()); stated > data.size())
+    return Corruption(
+        StrFormat("{}: its header places tensors in {} bytes, but only {} follow it: the file is cut short or damaged; "
+                  "download it again",
+                  name, stated, data.size()));
   std::vector<Entry> entries;
   for (const auto& item : parsed->get_object()) {
     if (item.key() == "__metadata__") {
@@ -235,13 +257,15 @@ Result<std::shared_ptr<const SafetensorsModel>> SafetensorsModel::Open(const std
       return Corruption(StrFormat("{}: {} shards, at most {} are read", index, shards.size(), kMaxShards));
     names.assign(shards.begin(), shards.end());
   } else {
-    return NotFound(StrFormat("{}: neither {} nor {} is there", folder, kSingleFile, kIndexFile));
+    return NotFound(StrFormat("{}: {}", folder, WhyNoWeights(folder)));
   }
 
   std::shared_ptr<SafetensorsModel> model(new SafetensorsModel);
   std::map<std::string, std::string> home;  // tensor -> shard where it was found
   for (const std::string& name : names) {
     const std::string path = StrFormat("{}/{}", folder, name);
+    if (weights && !FileExists(path))
+      return NotFound(StrFormat("{}: is missing, though {} names it; download it too", path, kIndexFile));
     SW_ASSIGN_OR_RETURN(auto file, MappedFile::Open(path));
     std::map<std::string, OtherTensor> others;
     SW_ASSIGN_OR_RETURN(auto tensors, ParseHeader(file->bytes(), path, &others));
@@ -272,10 +296,9 @@ Result<std::shared_ptr<const SafetensorsModel>> SafetensorsModel::Open(const std
 Result<TensorView> SafetensorsModel::Find(const std::string& name) const {
   if (const auto found = tensors_.find(name); found != tensors_.end()) return found->second;
   if (const auto other = others_.find(name); other != others_.end())
-    return Unimplemented(StrFormat("{}: tensor {} is stored as {}, expected F32, F16 or BF16", files_.front()->path(),
-                                   Quoted(name), Quoted(other->second.dtype)));
-  return NotFound(
-      StrFormat("{}: there is no tensor {}", files_.empty() ? "model" : files_.front()->path(), Quoted(name)));
+    return Unimplemented(
+        StrFormat("tensor {} is stored as {}, expected F32, F16 or BF16", Quoted(name), Quoted(other->second.dtype)));
+  return NotFound(StrFormat("there is no tensor {}", Quoted(name)));
 }
 
 }  // namespace spanwise

@@ -26,7 +26,9 @@ struct OtherTensor {
 // Every header is checked before anything is handed out: header length inside the file and at most 100 MB, JSON object
 // of {dtype, shape, data_offsets}, shape product x dtype size equal to the range, ranges inside the file, not
 // overlapping and without holes, names unique over all shards, and shards exactly as the index says. Tensors of other
-// dtypes than F32/F16/BF16 are listed apart. Corruption names the file, tensor, value found and value expected.
+// dtypes than F32/F16/BF16 are listed apart. A file that is something else altogether (a Git LFS pointer, a PyTorch
+// file, formats/model_file.h) or is cut short is said to be that. Corruption names the file, tensor, value found and
+// value expected.
 class SafetensorsModel {
  public:
   // `folder` holds model.safetensors, or model.safetensors.index.json and its shards.
@@ -36,7 +38,7 @@ class SafetensorsModel {
   static Result<std::map<std::string, TensorView>> ParseHeader(std::span<const std::byte> file, std::string_view name,
                                                                std::map<std::string, OtherTensor>* others = nullptr);
 
-  // NotFound when there is no such tensor; Unimplemented when its dtype is not one of ours.
+  // NotFound when there is no such tensor; Unimplemented when its dtype is not one of ours. Both name the tensor alone.
   Result<TensorView> Find(const std::string& name) const;
   const std::map<std::string, TensorView>& tensors() const { return tensors_; }
   const std::map<std::string, OtherTensor>& others() const { return others_; }

@@ -97,7 +97,9 @@ TEST(Safetensors, NamesWhatContradictsItself) {
       {one("F32", "[4294967296,4294967296,0]", "[0,0]"), "product of 'shape' exceeds"},
       {one("F32", "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,2]", "[0,8]"), "17 dimensions"},
       {one("F32", "[2]", "[8,0]"), "'data_offsets' is [8,0]"},
-      {one("F32", "[2]", "[0,9]"), "expected begin <= end <= 8"},
+      {one("F32", "[2]", "[9,8]"), "expected begin <= end <= 8"},
+      {one("F32", "[3]", "[0,12]"),
+       "its header places tensors in 12 bytes, but only 8 follow it: the file is cut short"},
       {one("F32", "[2]", "[-8,0]"), "'data_offsets' is"},
       {one("F32", "[2]", "[18446744073709551608,0]"), "'data_offsets' is"},
       {one("F32", "[2]", "[0]"), "'data_offsets' is missing"},
@@ -116,6 +118,15 @@ TEST(Safetensors, NamesWhatContradictsItself) {
     EXPECT_THAT(status.message(), HasSubstr("f.safetensors"));
     EXPECT_THAT(status.message(), HasSubstr(c.message));
   }
+}
+
+TEST(Safetensors, SaysWhatAFileIsInstead) {
+  const auto message = [](const std::string& file) { return Parse(file).status().message(); };
+  EXPECT_THAT(message("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"),
+              HasSubstr("f.safetensors: is a Git LFS pointer, not the file itself; run `git lfs pull`"));
+  EXPECT_THAT(message(""), HasSubstr("f.safetensors: is empty; download it again"));
+  EXPECT_THAT(message("<!DOCTYPE html><html>"), HasSubstr("is a web page"));
+  EXPECT_THAT(message(std::string("PK\3\4\0\0\x08\x08\0\0\0\0", 12)), HasSubstr("is a zip archive or a PyTorch file"));
 }
 
 TEST(Safetensors, RefusesAbsurdHeaderLengths) {

@@ -1,14 +1,13 @@
 #include "formats/weight_source.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <map>
-#include <system_error>
 
 #include "base/file.h"
 #include "base/str.h"
 #include "formats/convert.h"
 #include "formats/gguf_source.h"
+#include "formats/model_file.h"
 #include "formats/safetensors.h"
 
 namespace spanwise {
@@ -25,12 +24,12 @@ class SafetensorsSource final : public WeightSource {
   static Result<std::unique_ptr<const WeightSource>> Open(const std::string& folder) {
     auto source = std::make_unique<SafetensorsSource>();
     const std::string path = folder + "/config.json", generation_path = folder + "/generation_config.json";
-    SW_ASSIGN_OR_RETURN(const std::string config, ReadFile(path, kMaxConfigBytes));
-    std::string generation;
+    SW_ASSIGN_OR_RETURN(const std::string config, ReadModelText(path, kMaxConfigBytes));
+    SW_ASSIGN_OR_RETURN(source->config_, ParseModelConfig(config, path));
     if (FileExists(generation_path)) {
-      SW_ASSIGN_OR_RETURN(generation, ReadFile(generation_path, kMaxConfigBytes));
+      SW_ASSIGN_OR_RETURN(const std::string generation, ReadModelText(generation_path, kMaxConfigBytes));
+      SW_RETURN_IF_ERROR(AddGenerationConfig(generation, generation_path, &source->config_));
     }
-    SW_ASSIGN_OR_RETURN(source->config_, ParseModelConfig(config, generation, path));
     SW_ASSIGN_OR_RETURN(const auto block_types, ReadBlockTypes(config, path));
     SW_ASSIGN_OR_RETURN(source->files_, SafetensorsModel::Open(folder));
     for (const auto& [name, type] : block_types) {
@@ -96,9 +95,7 @@ size_t StoredTensor::StoredRow(size_t row) const {
 }
 
 Result<std::unique_ptr<const WeightSource>> WeightSource::Open(const std::string& path) {
-  std::error_code ignored;
-  if (path.ends_with(".gguf") && !std::filesystem::is_directory(path, ignored)) return OpenGgufSource(path);
-  return SafetensorsSource::Open(path);
+  return IsGgufPath(path) ? OpenGgufSource(path) : SafetensorsSource::Open(path);
 }
 
 }  // namespace spanwise

@@ -35,13 +35,14 @@ struct StoredTensor {
 class WeightSource {
  public:
   // A folder with config.json and safetensors, or a GGUF file (any part of a split one). NotFound, Corruption,
-  // InvalidArgument or Unimplemented name the file, tensor or field.
+  // InvalidArgument or Unimplemented name the file, and the tensor or field.
   static Result<std::unique_ptr<const WeightSource>> Open(const std::string& path);
   virtual ~WeightSource() = default;
 
   const ModelConfig& config() const { return config_; }
   // The tensor under its Hugging Face name ("model.layers.0.mlp.up_proj.weight"). NotFound when there is none,
-  // Unimplemented when it is stored in a type that is not read.
+  // Unimplemented when it is stored in a type that is not read; both name the tensor, and leave the model to the
+  // caller.
   virtual Result<StoredTensor> Find(const std::string& name) const = 0;
   // All tensors that can be read, under their names in the file, ascending.
   virtual std::vector<StoredTensor> Tensors() const = 0;

@@ -17,13 +17,13 @@ void AddVector(Hasher* hasher, const std::vector<float>& values) {
 
 void AddConfig(Hasher* hasher, const ModelConfig& c) {
   // A new field does not compile until it is named here, and hashed below if the forward pass reads it. What is passed
-  // over: names; how weights were stored, which they show themselves; where a text ends; and the number of positions,
-  // which is in the rotations if they depend on it.
+  // over: names; how weights were stored, which they show themselves; where a text ends and how the next token is
+  // chosen; and the number of positions, which is in the rotations if they depend on it.
   const auto& [model_type, n_layers, hidden_dim, ffn_dim, n_heads, n_kv_heads, head_dim, vocab_size, max_positions,
                norm_eps, norm_adds_one, tie_embeddings, qkv_bias, output_bias, mlp_bias, qk_norm, activation,
                embedding_scale, residual_scale, attention_scale, attention_softcap, logit_scale, logit_softcap, windows,
                ropes, layer_ropes, rotary_dim, experts, layer_experts, names, tensor_prefix, eos_ids, bos_id,
-               stored_dtype, note] = c;
+               stored_dtype, sampling, note, warnings] = c;
   for (const int size : {n_layers, hidden_dim, ffn_dim, n_heads, n_kv_heads, head_dim, vocab_size, rotary_dim})
     hasher->Field(static_cast<uint64_t>(size));
   for (const float number :

@@ -121,7 +121,8 @@ json::object CompletionLogprobs(std::span<const TokenReport> tokens, size_t* off
     texts.emplace_back(TokenJsonText(token.token));
     logprobs.push_back(token.logprob ? json::value(double{*token.logprob}) : json::value(nullptr));
     offsets.emplace_back(*offset);
-    for (const char c : token.token) *offset += (static_cast<unsigned char>(c) & 0xC0) != 0x80 ? 1 : 0;
+    if (!token.special)
+      for (const char c : token.token) *offset += (static_cast<unsigned char>(c) & 0xC0) != 0x80 ? 1 : 0;
     if (token.alternatives.empty()) {
       top.push_back(nullptr);
       continue;

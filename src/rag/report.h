@@ -21,7 +21,8 @@ void AddPartsJson(const Answer& answer, json::object* out);
 // result is the same for a text and for its pieces, as long as these are cut where CompleteUtf8Prefix says.
 std::string ReplaceInvalidUtf8(std::string_view bytes);
 // {"tokens", "token_logprobs", "top_logprobs", "text_offset"} as in the completions API. Bytes that are no UTF-8
-// character of their own are written as bytes:\xNN. text_offset counts characters from *offset, which moves on.
+// character of their own are written as bytes:\xNN. text_offset counts characters of the text from *offset, which moves
+// on.
 json::object CompletionLogprobs(std::span<const TokenReport> tokens, size_t* offset);
 // The text of one token for JSON: as it is when valid UTF-8, else bytes:\xNN...
 std::string TokenJsonText(std::string_view bytes);

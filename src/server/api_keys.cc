@@ -8,7 +8,7 @@
 namespace spanwise::server {
 
 Result<ApiKeys> ApiKeys::FromFile(const std::string& path) {
-  SW_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, size_t{1} << 20));
+  SW_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, size_t{1} << 20));
   std::vector<std::string> keys;
   for (const std::string_view line : Split(text, '\n'))
     if (const std::string_view key = Trim(line); !key.empty() && key[0] != '#') keys.emplace_back(key);

@@ -395,6 +395,7 @@ std::optional<ApiError> ParseChat(std::string_view body, const ParseLimits& limi
     ReadDocuments(fields, limits, &request.documents);
     ReadSpanwise(fields, &call->job);
     sampling.temperature = 1.0f;
+    sampling = WithDefaults(sampling, limits.sampling);
     ReadSampling(fields, &sampling);
     ReadStop(fields, &sampling);
     ReadLogitBias(fields, &sampling);
@@ -443,6 +444,7 @@ std::optional<ApiError> ParseCompletion(std::string_view body, const ParseLimits
     SamplingParams& sampling = common.request.sampling;
     call->model = fields.String("model").value_or("");
     sampling.temperature = 1.0f;
+    sampling = WithDefaults(sampling, limits.sampling);
     ReadSampling(fields, &sampling);
     ReadStop(fields, &sampling);
     ReadLogitBias(fields, &sampling);

@@ -20,6 +20,7 @@ struct ParseLimits {
   size_t max_prompts = 2048;
   size_t max_messages = 4096;
   size_t max_documents = 1024;
+  SamplingDefaults sampling = {};  // of requests that say nothing; where it is silent too, temperature 1 and no cuts
 };
 
 struct ChatCall {

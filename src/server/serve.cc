@@ -45,6 +45,7 @@ Status Serve(const ServeOptions& options, Backend& backend,
   api_options.limits.max_documents = options.max_documents;
   api_options.workers.large_threads = std::clamp(static_cast<int>(UsableCpus().amount / 4), 1, 4);
   api_options.workers.after_large = [] { malloc_trim(0); };
+  api_options.limits.sampling = options.sampling;
   api_options.page = Page();
   Api api(std::move(api_options), backend);
 

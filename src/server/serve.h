@@ -20,9 +20,10 @@ struct ServeOptions {
   std::vector<std::string> allowed_hosts;  // host names, besides loopback's, under which a server without keys answers
   size_t max_body_bytes = size_t{8} << 20;
   size_t max_documents = ParseLimits().max_documents;
-  int max_connections = 0;        // 0: what the limit on open files leaves, at most 16,384
-  int default_max_tokens = 1024;  // of chat requests that give none
-  int grace_s = 10;               // how long requests in flight may go on once the server is told to end
+  int max_connections = 0;         // 0: what the limit on open files leaves, at most 16,384
+  int default_max_tokens = 1024;   // of chat requests that give none
+  SamplingDefaults sampling = {};  // of requests that say nothing
+  int grace_s = 10;                // how long requests in flight may go on once the server is told to end
 };
 
 // Serves until SIGINT or SIGTERM, then lets what is in flight finish, cancels what takes longer than grace_s, and

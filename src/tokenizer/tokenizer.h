@@ -66,7 +66,7 @@ class Tokenizer {
   };
   virtual std::vector<Piece> SplitAtSpecials(std::string_view text) const = 0;
 
-  // Encode never adds these.
+  // As the tokenizer's own file has them; Encode never adds these.
   virtual const TokensAround& around() const = 0;
 
   // SHA-256 over all that decides which ids a text gets: part of every SpanKey.

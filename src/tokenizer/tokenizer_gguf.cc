@@ -153,6 +153,7 @@ class Reader {
 
   Status ReadByteBpe() {
     SW_ASSIGN_OR_RETURN(GgufSplits splits, SplitsOfGguf(vocabulary_.pre));
+    begins_ = splits.begins;
     out_.pre_tokenizer = std::move(splits.pre_tokenizer);
     ByteBpeDefinition bpe;
     SW_RETURN_IF_ERROR(ReadMerges(&bpe.merges));
@@ -333,7 +334,7 @@ class Reader {
       if (wanted && id) ids->push_back(*id);
     };
     const bool bert = model == "bert";
-    add(vocabulary_.add_bos.value_or(bert || model == "llama"),
+    add(vocabulary_.add_bos.value_or(bert || model == "llama" || begins_),
         bert && vocabulary_.cls_id ? vocabulary_.cls_id : vocabulary_.bos_id, &out_.around.before);
     add(vocabulary_.add_sep.value_or(bert), vocabulary_.sep_id, &out_.around.after);
     add(vocabulary_.add_eos.value_or(model == "t5"), vocabulary_.eos_id, &out_.around.after);
@@ -342,6 +343,7 @@ class Reader {
   const GgufVocabulary& vocabulary_;
   Definition out_;
   DefinitionDigest digest_;
+  bool begins_ = false;
   std::vector<std::string_view> texts_;        // by id
   std::map<std::string_view, int32_t> id_of_;  // all but special tokens; of equal texts the last
   std::set<std::string_view> seen_added_;

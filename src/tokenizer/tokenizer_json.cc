@@ -1,4 +1,6 @@
 // Reads tokenizer.json: docs/formats/tokenizer.md says what is accepted.
+#include <map>
+
 #include "base/json.h"
 #include "base/str.h"
 #include "formats/json_keys.h"
@@ -15,8 +17,11 @@ constexpr size_t kMaxFileBytes = size_t{128} << 20;
 
 using Definition = PipelineTokenizer::Definition;
 
+// As the tokenizers library takes the list: empty tokens are none, and one that comes again keeps its first id and
+// takes the flags of the last, but stays special.
 Result<std::vector<AddedToken>> ReadAddedTokens(const json::object& root) {
   std::vector<AddedToken> tokens;
+  std::map<std::string, size_t> seen;
   SW_ASSIGN_OR_RETURN(const json::array* const list, GetArray(root, "added_tokens"));
   if (!list) return tokens;
   for (size_t i = 0; i < list->size(); ++i) {
@@ -33,8 +38,9 @@ Result<std::vector<AddedToken>> ReadAddedTokens(const json::object& root) {
     token.id = *read;
     auto content = GetString(item, "content");
     if (!content.ok()) return fail(content.status());
-    if (!*content || (*content)->empty() || (*content)->size() > kMaxAddedBytes)
-      return fail(InvalidArgument(StrFormat("'content' is missing, empty or longer than {} bytes", kMaxAddedBytes)));
+    if (!*content || (*content)->size() > kMaxAddedBytes)
+      return fail(InvalidArgument(StrFormat("'content' is missing or longer than {} bytes", kMaxAddedBytes)));
+    if ((*content)->empty()) continue;
     token.content = std::move(**content);
     token.normalized = true;
     for (const auto& [key, flag] :
@@ -45,6 +51,13 @@ Result<std::vector<AddedToken>> ReadAddedTokens(const json::object& root) {
       if (*value) *flag = **value;
     }
     if (!item.contains("normalized")) token.normalized = !token.special;
+    if (const auto [at, fresh] = seen.emplace(token.content, tokens.size()); !fresh) {
+      AddedToken& first = tokens[at->second];
+      token.id = first.id;
+      token.special |= first.special;
+      first = std::move(token);
+      continue;
+    }
     tokens.push_back(std::move(token));
   }
   return tokens;
@@ -156,6 +169,7 @@ Result<std::shared_ptr<const Tokenizer>> Tokenizer::FromJson(std::string_view to
   if (tokenizer_json.size() > kMaxFileBytes)
     return ResourceExhausted(
         StrFormat("{}: {} bytes, at most {} are read", where, tokenizer_json.size(), kMaxFileBytes));
+  tokenizer_json = WithoutByteOrderMark(tokenizer_json);
   SW_ASSIGN_OR_RETURN(const json::value root, ParseJson(tokenizer_json, where));
   if (!root.is_object())
     return InvalidArgument(StrFormat("{}: holds {}, expected an object", where, JsonKindName(root)));

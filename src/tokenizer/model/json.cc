@@ -119,10 +119,7 @@ class ModelReader {
   }
 
   Status ReadAdded() {
-    std::map<std::string_view, int32_t> seen;
     for (const AddedToken& token : out_->added) {
-      if (!seen.emplace(token.content, token.id).second)
-        return InvalidArgument(StrFormat("'added_tokens' has {} twice", Quoted(token.content)));
       std::string_view& text = texts_[static_cast<size_t>(token.id)];
       const bool in_vocab = out_->tokens.KindOf(token.id) != Kind::kNone;
       if (vocab_)

@@ -90,6 +90,7 @@ const Kind kLinesKind = {{R"([^\n]+|[\n]+)"}};
 struct Row {
   std::string_view name;
   const Kind* kind;
+  bool begins = false;  // as llama.cpp, llama-vocab.cpp
 };
 
 constexpr Row kRows[] = {
@@ -114,14 +115,14 @@ constexpr Row kRows[] = {
     {"mellum", &kGpt2Kind},
     {"modern-bert", &kGpt2Kind},
     {"a.x-4.0", &kGpt2Kind},
-    {"llama3", &kLlama3Kind},
-    {"llama-v3", &kLlama3Kind},
-    {"llama-bpe", &kLlama3Kind},
-    {"falcon3", &kLlama3Kind},
-    {"falcon-h1", &kLlama3Kind},
-    {"pixtral", &kLlama3Kind},
-    {"midm-2.0", &kLlama3Kind},
-    {"lfm2", &kLlama3Kind},
+    {"llama3", &kLlama3Kind, true},
+    {"llama-v3", &kLlama3Kind, true},
+    {"llama-bpe", &kLlama3Kind, true},
+    {"falcon3", &kLlama3Kind, true},
+    {"falcon-h1", &kLlama3Kind, true},
+    {"pixtral", &kLlama3Kind, true},
+    {"midm-2.0", &kLlama3Kind, true},
+    {"lfm2", &kLlama3Kind, true},
     {"glm4", &kLlama3Kind},
     {"glm5", &kLlama3Kind},
     {"chatglm-bpe", &kLlama3MergingKind},
@@ -137,7 +138,7 @@ constexpr Row kRows[] = {
     {"qwen35", &kQwen35Kind},
     {"gpt-4o", &kGpt4oKind},
     {"llama4", &kGpt4oKind},
-    {"tekken", &kTekkenKind},
+    {"tekken", &kTekkenKind, true},
     {"starcoder", &kDigitsKind},
     {"refact", &kDigitsKind},
     {"command-r", &kDigitsKind},
@@ -186,6 +187,7 @@ Result<GgufSplits> SplitsOfGguf(std::string_view name) {
                   Quoted(name)));
   GgufSplits splits;
   splits.ignore_merges = row->kind->ignore_merges;
+  splits.begins = row->begins;
   for (const std::string_view expression : row->kind->expressions) {
     if (expression.empty()) break;
     std::string pattern(expression);
