@@ -24,6 +24,8 @@ class SafetensorsSource final : public WeightSource {
   static Result<std::unique_ptr<const WeightSource>> Open(const std::string& folder) {
     auto source = std::make_unique<SafetensorsSource>();
     const std::string path = folder + "/config.json", generation_path = folder + "/generation_config.json";
+    if (!FileExists(path))
+      return NotFound(StrFormat("{}: has no config.json; download it with the model's other files", folder));
     SW_ASSIGN_OR_RETURN(const std::string config, ReadModelText(path, kMaxConfigBytes));
     SW_ASSIGN_OR_RETURN(source->config_, ParseModelConfig(config, path));
     if (FileExists(generation_path)) {

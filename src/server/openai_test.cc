@@ -34,6 +34,28 @@ ApiError CompletionError(std::string_view body) {
   return ParseCompletion(body, {}, &call).value_or(ApiError{200, "accepted", {}, {}});
 }
 
+TEST(ParseChat, TakesFromTheModelsFilesWhatARequestDoesNotSay) {
+  ParseLimits limits;
+  limits.sampling = {.temperature = 0.0f, .top_k = 40, .top_p = 0.9f, .min_p = {}, .repetition_penalty = 1.25f};
+  ChatCall chat;
+  EXPECT_FALSE(ParseChat(With(R"("top_k":5)"), limits, &chat));
+  const SamplingParams& s = chat.job.request.sampling;
+  EXPECT_EQ(s.temperature, 0.0f);
+  EXPECT_EQ(s.top_k, 5);
+  EXPECT_EQ(s.top_p, 0.9f);
+  EXPECT_EQ(s.repetition_penalty, 1.25f);
+  CompletionCall completion;
+  EXPECT_FALSE(ParseCompletion(R"({"prompt":"x","temperature":0.5})", limits, &completion));
+  EXPECT_EQ(completion.jobs[0].request.sampling.temperature, 0.5f);
+  EXPECT_EQ(completion.jobs[0].request.sampling.top_k, 40);
+  EXPECT_EQ(Chat(With(R"("n":1)")).job.request.sampling.temperature, 1.0f);
+}
+
+TEST(ParseChat, PassesOverAByteOrderMark) {
+  EXPECT_EQ(Chat("\xEF\xBB\xBF" + With(R"("n":1)")).job.request.messages.size(), 1u);
+  EXPECT_THAT(ChatError("\xFF\xFE{").message, HasSubstr("request body: is UTF-16 text, expected UTF-8"));
+}
+
 TEST(ParseChat, ReadsWhatClientsSend) {
   const ChatCall call = Chat(R"({"model":"m","stream":true,"stream_options":{"include_usage":true},
     "messages":[{"role":"developer","content":"Be brief."},{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}],
