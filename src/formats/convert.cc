@@ -199,10 +199,11 @@ Result<std::map<std::string, WeightType>> ReadBlockTypes(std::string_view config
 Status ConvertModel(const std::string& folder, const std::string& out, WeightType type, ThreadPool& pool,
                     const ConvertProgress& progress) {
   std::error_code error;
-  if (fs::exists(folder, error) && !fs::is_directory(folder, error))
-    return InvalidArgument(StrFormat(
-        "{}: is no folder, expected one with config.json and safetensors; GGUF files are used as they are", folder));
-  if (!fs::is_directory(folder, error)) return NotFound(StrFormat("{}: no such folder", folder));
+  SW_ASSIGN_OR_RETURN(const std::string model_path, FindModel(folder));
+  if (IsGgufPath(model_path))
+    return InvalidArgument(
+        StrFormat("{}: is no folder, expected one with config.json and safetensors; GGUF files are used as they are",
+                  model_path));
   if (FileExists(out)) return InvalidArgument(StrFormat("{}: exists already", out));
   const std::string config_path = folder + "/config.json";
   SW_ASSIGN_OR_RETURN(const std::string config_text, ReadModelText(config_path, kMaxConfigBytes));

@@ -108,9 +108,9 @@ TEST_F(ConvertTest, LeavesBehindWhatWasMeasuredOfTheOldWeights) {
 TEST_F(ConvertTest, FailsWithoutATrace) {
   const std::string out = folder_ + "/out";
   EXPECT_THAT(ConvertModel(folder_ + "/none", out, WeightType::kQ8_0, pool_, {}).message(),
-              HasSubstr("no such folder"));
+              HasSubstr("no such model folder"));
   EXPECT_THAT(ConvertModel(Golden("llama3") + "/config.json", out, WeightType::kQ8_0, pool_, {}).message(),
-              HasSubstr("is no folder, expected one with config.json and safetensors"));
+              HasSubstr("is neither a model folder nor a GGUF file"));
   EXPECT_THAT(ConvertModel(folder_, out, WeightType::kQ8_0, pool_, {}).message(), HasSubstr("config.json"));
   EXPECT_THAT(ConvertModel(Golden("llama3"), folder_, WeightType::kQ8_0, pool_, {}).message(),
               HasSubstr("exists already"));

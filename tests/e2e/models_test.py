@@ -57,9 +57,9 @@ class ModelsTest(unittest.TestCase):
             text.write_text("hello")
             figure = json.loads(self.output("eval", "perplexity", "--data", text, "--model", model, "--json", "--quiet"))
             self.assertEqual(figure["n"], 5)  # the first one too, behind the begin token
-        refused = run("quantize", self.gguf, pathlib.Path(self.folder.name) / "out")
-        self.assertEqual(refused.returncode, 1)
-        self.assertIn("GGUF files are used as they are", refused.stderr)
+            refused = run("quantize", model, pathlib.Path(self.folder.name) / "out")
+            self.assertEqual(refused.returncode, 1)
+            self.assertIn("GGUF files are used as they are", refused.stderr)
         shutil.copy(self.gguf, folder / "n.gguf")
         self.assertIn("name one of them: m.gguf, n.gguf", run("tokenize", "hello", "--model", folder).stderr)
 
