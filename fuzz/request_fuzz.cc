@@ -67,12 +67,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     }
     case 2: {
       TokenizeCall call;
-      if (const auto error = ParseTokenize(body, &call)) CheckError(*error);
+      if (const auto error = ParseTokenize(body, {}, &call)) CheckError(*error);
       break;
     }
     default: {
       DetokenizeCall call;
-      if (const auto error = ParseDetokenize(body, &call)) CheckError(*error);
+      if (const auto error = ParseDetokenize(body, {}, &call)) CheckError(*error);
       break;
     }
   }

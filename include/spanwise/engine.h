@@ -240,6 +240,12 @@ class CancelFlag {
   std::atomic<bool> cancelled_{false};
 };
 
+// What a model's files say for those who tokenise or render prompts themselves.
+struct TokenizerInfo {
+  std::optional<std::string> bos_token = {}, eos_token = {}, pad_token = {}, unk_token = {};
+  std::optional<std::string> chat_template = {};  // Jinja
+};
+
 struct ModelInfo {
   std::string name;  // the folder's name
   std::string architecture;
@@ -249,9 +255,10 @@ struct ModelInfo {
   size_t weight_bytes = 0;
   size_t kv_bytes_per_token = 0;
   std::string weight_dtype, kv_dtype;
-  std::string digest;            // of the weights, as they are used, and the tokenizer: hexadecimal
-  std::string kv_digest;         // of all that KV depends on besides the tokens: who has the same shares kept KV
-  SamplingDefaults sampling;     // for whoever makes requests; the engine takes each as it is
+  std::string digest;         // of the weights, as they are used, and the tokenizer: hexadecimal
+  std::string kv_digest;      // of all that KV depends on besides the tokens: who has the same shares kept KV
+  SamplingDefaults sampling;  // for whoever makes requests; the engine takes each as it is
+  TokenizerInfo tokenizer;
   std::string calibration_note;  // why a calibration beside the model is not used, in one line; empty: nothing to say
 };
 
@@ -308,6 +315,8 @@ class Engine {
   virtual Result<std::vector<int32_t>> Tokenize(const std::string& text, bool parse_special) const = 0;
   // The tokens that Request::prompt becomes.
   virtual Result<std::vector<int32_t>> TokenizePrompt(const std::string& text) const = 0;
+  // Those that the request's prompt consists of, documents in their order. InvalidArgument: as Submit.
+  virtual Result<std::vector<int32_t>> PromptTokens(Request request) const = 0;
   virtual std::string Detokenize(const std::vector<int32_t>& ids, bool keep_special) const = 0;
   virtual std::string TokenText(int32_t id) const = 0;
 };

@@ -1,6 +1,9 @@
 #include "server/serve.h"
 
+#include <fmt/chrono.h>
 #include <malloc.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include "base/str.h"
 #include "cli/common.h"
@@ -29,7 +32,22 @@ std::string Describe(const EngineResources& r, const CommonOptions& asked) {
                    asked.threads ? " as asked for" : StrFormat(" ({})", r.threads_source));
 }
 
+// Requests, on standard error.
+server::LogFunction RequestLog(const CommonOptions& o) {
+  const auto writer = std::make_shared<server::LineWriter>(STDERR_FILENO);
+  return [writer, quiet = o.quiet](server::LogLevel level, std::string_view line) {
+    const std::string_view name = server::LogLevelName(level);
+    if (!spdlog::should_log(spdlog::level::from_str(std::string(name)))) return;
+    if (quiet && level != server::LogLevel::kWarning) return;
+    const int64_t ms =
+        std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+            .count();
+    writer->Write(StrFormat("{:%FT%T}.{:03}Z {} {}", fmt::gmtime(ms / 1000), ms % 1000, name, line));
+  };
+}
+
 Status Serve(const Options& o) {
+  std::signal(SIGPIPE, SIG_IGN);  // whoever read the log may be gone
   // One heap for all threads: what loading the model leaves of it is there for the first request, which would otherwise
   // wait until fresh pages are made for heaps of the threads it runs on. Few threads allocate, and none in inner loops.
   mallopt(M_ARENA_MAX, 1);
@@ -53,6 +71,7 @@ Status Serve(const Options& o) {
   if (!o.common.quiet) Note("spanwise: {}\n", Describe(engine->resources(), o.common));
   serve.max_body_bytes = o.max_body_mib << 20;
   serve.sampling = engine->model().sampling;
+  serve.log = RequestLog(o.common);
   return server::Serve(serve, *backend, [&](const std::string& url) {
     const Status printed = TryPrint(StrFormat("{} serves {} at {}\n", engine->model().name,
                                               corpus ? o.corpus : std::string("without a corpus"), url));
@@ -98,6 +117,7 @@ Verb ServeVerb(CLI::App& app) {
       ->capture_default_str();
   AddComposeOptions(verb, &o->common);
   AddModelOptions(verb, &o->common);
+  o->common.log_level = "info";  // requests
   AddOutputOptions(verb, &o->common);
   return {verb, [o] {
             const Status status = Serve(*o);

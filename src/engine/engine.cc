@@ -62,6 +62,11 @@ Status CheckSalts(const Request& request) {
   return check_all(request.documents, "documents");
 }
 
+void AppendTokens(const PromptNode& node, std::vector<int32_t>* out) {
+  out->insert(out->end(), node.tokens.begin(), node.tokens.end());
+  for (const PromptNode& child : node.children) AppendTokens(child, out);
+}
+
 class EngineImpl final : public Engine {
  public:
   static Result<std::unique_ptr<Engine>> Open(const EngineOptions& options) {
@@ -94,6 +99,14 @@ class EngineImpl final : public Engine {
   }
   Result<std::vector<int32_t>> TokenizePrompt(const std::string& text) const override {
     return text_.EncodePrompt(text);
+  }
+  Result<std::vector<int32_t>> PromptTokens(Request request) const override {
+    Job job;
+    SW_RETURN_IF_ERROR(TakeIn(&request, &job));
+    SW_ASSIGN_OR_RETURN(const PromptNode tree, BuildTree(request, job.labels));
+    std::vector<int32_t> tokens;
+    AppendTokens(tree, &tokens);
+    return tokens;
   }
   std::string Detokenize(const std::vector<int32_t>& ids, bool keep_special) const override {
     return text_.tokenizer->Decode(ids, keep_special);
@@ -174,6 +187,7 @@ class EngineImpl final : public Engine {
              .digest = Hasher().Field(weights->digest()).Field(text_.tokenizer->digest()).Finish().Hex(),
              .kv_digest = keys_.Hex(),
              .sampling = c.sampling,
+             .tokenizer = text_.info,
              .calibration_note = {}};
     if (options.calibration) {
       SW_ASSIGN_OR_RETURN(calibration_, LoadCalibration(path, info_.digest, &info_.calibration_note));

@@ -110,6 +110,11 @@ Result<Templates> FolderTemplates(const std::string& folder, const json::object&
 // Chooses among the templates as transformers does, and learns how the chosen one renders. `none` says where there
 // could have been one.
 Status SetChat(const Templates& templates, json::object config, const std::string& none, ModelText* text) {
+  text->info = {.bos_token = TokenText(config, "bos_token"),
+                .eos_token = TokenText(config, "eos_token"),
+                .pad_token = TokenText(config, "pad_token"),
+                .unk_token = TokenText(config, "unk_token"),
+                .chat_template = std::nullopt};
   for (const auto& item : templates.by_name) text->templates.push_back(item.first);
   if (templates.by_name.empty())
     return NotFound(none + "; only plain prompts (generate, /v1/completions) work with it");
@@ -118,6 +123,7 @@ Status SetChat(const Templates& templates, json::object config, const std::strin
   if (chosen == templates.by_name.end())
     return InvalidArgument(StrFormat("{}: has the chat templates {}, and none that is called \"{}\"; rename one",
                                      templates.where, fmt::join(text->templates, ", "), kDefaultTemplate));
+  text->info.chat_template = chosen->second;
   config["chat_template"] = chosen->second;
   auto format = ChatFormat::Create(text->tokenizer, config);
   if (!format.ok()) return format.status().WithContext(templates.where);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "prompt/chat_format.h"
+#include "spanwise/engine.h"
 #include "spanwise/status.h"
 #include "tokenizer/tokenizer.h"
 
@@ -29,6 +30,7 @@ struct ModelText {
 
   // A plain prompt: text, in which special tokens are parsed, behind `begin` unless it begins with that itself.
   Result<std::vector<int32_t>> EncodePrompt(const std::string& text) const;
+  TokenizerInfo info;  // as the files say, whether it can be used or not
 };
 
 // `path` is what FindModel gave (formats/model_file.h): a folder with tokenizer.json, or a GGUF file. Other files of a

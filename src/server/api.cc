@@ -64,6 +64,45 @@ std::string ClientOf(const HttpRequest& request, std::string_view user, bool key
   return hasher.Finish().Hex().substr(0, 32);
 }
 
+// Names of fields for a header: what does not belong in one is escaped, and a long list is cut.
+std::string NamesHeader(const std::vector<std::string>& names) {
+  constexpr size_t kMostBytes = 1024;
+  std::string out;
+  for (const std::string& name : names) {
+    std::string item = out.empty() ? "" : ", ";
+    for (const char c : name)
+      item += c > 0x20 && c < 0x7f && c != ',' && c != '%' ? std::string(1, c)
+                                                           : StrFormat("%{:02X}", static_cast<unsigned char>(c));
+    if (out.size() + item.size() > kMostBytes) return out + (out.empty() ? "..." : ", ...");
+    out += item;
+  }
+  return out;
+}
+
+json::array TokenStrings(const Backend& backend, const std::vector<int32_t>& tokens) {
+  json::array out;
+  for (const int32_t id : tokens) out.push_back(json::string(rag::TokenJsonText(backend.TokenText(id))));
+  return out;
+}
+
+// As llama.cpp has them: bytes where a token is no text of its own.
+json::array TokenPieces(const Backend& backend, const std::vector<int32_t>& tokens) {
+  json::array out;
+  for (const int32_t id : tokens) {
+    const std::string text = backend.TokenText(id);
+    json::value piece(text);
+    if (!IsValidUtf8(text)) piece = TokenBytes(text);
+    out.push_back(json::object{{"id", id}, {"piece", std::move(piece)}});
+  }
+  return out;
+}
+
+// Nothing is cancelled but by a client that leaves or by the server's end.
+ApiError FailureOf(const Status& status, const Exchange& exchange) {
+  if (status.code() != StatusCode::kCancelled || exchange.abandoned()) return ErrorOf(status);
+  return {503, "the server is shutting down", {}, "shutting_down"};
+}
+
 // Half of those that wait now will have had their turn: room for as many to come back.
 int RetryAfter(double drain_s) { return static_cast<int>(std::clamp(std::ceil(drain_s / 2), 1.0, 300.0)); }
 
@@ -82,16 +121,16 @@ HttpResponse ErrorResponse(const ApiError& error) {
 class Api::Run : public std::enable_shared_from_this<Run> {
  public:
   struct Setup {
-    std::string path;
     bool chat = false, stream = false, include_usage = false;
     std::vector<Job> jobs;                       // one choice each
     Workers::Lane lane = Workers::Lane::kSmall;  // where its prompts are rendered and tokenised
   };
 
-  Run(Api& api, std::shared_ptr<Exchange> exchange, Setup setup)
+  Run(Api& api, Turn turn, Setup setup)
       : api_(api),
         in_flight_(api.in_flight_),
-        exchange_(std::move(exchange)),
+        turn_(std::move(turn)),
+        exchange_(turn_.exchange),
         serial_(std::make_shared<Serial>(api.workers_)),
         cancel_(exchange_->cancel()),
         setup_(std::move(setup)),
@@ -99,6 +138,7 @@ class Api::Run : public std::enable_shared_from_this<Run> {
         logprobs_(setup_.jobs[0].request.sampling.logprobs.has_value()),
         cite_(setup_.jobs[0].cite),
         choices_(setup_.jobs.size()) {
+    turn_.record.stream = setup_.stream;
     ++*in_flight_;
   }
   ~Run() { --*in_flight_; }
@@ -126,7 +166,7 @@ class Api::Run : public std::enable_shared_from_this<Run> {
 
   void SubmitOne() {
     submitting_ = false;
-    if (cancel_->cancelled()) return Fail(ErrorOf(Cancelled("the request was cancelled")));
+    if (cancel_->cancelled()) return Fail(FailureOf(Cancelled("the request was cancelled"), *exchange_));
     const size_t index = n_submitted_;
     const auto self = shared_from_this();
     RequestObserver observer;
@@ -146,6 +186,7 @@ class Api::Run : public std::enable_shared_from_this<Run> {
     if (!status.ok()) {
       if (status.code() == StatusCode::kResourceExhausted && n_submitted_ > n_done_) return;
       ApiError error = ErrorOf(status);
+      if (error.http_status == 400) error.param = Param(error.message);
       error.retry_after_s = RetryAfter(api_.backend_.stats().drain_s);
       return Fail(error);
     }
@@ -164,7 +205,9 @@ class Api::Run : public std::enable_shared_from_this<Run> {
   void WriteChunk(Delta delta, const json::object& extra = {}) {
     if (!started_) {
       started_ = true;
-      exchange_->StartStream({200, "text/event-stream; charset=utf-8", {}, {{"Cache-Control", "no-cache"}}});
+      HttpResponse head{200, "text/event-stream; charset=utf-8", {}, turn_.Headers()};
+      head.headers.emplace_back("Cache-Control", "no-cache");
+      exchange_->StartStream(std::move(head));
       if (setup_.chat)
         WriteChunk({.index = delta.index, .role = true, .text = "", .logprobs = {}, .finish_reason = {}});
     }
@@ -182,6 +225,7 @@ class Api::Run : public std::enable_shared_from_this<Run> {
   }
 
   void OnText(size_t index, const std::string& text, const std::vector<TokenReport>& tokens) {
+    NoteFirstToken(std::chrono::steady_clock::now());
     Choice& choice = choices_[index];
     choice.pending += text;
     const size_t complete = CompleteUtf8Prefix(choice.pending);
@@ -196,7 +240,9 @@ class Api::Run : public std::enable_shared_from_this<Run> {
   }
 
   void OnDone(size_t index, Result<JobAnswer> result) {
-    if (!result.ok()) return Fail(ErrorOf(result.status()));
+    if (!result.ok()) return Fail(FailureOf(result.status(), *exchange_));
+    NoteFirstToken(submitted_ + std::chrono::duration_cast<std::chrono::steady_clock::duration>(
+                                    std::chrono::duration<double, std::milli>(result->answer.timings.ttft_ms)));
     Answer& answer = result->answer;
     rag::GroundedAnswer grounded;
     if (answer.document_labels.size() == result->sources.size()) {
@@ -238,37 +284,52 @@ class Api::Run : public std::enable_shared_from_this<Run> {
                extra);
   }
 
+  // Of the first choice that has one.
+  void NoteFirstToken(std::chrono::steady_clock::time_point at) {
+    std::optional<double>& ms = turn_.record.first_token_ms;
+    if (!ms) ms = std::chrono::duration<double, std::milli>(at - turn_.record.received).count();
+  }
+
+  std::string Param(std::string_view message) const {
+    const std::string param = ParamOf(message, setup_.chat);
+    return param == "model" ? std::string() : param;  // what its message speaks of then is not the field
+  }
+
   void Finish() {
-    api_.Count(setup_.path, 200);
+    turn_.record.usage = usage_;
     if (setup_.stream) {
       if (setup_.include_usage) exchange_->Write(Event(UsageChunk(envelope_, setup_.chat, usage_)));
       exchange_->Write("data: [DONE]\n\n");
+      api_.Conclude(turn_, 200);
       exchange_->EndStream();
     } else if (setup_.chat) {
-      exchange_->Send(JsonResponse(ChatResponse(envelope_, choices_[0].answer, logprobs_)));
+      api_.Reply(turn_, JsonResponse(ChatResponse(envelope_, choices_[0].answer, logprobs_)));
     } else {
       std::vector<Answer> answers;
       for (Choice& choice : choices_) answers.push_back(std::move(choice.answer.answer));
-      exchange_->Send(JsonResponse(CompletionResponse(envelope_, answers, logprobs_)));
+      api_.Reply(turn_, JsonResponse(CompletionResponse(envelope_, answers, logprobs_)));
     }
   }
 
   // One choice that fails ends all.
-  void Fail(const ApiError& error) {
+  void Fail(ApiError error) {
     failed_ = true;
     cancel_->Cancel();
-    api_.Count(setup_.path, error.http_status);
-    if (!started_) return exchange_->Send(ErrorResponse(error));
-    exchange_->Write(Event(ErrorJson(error)));
+    if (exchange_->abandoned()) error.code = "client_left";
+    if (!started_) return api_.Reply(turn_, std::move(error));
+    const HttpResponse told = api_.Concluded(turn_, std::move(error));
+    exchange_->Write("data: " + told.body + "\n\n");
     exchange_->Write("data: [DONE]\n\n");
     exchange_->EndStream();
   }
 
   Api& api_;  // may be gone once the workers run nothing any more, while the engine still holds this
   const std::shared_ptr<std::atomic<int>> in_flight_;
+  Turn turn_;
   const std::shared_ptr<Exchange> exchange_;
   const std::shared_ptr<Serial> serial_;
   const std::shared_ptr<CancelFlag> cancel_;
+  const std::chrono::steady_clock::time_point submitted_ = std::chrono::steady_clock::now();
   Setup setup_;
   const Envelope envelope_;
   const bool logprobs_, cite_;
@@ -289,15 +350,16 @@ Api::~Api() { workers_->Stop(); }
 
 const std::vector<Api::Route>& Api::Routes() {
   static const std::vector<Route> routes = {
-      {"GET", "/", &Api::Page, true, false},
-      {"GET", "/health", &Api::Health, true, false},
-      {"GET", "/metrics", &Api::Metrics, false, false},
-      {"GET", "/v1/models", &Api::ListModels, false, false},
-      {"GET", "/v1/models/", &Api::GetModel, false, true},
-      {"POST", "/v1/chat/completions", &Api::Chat, false, false},
-      {"POST", "/v1/completions", &Api::Complete, false, false},
-      {"POST", "/tokenize", &Api::Tokenize, false, false},
-      {"POST", "/detokenize", &Api::Detokenize, false, false},
+      {"GET", "/", &Api::Page, true, false, false},
+      {"GET", "/health", &Api::Health, true, false, true},
+      {"GET", "/metrics", &Api::Metrics, false, false, true},
+      {"GET", "/v1/models", &Api::ListModels, false, false, false},
+      {"GET", "/v1/models/", &Api::GetModel, false, true, false},
+      {"POST", "/v1/chat/completions", &Api::Chat, false, false, false},
+      {"POST", "/v1/completions", &Api::Complete, false, false, false},
+      {"POST", "/tokenize", &Api::Tokenize, false, false, false},
+      {"POST", "/detokenize", &Api::Detokenize, false, false, false},
+      {"GET", "/tokenizer_info", &Api::DescribeTokenizer, false, false, false},
   };
   return routes;
 }
@@ -371,41 +433,88 @@ std::optional<HttpResponse> Api::Check(const HttpRequest& head) {
                      {},
                      "method_not_allowed"};
   if (!error) return std::nullopt;
-  Count(route ? std::string(route->path) : "other", error->http_status);
-  HttpResponse response = ErrorResponse(*error);
-  if (error->http_status == 405) response.headers.emplace_back("Allow", allowed);
+  Turn turn = NewTurn(head, route, nullptr);
+  HttpResponse response = Concluded(turn, std::move(*error));
+  if (response.status == 405) response.headers.emplace_back("Allow", allowed);
   return response;
 }
 
 void Api::Handle(HttpRequest request, const std::shared_ptr<Exchange>& exchange) {
   std::string allowed;
   const Route* route = Find(request.method, PathOf(request.target), &allowed);
-  if (!route) return exchange->Send(ErrorResponse({404, "there is no such endpoint", {}, "unknown_url"}));
-  if (route->method == "GET") return (this->*route->handler)(request, exchange);  // small, and not to wait for others
+  Turn turn = NewTurn(request, route, exchange);
+  if (!route) return Reply(turn, ApiError{404, "there is no such endpoint", {}, "unknown_url"});
+  if (route->method == "GET")  // small, and not to wait for others
+    return (this->*route->handler)(request, std::move(turn));
   const auto shared = std::make_shared<HttpRequest>(std::move(request));
-  const bool taken = workers_->TryPost(shared->body.size(), [this, route, shared, exchange] {
+  const bool taken = workers_->TryPost(shared->body.size(), [this, route, shared, exchange, turn] {
+    Turn own = turn;
     if (exchange->cancel()->cancelled())
-      return Reply(std::string(route->path), exchange, ErrorResponse(ErrorOf(Cancelled("the request was cancelled"))));
+      return Reply(own, FailureOf(Cancelled("the request was cancelled"), *exchange));
     try {
-      (this->*route->handler)(*shared, exchange);
+      (this->*route->handler)(*shared, own);
     } catch (const std::exception& e) {  // memory, most likely
-      Reply(std::string(route->path), exchange,
-            ErrorResponse({503, StrFormat("the request could not be carried out: {}", e.what()), {}, "unavailable"}));
+      Reply(own, ApiError{503, StrFormat("the request could not be carried out: {}", e.what()), {}, "unavailable"});
     }
   });
   if (!taken)
-    Reply(std::string(route->path), exchange,
-          ErrorResponse({429, "as many requests as may be are waiting to be read; try again later", {}, "too_busy"}));
+    Reply(turn, ApiError{429, "as many requests as may be are waiting to be read; try again later", {}, "too_busy"});
 }
 
-void Api::Count(const std::string& path, int http_status) {
-  const std::lock_guard lock(mutex_);
-  ++answered_[{path, http_status}];
+HttpResponse Api::Refuse(const HttpRequest& head, ApiError error) {
+  Turn turn = NewTurn(head, nullptr, nullptr);
+  return Concluded(turn, std::move(error));
 }
 
-void Api::Reply(const std::string& path, const std::shared_ptr<Exchange>& exchange, HttpResponse response) {
-  Count(path, response.status);
-  exchange->Send(std::move(response));
+std::vector<std::pair<std::string, std::string>> Api::Turn::Headers() const {
+  std::vector<std::pair<std::string, std::string>> headers = {{"X-Request-Id", record.id}};
+  if (!ignored.empty()) headers.emplace_back("X-Spanwise-Ignored", NamesHeader(ignored));
+  return headers;
+}
+
+Api::Turn Api::NewTurn(const HttpRequest& head, const Route* route, std::shared_ptr<Exchange> exchange) const {
+  Turn turn{.exchange = std::move(exchange),
+            .route = route ? std::string(route->path) : "other",
+            .record = {.id = RequestId(head.request_id),
+                       .method = head.method,
+                       .path = std::string(PathOf(head.target)),
+                       .peer = head.peer,
+                       .received = head.received},
+            .ignored = {}};
+  turn.record.routine = route && route->routine;
+  return turn;
+}
+
+void Api::Conclude(Turn& turn, int http_status) {
+  turn.record.status = http_status;
+  {
+    const std::lock_guard lock(mutex_);
+    ++answered_[{turn.route, http_status}];
+  }
+  if (!options_.log) return;
+  const LogLevel level = http_status == 500    ? LogLevel::kWarning
+                         : turn.record.routine ? LogLevel::kDebug
+                                               : LogLevel::kInfo;
+  options_.log(level, LogLine(turn.record, std::chrono::steady_clock::now()));
+}
+
+HttpResponse Api::Concluded(Turn& turn, HttpResponse response) {
+  for (auto& header : turn.Headers()) response.headers.push_back(std::move(header));
+  Conclude(turn, response.status);
+  return response;
+}
+
+HttpResponse Api::Concluded(Turn& turn, ApiError error) {
+  error.request_id = turn.record.id;
+  turn.record.code = error.code;
+  turn.record.param = error.param;
+  return Concluded(turn, ErrorResponse(error));
+}
+
+ParseLimits Api::LimitsFor(const HttpRequest& request) const {
+  ParseLimits limits = options_.limits;
+  limits.strict = request.strict == "1";
+  return limits;
 }
 
 std::optional<ApiError> Api::CheckModel(const std::string& model) const {
@@ -415,83 +524,95 @@ std::optional<ApiError> Api::CheckModel(const std::string& model) const {
                   "model", "model_not_found"};
 }
 
-void Api::Chat(HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {
-  constexpr const char* kPath = "/v1/chat/completions";
+void Api::Chat(HttpRequest& request, Turn turn) {
   ChatCall call;
   const Workers::Lane lane = Workers::LaneOf(request.body.size());
-  std::optional<ApiError> error = ParseChat(request.body, options_.limits, &call);
+  std::optional<ApiError> error = ParseChat(request.body, LimitsFor(request), &call);
   request.body = {};
+  turn.ignored = std::move(call.ignored);
   if (!error) error = CheckModel(call.model);
-  if (error) return Reply(kPath, exchange, ErrorResponse(*error));
+  if (error) return Reply(turn, std::move(*error));
   std::string& client = call.job.request.client;
   client = ClientOf(request, client, !options_.keys.empty());
   std::vector<Job> jobs;
   jobs.push_back(std::move(call.job));
-  std::make_shared<Run>(*this, exchange,
-                        Run::Setup{kPath, true, call.stream, call.include_usage, std::move(jobs), lane})
+  std::make_shared<Run>(*this, std::move(turn),
+                        Run::Setup{true, call.stream, call.include_usage, std::move(jobs), lane})
       ->Submit();
 }
 
-void Api::Complete(HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {
-  constexpr const char* kPath = "/v1/completions";
+void Api::Complete(HttpRequest& request, Turn turn) {
   CompletionCall call;
   const Workers::Lane lane = Workers::LaneOf(request.body.size());
-  std::optional<ApiError> error = ParseCompletion(request.body, options_.limits, &call);
+  std::optional<ApiError> error = ParseCompletion(request.body, LimitsFor(request), &call);
   request.body = {};
+  turn.ignored = std::move(call.ignored);
   if (!error) error = CheckModel(call.model);
-  if (error) return Reply(kPath, exchange, ErrorResponse(*error));
+  if (error) return Reply(turn, std::move(*error));
   for (Job& job : call.jobs) job.request.client = ClientOf(request, job.request.client, !options_.keys.empty());
-  std::make_shared<Run>(*this, exchange,
-                        Run::Setup{kPath, false, call.stream, call.include_usage, std::move(call.jobs), lane})
+  std::make_shared<Run>(*this, std::move(turn),
+                        Run::Setup{false, call.stream, call.include_usage, std::move(call.jobs), lane})
       ->Submit();
 }
 
-void Api::Tokenize(HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {
-  constexpr const char* kPath = "/tokenize";
+void Api::Tokenize(HttpRequest& request, Turn turn) {
   TokenizeCall call;
-  std::optional<ApiError> error = ParseTokenize(request.body, &call);
+  std::optional<ApiError> error = ParseTokenize(request.body, LimitsFor(request), &call);
   request.body = {};
+  turn.ignored = std::move(call.ignored);
   if (!error) error = CheckModel(call.model);
-  if (error) return Reply(kPath, exchange, ErrorResponse(*error));
-  const auto tokens = backend_.Tokenize(call.text, call.parse_special);
-  if (!tokens.ok()) return Reply(kPath, exchange, ErrorResponse(ErrorOf(tokens.status(), "text")));
-  Reply(kPath, exchange,
-        JsonResponse(json::object{{"tokens", json::array(tokens->begin(), tokens->end())},
-                                  {"count", tokens->size()},
-                                  {"context_tokens", backend_.model().context_tokens}}));
+  if (error) return Reply(turn, std::move(*error));
+  const auto tokens =
+      call.request ? backend_.PromptTokens(*call.request) : backend_.Tokenize(call.text, call.parse_special);
+  if (!tokens.ok()) return Reply(turn, ErrorOf(tokens.status(), call.field));
+  json::object out;
+  if (call.as_pieces) {
+    out["tokens"] = TokenPieces(backend_, *tokens);
+  } else {
+    out["tokens"] = json::array(tokens->begin(), tokens->end());
+  }
+  out["count"] = tokens->size();
+  out["context_tokens"] = backend_.model().context_tokens;
+  out["max_model_len"] = backend_.model().context_tokens;
+  if (call.strings) out["token_strs"] = TokenStrings(backend_, *tokens);
+  Reply(turn, JsonResponse(out));
 }
 
-void Api::Detokenize(HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {
-  constexpr const char* kPath = "/detokenize";
+void Api::Detokenize(HttpRequest& request, Turn turn) {
   DetokenizeCall call;
-  std::optional<ApiError> error = ParseDetokenize(request.body, &call);
+  std::optional<ApiError> error = ParseDetokenize(request.body, LimitsFor(request), &call);
   request.body = {};
+  turn.ignored = std::move(call.ignored);
   if (!error) error = CheckModel(call.model);
-  if (error) return Reply(kPath, exchange, ErrorResponse(*error));
+  if (error) return Reply(turn, std::move(*error));
   const auto text = backend_.Detokenize(call.tokens, call.keep_special);
-  if (!text.ok()) return Reply(kPath, exchange, ErrorResponse(ErrorOf(text.status(), "tokens")));
-  Reply(kPath, exchange, JsonResponse(json::object{{"text", rag::ReplaceInvalidUtf8(*text)}}));
+  if (!text.ok()) return Reply(turn, ErrorOf(text.status(), "tokens"));
+  const std::string valid = rag::ReplaceInvalidUtf8(*text);
+  Reply(turn, JsonResponse(json::object{{"text", valid}, {"prompt", valid}, {"content", valid}}));
 }
 
-void Api::ListModels(HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
-  Reply("/v1/models", exchange,
+void Api::DescribeTokenizer(HttpRequest&, Turn turn) { Reply(turn, JsonResponse(TokenizerJson(backend_.model()))); }
+
+void Api::ListModels(HttpRequest&, Turn turn) {
+  Reply(turn,
         JsonResponse(json::object{{"object", "list"}, {"data", json::array{ModelJson(backend_.model(), started_)}}}));
 }
 
-void Api::GetModel(HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {
+void Api::GetModel(HttpRequest& request, Turn turn) {
   constexpr std::string_view kPrefix = "/v1/models/";
-  const auto error = CheckModel(PercentDecoded(PathOf(request.target).substr(kPrefix.size())));
-  Reply("/v1/models/", exchange, error ? ErrorResponse(*error) : JsonResponse(ModelJson(backend_.model(), started_)));
+  if (auto error = CheckModel(PercentDecoded(PathOf(request.target).substr(kPrefix.size()))))
+    return Reply(turn, std::move(*error));
+  Reply(turn, JsonResponse(ModelJson(backend_.model(), started_)));
 }
 
-void Api::Health(HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
+void Api::Health(HttpRequest&, Turn turn) {
   const EngineStats stats = backend_.stats();
-  Reply("/health", exchange,
+  Reply(turn,
         JsonResponse(json::object{
             {"status", "ok"}, {"model", backend_.model().id}, {"queued", stats.queued}, {"running", stats.running}}));
 }
 
-void Api::Metrics(HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
+void Api::Metrics(HttpRequest&, Turn turn) {
   const EngineStats stats = backend_.stats();
   std::string text =
       "# HELP spanwise_http_requests_total HTTP requests answered.\n# TYPE spanwise_http_requests_total counter\n";
@@ -542,17 +663,16 @@ void Api::Metrics(HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
          stats.kv_remote_damaged_spans);
   metric("kv_remote_lost_spans_total", "counter",
          "Spans that the cache server was too slow, too full or unable to take.", stats.kv_remote_lost_spans);
-  Reply("/metrics", exchange, {200, "text/plain; version=0.0.4; charset=utf-8", std::move(text), {}});
+  Reply(turn, HttpResponse{200, "text/plain; version=0.0.4; charset=utf-8", std::move(text), {}});
 }
 
-void Api::Page(HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
-  Reply("/", exchange,
-        {200,
-         "text/html; charset=utf-8",
-         options_.page,
-         {{"Content-Security-Policy",
-           "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src "
-           "data:"}}});
+void Api::Page(HttpRequest&, Turn turn) {
+  Reply(turn, HttpResponse{200,
+                           "text/html; charset=utf-8",
+                           options_.page,
+                           {{"Content-Security-Policy",
+                             "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src "
+                             "'self'; img-src data:"}}});
 }
 
 }  // namespace spanwise::server

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -15,6 +17,7 @@
 #include "server/cors.h"
 #include "server/error.h"
 #include "server/openai.h"
+#include "server/request_log.h"
 #include "server/workers.h"
 
 namespace spanwise::server {
@@ -24,8 +27,10 @@ struct HttpRequest {
   std::string target;                       // path and query as sent
   std::string host, origin, authorization;  // headers; empty when absent
   std::string body;
-  std::string peer = {};  // the caller's address without its port
+  std::string peer = {};                     // the caller's address without its port
+  std::string request_id = {}, strict = {};  // headers X-Request-Id and X-Spanwise-Strict; empty when absent
   Preflight preflight = {};
+  std::chrono::steady_clock::time_point received = std::chrono::steady_clock::now();
 };
 
 struct HttpResponse {
@@ -44,6 +49,8 @@ class Exchange {
 
   // Set when the client has left or the server must end.
   virtual std::shared_ptr<CancelFlag> cancel() const = 0;
+  // Whether the client has left: nobody gets the answer.
+  virtual bool abandoned() const = 0;
 
   // Either the whole answer ...
   virtual void Send(HttpResponse response) = 0;
@@ -61,6 +68,7 @@ struct ApiOptions {
   ParseLimits limits;
   std::string page;  // what GET / answers
   Workers::Options workers;
+  LogFunction log;  // told of every request, at its end
 };
 
 // Thread-safe; `backend` must outlive it and every exchange. Reading bodies and writing answers runs on threads of its
@@ -80,36 +88,56 @@ class Api {
   // Answers, now or later. Call after Check. Returns quickly.
   void Handle(HttpRequest request, const std::shared_ptr<Exchange>& exchange);
 
-  // Counts an answer that came about below this layer (a malformed request, a full house).
-  void CountRefusal(int http_status) { Count("other", http_status); }
+  // The answer to what is wrong below this layer: a malformed request, one too large, a full house. `head`: as much of
+  // the request as is known.
+  HttpResponse Refuse(const HttpRequest& head, ApiError error);
 
  private:
+  // A request that is being answered.
+  struct Turn {
+    std::shared_ptr<Exchange> exchange;
+    std::string route;  // for the count of answers
+    RequestRecord record;
+    std::vector<std::string> ignored;  // fields
+    std::vector<std::pair<std::string, std::string>> Headers() const;
+  };
   class Run;
-  using Handler = void (Api::*)(HttpRequest&, const std::shared_ptr<Exchange>&);
+  using Handler = void (Api::*)(HttpRequest&, Turn);
   struct Route {
     std::string_view method, path;
     Handler handler;
     bool open;       // needs no key
     bool is_prefix;  // path is followed by a name
+    bool routine;    // RequestRecord::routine
   };
   static const std::vector<Route>& Routes();
   const Route* Find(std::string_view method, std::string_view path, std::string* allowed) const;
   std::optional<ApiError> CheckCaller(const HttpRequest& head) const;
   std::optional<ApiError> CheckModel(const std::string& model) const;
+  ParseLimits LimitsFor(const HttpRequest& request) const;
 
-  void Chat(HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
-  void Complete(HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
-  void Tokenize(HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
-  void Detokenize(HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
-  void ListModels(HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
-  void GetModel(HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
-  void Health(HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
-  void Metrics(HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
-  void Page(HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
+  void Chat(HttpRequest& request, Turn turn);
+  void Complete(HttpRequest& request, Turn turn);
+  void Tokenize(HttpRequest& request, Turn turn);
+  void Detokenize(HttpRequest& request, Turn turn);
+  void DescribeTokenizer(HttpRequest& request, Turn turn);
+  void ListModels(HttpRequest& request, Turn turn);
+  void GetModel(HttpRequest& request, Turn turn);
+  void Health(HttpRequest& request, Turn turn);
+  void Metrics(HttpRequest& request, Turn turn);
+  void Page(HttpRequest& request, Turn turn);
 
   HttpResponse AnswerPreflight(const HttpRequest& head) const;
-  void Reply(const std::string& path, const std::shared_ptr<Exchange>& exchange, HttpResponse response);
-  void Count(const std::string& path, int http_status);
+  Turn NewTurn(const HttpRequest& head, const Route* route, std::shared_ptr<Exchange> exchange) const;
+  // The answer to a request that ends here, counted and logged.
+  HttpResponse Concluded(Turn& turn, HttpResponse response);
+  HttpResponse Concluded(Turn& turn, ApiError error);
+  template <typename Answer>  // HttpResponse or ApiError
+  void Reply(Turn& turn, Answer answer) {
+    turn.exchange->Send(Concluded(turn, std::move(answer)));
+  }
+  // Of an answer whose head has been sent before.
+  void Conclude(Turn& turn, int http_status);
 
   const ApiOptions options_;
   Backend& backend_;

@@ -3,9 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <thread>
 
 #include "base/str.h"
 #include "server/fake_backend.h"
@@ -21,6 +23,7 @@ using ::testing::HasSubstr;
 class FakeExchange final : public Exchange {
  public:
   std::shared_ptr<CancelFlag> cancel() const override { return cancel_; }
+  bool abandoned() const override { return abandoned_; }
   void Send(HttpResponse r) override {
     const std::lock_guard lock(mutex_);
     response_ = std::move(r);
@@ -34,6 +37,7 @@ class FakeExchange final : public Exchange {
   void Write(std::string bytes) override {
     const std::lock_guard lock(mutex_);
     response_.body += bytes;
+    ++n_writes_;
   }
   void EndStream() override {
     const std::lock_guard lock(mutex_);
@@ -48,12 +52,23 @@ class FakeExchange final : public Exchange {
     return response_;
   }
 
+  void Leave() {
+    abandoned_ = true;
+    cancel_->Cancel();
+  }
+  int n_writes() const {
+    const std::lock_guard lock(mutex_);
+    return n_writes_;
+  }
+
  private:
   const std::shared_ptr<CancelFlag> cancel_ = std::make_shared<CancelFlag>();
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;
   HttpResponse response_;  // guarded by mutex_
   bool done_ = false;      // guarded by mutex_
+  int n_writes_ = 0;       // guarded by mutex_
+  std::atomic<bool> abandoned_ = false;
 };
 
 class ApiTest : public testing::Test {
@@ -337,6 +352,8 @@ class RecordingBackend final : public Backend {
   EngineStats stats() const override { return {}; }
   Result<std::vector<int32_t>> Tokenize(const std::string&, bool) const override { return std::vector<int32_t>(); }
   Result<std::string> Detokenize(const std::vector<int32_t>&, bool) const override { return std::string(); }
+  Result<std::vector<int32_t>> PromptTokens(const Request&) const override { return std::vector<int32_t>(); }
+  std::string TokenText(int32_t) const override { return {}; }
   std::string client;
   int priority = 0;
 
@@ -370,6 +387,151 @@ TEST_F(ApiTest, KnowsForWhomARequestCounts) {
   EXPECT_EQ(client(keyed, "10.0.0.1", "one", ""), client(keyed, "10.0.0.2", " one", ""));
   EXPECT_NE(client(keyed, "10.0.0.1", "one", ""), client(keyed, "10.0.0.1", "two", ""));
   EXPECT_NE(client(keyed, "10.0.0.1", "one", "ann"), client(keyed, "10.0.0.1", "two", "ann"));
+}
+
+TEST_F(ApiTest, NamesFieldsThatItIgnored) {
+  const auto with = [](const std::string& members) {
+    return R"({"messages":[{"role":"user","content":"Hi"}],"metadata":{})" + members + "}";
+  };
+  const auto ignored = [](const HttpResponse& response) {
+    for (const auto& [name, value] : response.headers)
+      if (name == "X-Spanwise-Ignored") return value;
+    return std::string("none");
+  };
+  EXPECT_EQ(ignored(Post("/v1/chat/completions", with(""))), "none");
+  const std::string two = with(R"(,"foo":1,"spanwise":{"bar":2})");
+  for (const std::string& body : {two, two.substr(0, two.size() - 1) + R"(,"stream":true})"})
+    EXPECT_EQ(ignored(Post("/v1/chat/completions", body)), "spanwise.bar, foo");
+  // No field's name ends the header or makes it endless.
+  EXPECT_EQ(ignored(Post("/v1/chat/completions", with(R"(,"a\r\nX: y,%\u00fc":1)"))), "a%0D%0AX:%20y%2C%25%C3%BC");
+  std::string many;
+  for (int i = 0; i < 1000; ++i) many += StrFormat(",\"field{}\":1", i);
+  EXPECT_LT(ignored(Post("/v1/chat/completions", with(many))).size(), 1100u);
+  EXPECT_EQ(ignored(Post("/v1/chat/completions", with(",\"" + std::string(9000, 'x') + "\":1"))), "...");
+
+  HttpRequest strict{.method = "POST",
+                     .target = "/v1/chat/completions",
+                     .host = {},
+                     .origin = {},
+                     .authorization = {},
+                     .body = two,
+                     .strict = "1"};
+  const HttpResponse refused = Call(api_, strict);
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_EQ(Json(refused).at("error").at("param"), "spanwise.bar");
+  strict.body = with("");
+  EXPECT_EQ(Call(api_, strict).status, 200);
+}
+
+TEST_F(ApiTest, LogsEveryRequestOnceAndNothingThatItSays) {
+  std::vector<std::pair<LogLevel, std::string>> lines;
+  ApiOptions options;
+  options.log = [&](LogLevel level, std::string_view line) { lines.emplace_back(level, line); };
+  options.keys = ApiKeys::FromList({"SECRET"});
+  Api api(std::move(options), *backend_);
+  const auto call = [&](std::string method, std::string target, std::string body, std::string key = "Bearer SECRET") {
+    return Call(api, {.method = std::move(method),
+                      .target = std::move(target),
+                      .host = {},
+                      .origin = {},
+                      .authorization = std::move(key),
+                      .body = std::move(body),
+                      .peer = "10.0.0.1",
+                      .request_id = "mine"});
+  };
+  const auto last = [&] { return lines.empty() ? std::string() : lines.back().second; };
+  const std::string chat = R"({"messages":[{"role":"user","content":"WORDS"}])";
+  HttpResponse response = call("POST", "/v1/chat/completions?key=SECRET", chat + "}");
+  EXPECT_THAT(response.headers, testing::Contains(testing::Pair("X-Request-Id", "mine")));
+  EXPECT_THAT(last(), HasSubstr("id=mine method=POST path=/v1/chat/completions status=200 prompt_tokens=5 "
+                                "cached_tokens=2 completion_tokens=15 first_token_ms="));
+  EXPECT_THAT(last(), HasSubstr(" peer=10.0.0.1"));
+  response = call("POST", "/v1/chat/completions", chat + R"(,"stream":true})");
+  EXPECT_THAT(response.headers, testing::Contains(testing::Pair("X-Request-Id", "mine")));
+  EXPECT_THAT(last(), HasSubstr("status=200 stream=true prompt_tokens=5"));
+  response = call("POST", "/v1/chat/completions", chat + R"(,"temperature":"WORDS"})");
+  EXPECT_THAT(last(), HasSubstr("status=400 error=invalid_type param=temperature total_ms="));
+  EXPECT_EQ(Json(response).at("error").at("request_id"), "mine");
+  call("POST", "/v1/chat/completions", chat + R"(,"model":"WORDS"})");
+  EXPECT_THAT(last(), HasSubstr("status=404 error=model_not_found param=model"));
+  call("POST", "/v1/completions", R"({"prompt":"REFUSE"})");
+  EXPECT_THAT(last(), HasSubstr("status=400 error=invalid_value param=prompt"));
+  call("GET", "/nope", "", "");
+  EXPECT_THAT(last(), HasSubstr("path=/nope status=401 error=invalid_api_key"));
+  call("GET", "/nope", "");
+  EXPECT_THAT(last(), HasSubstr("status=404 error=unknown_url"));
+  call("PUT", "/tokenize", "");
+  EXPECT_THAT(last(), HasSubstr("method=PUT path=/tokenize status=405"));
+  for (const auto& [level, line] : lines) {
+    EXPECT_EQ(level, LogLevel::kInfo);
+    EXPECT_THAT(line, testing::Not(testing::AnyOf(HasSubstr("SECRET"), HasSubstr("WORDS"))));
+  }
+  EXPECT_EQ(lines.size(), 8u);
+  call("POST", "/v1/completions", R"({"prompt":"FAIL","stream":true})");
+  EXPECT_THAT(last(), HasSubstr("status=500 error=internal_error stream=true"));
+  EXPECT_EQ(lines.back().first, LogLevel::kWarning);
+  for (const char* target : {"/health", "/metrics"}) {
+    call("GET", target, "");
+    EXPECT_EQ(lines.back().first, LogLevel::kDebug);
+  }
+  api.Refuse({.method = "POST", .target = "/tokenize", .host = {}, .origin = {}, .authorization = {}, .body = {}},
+             {413, "too large", {}, "body_too_large"});
+  EXPECT_THAT(last(), HasSubstr("path=/tokenize status=413 error=body_too_large"));
+  EXPECT_EQ(lines.size(), 12u);
+}
+
+TEST_F(ApiTest, TellsWhoEndedAStream) {
+  std::string line;
+  ApiOptions options;
+  options.log = [&](LogLevel, std::string_view text) { line = text; };
+  backend_ = NewFakeBackend({.per_token = std::chrono::milliseconds(1)});
+  Api api(std::move(options), *backend_);
+  for (const bool leaves : {false, true}) {
+    const auto exchange = std::make_shared<FakeExchange>();
+    api.Handle({.method = "POST",
+                .target = "/v1/chat/completions",
+                .host = {},
+                .origin = {},
+                .authorization = {},
+                .body = StrFormat(R"({{"messages":[{{"role":"user","content":"{}"}}],"stream":true}})",
+                                  std::string(4000, 'x'))},
+               exchange);
+    while (exchange->n_writes() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    if (leaves) {
+      exchange->Leave();
+    } else {
+      exchange->cancel()->Cancel();  // as the server does when it ends
+    }
+    const HttpResponse response = exchange->Wait();
+    if (leaves) {
+      EXPECT_THAT(line, HasSubstr("status=499 error=client_left stream=true"));
+    } else {
+      EXPECT_THAT(line, HasSubstr("status=503 error=shutting_down stream=true"));
+      EXPECT_THAT(response.body, HasSubstr(R"("message":"the server is shutting down","type":"server_error")"));
+    }
+  }
+}
+
+TEST_F(ApiTest, SpeaksOfItsTokenizerAsOtherServersDo) {
+  const json::value info = Json(Get("/tokenizer_info"));
+  EXPECT_EQ(info.at("bos_token"), "<s>");
+  EXPECT_EQ(info.at("eos_token"), "</s>");
+  EXPECT_TRUE(info.at("pad_token").is_null());
+  EXPECT_EQ(info.at("chat_template"), "{{ messages }}");
+  EXPECT_EQ(info.at("model_max_length"), 4096);
+  EXPECT_EQ(info.at("vocab_size"), 256);
+  EXPECT_EQ(Json(Post("/tokenize", R"({"prompt":"a"})")).at("count"), 4);  // <s>a
+  const json::value plain =
+      Json(Post("/tokenize", R"({"prompt":"ab","add_special_tokens":false,"return_token_strs":true})"));
+  EXPECT_EQ(plain.at("tokens"), (json::array{97, 98}));
+  EXPECT_EQ(plain.at("token_strs"), (json::array{"a", "b"}));
+  EXPECT_EQ(plain.at("max_model_len"), 4096);
+  EXPECT_EQ(Json(Post("/tokenize", R"({"content":"a\u00fc","with_pieces":true})")).at("tokens"),
+            (json::array{json::object{{"id", 97}, {"piece", "a"}}, json::object{{"id", 195}, {"piece", {195}}},
+                         json::object{{"id", 188}, {"piece", {188}}}}));
+  EXPECT_EQ(Json(Post("/tokenize", R"({"messages":[{"role":"user","content":"a"}]})")).at("count"), 7);
+  const json::value text = Json(Post("/detokenize", R"({"tokens":[97]})"));
+  for (const char* name : {"text", "prompt", "content"}) EXPECT_EQ(text.at(name), "a");
 }
 
 TEST_F(ApiTest, RefusesForeignPagesAndNames) {

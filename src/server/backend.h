@@ -34,6 +34,8 @@ struct JobAnswer {
 struct ModelCard {
   std::string id;
   int context_tokens = 0;
+  TokenizerInfo tokenizer;
+  int vocab_size = 0;
   std::string
       fingerprint;  // changes when equal requests may get different answers: the types of weights and KV, the version
 };
@@ -52,6 +54,9 @@ class Backend {
 
   virtual EngineStats stats() const = 0;
   virtual Result<std::vector<int32_t>> Tokenize(const std::string& text, bool parse_special) const = 0;
+  // As Engine::PromptTokens.
+  virtual Result<std::vector<int32_t>> PromptTokens(const Request& request) const = 0;
+  virtual std::string TokenText(int32_t id) const = 0;
   virtual Result<std::string> Detokenize(const std::vector<int32_t>& ids, bool keep_special) const = 0;
 };
 

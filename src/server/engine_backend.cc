@@ -16,6 +16,8 @@ class EngineBackend final : public Backend {
     const ModelInfo& info = engine.model();
     card_.id = options.model_id.empty() ? info.name : options.model_id;
     card_.context_tokens = info.context_tokens;
+    card_.tokenizer = info.tokenizer;
+    card_.vocab_size = info.vocab_size;
     const Hash256 hash =
         Hasher().Field(info.name).Field(info.parameters).Field(info.weight_dtype).Field(info.kv_dtype).Finish();
     card_.fingerprint = "fp_" + hash.Hex().substr(0, 12);
@@ -52,6 +54,10 @@ class EngineBackend final : public Backend {
   Result<std::vector<int32_t>> Tokenize(const std::string& text, bool parse_special) const override {
     return engine_.Tokenize(text, parse_special);
   }
+  Result<std::vector<int32_t>> PromptTokens(const Request& request) const override {
+    return engine_.PromptTokens(request);
+  }
+  std::string TokenText(int32_t id) const override { return engine_.TokenText(id); }
   Result<std::string> Detokenize(const std::vector<int32_t>& ids, bool keep_special) const override {
     const int n = engine_.model().vocab_size;
     for (const int32_t id : ids)

@@ -54,10 +54,12 @@ ApiError BadRequest(std::string message, std::string param, std::string code) {
 }
 
 json::object ErrorJson(const ApiError& error) {
-  return {{"error", json::object{{"message", error.message},
-                                 {"type", TypeOf(error.http_status)},
-                                 {"param", StringOrNull(error.param)},
-                                 {"code", StringOrNull(error.code)}}}};
+  json::object out{{"message", error.message},
+                   {"type", TypeOf(error.http_status)},
+                   {"param", StringOrNull(error.param)},
+                   {"code", StringOrNull(error.code)}};
+  if (!error.request_id.empty()) out["request_id"] = error.request_id;
+  return {{"error", std::move(out)}};
 }
 
 std::string_view HttpReason(int http_status) {

@@ -52,6 +52,12 @@ class FakeBackend final : public Backend {
     for (const char c : text) ids.push_back(static_cast<unsigned char>(c));
     return ids;
   }
+  Result<std::vector<int32_t>> PromptTokens(const Request& request) const override {
+    std::string text = request.prompt ? "<s>" + *request.prompt : "";
+    for (const Message& message : request.messages) text += message.role + ":" + message.content + "\n";
+    return Tokenize(text, false);
+  }
+  std::string TokenText(int32_t id) const override { return std::string(1, static_cast<char>(id)); }
   Result<std::string> Detokenize(const std::vector<int32_t>& ids, bool) const override {
     std::string text;
     for (const int32_t id : ids) {
@@ -171,7 +177,11 @@ class FakeBackend final : public Backend {
   }
 
   const FakeOptions options_;
-  const ModelCard card_{.id = "fake", .context_tokens = 4096, .fingerprint = "fp_fake"};
+  const ModelCard card_{.id = "fake",
+                        .context_tokens = 4096,
+                        .tokenizer = {.bos_token = "<s>", .eos_token = "</s>", .chat_template = "{{ messages }}"},
+                        .vocab_size = 256,
+                        .fingerprint = "fp_fake"};
   mutable std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<Queued> queue_;  // guarded by mutex_

@@ -158,6 +158,7 @@ class Session final : public Exchange, public std::enable_shared_from_this<Sessi
     const std::lock_guard lock(cancel_mutex_);
     return cancel_;
   }
+  bool abandoned() const override { return closed_; }
   void Send(HttpResponse response) override {
     Post([this, response = std::move(response)]() mutable { SendNow(std::move(response)); });
   }
@@ -217,6 +218,7 @@ class Session final : public Exchange, public std::enable_shared_from_this<Sessi
   void ReadHead() {
     answering_ = false;
     parser_.reset();
+    request_ = {};
     answer_headers_.clear();
     scanned_ = 0;
     if (buffer_.size() == 0) buffer_.shrink_to_fit();  // an idle connection holds little
@@ -277,6 +279,8 @@ class Session final : public Exchange, public std::enable_shared_from_this<Sessi
                 .authorization = std::string(View(message[http::field::authorization])),
                 .body = {},
                 .peer = PeerAddress(),
+                .request_id = std::string(View(message["X-Request-Id"])),
+                .strict = std::string(View(message["X-Spanwise-Strict"])),
                 .preflight = {.method = std::string(View(message[http::field::access_control_request_method])),
                               .headers = std::string(View(message[http::field::access_control_request_headers])),
                               .private_network = message["Access-Control-Request-Private-Network"] == "true"}};
@@ -355,9 +359,8 @@ class Session final : public Exchange, public std::enable_shared_from_this<Sessi
   void Refuse(const ApiError& error) {
     parser_.reset();
     ChargeBody(0);
-    shared_->api.CountRefusal(error.http_status);
     keep_alive_ = false;
-    Answer(ErrorResponse(error));
+    Answer(shared_->api.Refuse(request_, error));
   }
 
   void Answer(HttpResponse response) {
@@ -502,7 +505,8 @@ class Session final : public Exchange, public std::enable_shared_from_this<Sessi
   bool begun_ = false;      // the answer's head is written
   bool probed_ = false;     // whether the client is there was asked for this request
   bool chunked_ = false, ended_ = false, writing_ = false;
-  bool stopping_ = false, closed_ = false;
+  bool stopping_ = false;
+  std::atomic<bool> closed_ = false;  // set on the strand
 
   std::optional<std::list<Session*>::iterator> idle_place_;  // guarded by Shared::mutex; in Shared::idle
   bool making_room_ = false;                                 // guarded by Shared::mutex; counts no more

@@ -7,7 +7,8 @@
 
 #include "base/str.h"
 #include "decode/sampler.h"
-#include "server/fields.h"
+#include "prompt/repair/repair.h"
+#include "server/known_fields.h"
 #include "server/structure.h"
 
 namespace spanwise::server {
@@ -29,13 +30,12 @@ void ReadSampling(Fields& fields, SamplingParams* s) {
   if (const auto v = fields.Int("min_tokens")) s->min_tokens = *v;
   if (const auto v = fields.Bool("ignore_eos")) s->ignore_eos = *v;
   if (const json::value* seed = fields.Any("seed")) {
-    if (seed->is_int64()) {
-      s->seed = static_cast<uint64_t>(seed->get_int64());
-    } else if (seed->is_uint64()) {
+    if (seed->is_uint64()) {
       s->seed = seed->get_uint64();
+    } else if (const auto integer = IntegerOf(*seed)) {
+      s->seed = static_cast<uint64_t>(*integer);
     } else {
-      fields.Fail(StrFormat("'seed' is {}, expected an integer of 64 bits", JsonKindName(*seed)), "seed",
-                  "invalid_type");
+      fields.WrongType("seed", *seed, "an integer of 64 bits");
     }
   }
 }
@@ -52,8 +52,7 @@ void ReadStop(Fields& fields, SamplingParams* s) {
       s->stop.emplace_back(item.get_string());
     }
   } else {
-    fields.Fail(StrFormat("'stop' is {}, expected a string or an array of strings", JsonKindName(*stop)), "stop",
-                "invalid_type");
+    fields.WrongType("stop", *stop, "a string or an array of strings");
   }
 }
 
@@ -75,18 +74,9 @@ void ReadLogitBias(Fields& fields, SamplingParams* s) {
 }
 
 // The ranges are the sampler's own; here they are only given the name of the field.
-void CheckSampling(Fields& fields, const SamplingParams& s) {
+void CheckSampling(Fields& fields, const SamplingParams& s, bool chat) {
   const Status status = decode::ValidateSampling(s, std::numeric_limits<int>::max());
-  if (status.ok()) return;
-  const std::string& message = status.message();
-  std::string_view param;
-  for (const std::string_view name :
-       {"max_tokens", "min_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty",
-        "frequency_penalty", "logprobs", "logit_bias"})
-    if (message.find(name) != std::string::npos && param.empty()) param = name;
-  if (message.find("stop string") != std::string::npos) param = "stop";
-  if (message.starts_with("min_tokens")) param = "min_tokens";
-  fields.Fail(message, param);
+  if (!status.ok()) fields.Fail(status.message(), ParamOf(status.message(), chat));
 }
 
 struct StreamOptions {
@@ -97,60 +87,70 @@ StreamOptions ReadStream(Fields& fields) {
   StreamOptions out;
   out.stream = fields.Bool("stream").value_or(false);
   if (const json::object* object = fields.Object("stream_options")) {
-    Fields options(*object, "stream_options");
+    Fields options(*object, kStreamOptionsFields, &fields, "stream_options");
     out.include_usage = options.Bool("include_usage").value_or(false);
-    options.Restrict({{"include_obfuscation", "[false]"}});
-    options.RefuseRest();
-    if (options.error()) {
-      fields.Fail(*options.error());
-    } else if (!out.stream) {
-      fields.Fail("'stream_options' goes with 'stream': true", "stream_options");
-    }
+    if (options.Finish() && !out.stream) fields.Fail("'stream_options' goes with 'stream': true", "stream_options");
   }
   return out;
 }
 
-// A string, or an array of text parts that are joined.
-std::string ReadContent(Fields& message) {
+// One part of a message's content: an object, or a string as some clients write it.
+std::string ReadPart(Fields& message, const json::value& value, const std::string& key) {
+  if (value.is_string()) return std::string(value.get_string());
+  if (!value.is_object()) {
+    message.WrongType(key, value, "an object or a string");
+    return {};
+  }
+  Fields part(value.get_object(), kContentPartFields, &message, key);
+  const auto type = part.String("type");
+  if (!type) {
+    part.Missing("type", "\"text\"");
+  } else if (*type != "text") {
+    part.Fail(
+        StrFormat("'{}' is {}, expected \"text\": this model reads text only", part.PathOf("type"), Quoted(*type)),
+        "type", "unsupported_content");
+  }
+  auto text = part.String("text");
+  if (!text) part.Missing("text", "a string");
+  return part.Finish() ? std::move(*text) : std::string();
+}
+
+// A string, or an array of text parts that are joined. An answer may have none: so clients return one that was empty.
+std::string ReadContent(Fields& message, std::string_view role) {
+  constexpr std::string_view kExpected = "a string or an array of text parts";
   const json::value* content = message.Any("content");
   if (!content) {
-    message.Fail(StrFormat("'{}' is missing, expected a string or an array of text parts", message.PathOf("content")),
-                 "content");
+    if (role != "assistant") message.Missing("content", kExpected);
     return {};
   }
   if (content->is_string()) return std::string(content->get_string());
   if (!content->is_array()) {
-    message.Fail(StrFormat("'{}' is {}, expected a string or an array of text parts", message.PathOf("content"),
-                           JsonKindName(*content)),
-                 "content", "invalid_type");
+    message.WrongType("content", *content, kExpected);
     return {};
   }
   std::string text;
   const json::array& parts = content->get_array();
-  for (size_t i = 0; i < parts.size(); ++i) {
-    const std::string key = StrFormat("content[{}]", i);
-    if (!parts[i].is_object()) {
-      message.Fail(StrFormat("'{}' is {}, expected an object", message.PathOf(key), JsonKindName(parts[i])), key,
-                   "invalid_type");
-      return {};
-    }
-    Fields part(parts[i].get_object(), message.PathOf(key));
-    const std::string type = part.String("type").value_or("");
-    if (type != "text") {
-      part.Fail(
-          StrFormat("'{}' is {}, expected \"text\": this model reads text only", part.PathOf("type"), Quoted(type)),
-          "type", "unsupported_content");
-    }
-    const auto piece = part.String("text");
-    if (!piece) part.Fail(StrFormat("'{}' is missing, expected a string", part.PathOf("text")), "text");
-    part.RefuseRest();
-    if (part.error()) {
-      message.Fail(*part.error());
-      return {};
-    }
-    text += *piece;
-  }
+  for (size_t i = 0; i < parts.size() && !message.error(); ++i)
+    text += ReadPart(message, parts[i], StrFormat("content[{}]", i));
   return text;
+}
+
+std::string ReadRole(Fields& message) {
+  constexpr std::string_view kExpected = "system, developer, user or assistant";
+  const auto role = message.String("role");
+  if (!role) {
+    message.Missing("role", kExpected);
+    return {};
+  }
+  if (*role == "developer") return "system";
+  if (*role == "tool" || *role == "function") {
+    message.Fail(StrFormat("'{}' is {}, but calls of tools are not supported; expected {}", message.PathOf("role"),
+                           Quoted(*role), kExpected),
+                 "role", "unsupported_value");
+  } else if (*role != "system" && *role != "user" && *role != "assistant") {
+    message.Fail(StrFormat("'{}' is {}, expected {}", message.PathOf("role"), Quoted(*role), kExpected), "role");
+  }
+  return *role;
 }
 
 std::optional<std::string> ReadSalt(Fields& fields) {
@@ -164,36 +164,104 @@ std::optional<std::string> ReadSalt(Fields& fields) {
 
 void ReadMessages(Fields& fields, const ParseLimits& limits, std::vector<Message>* out) {
   const json::array* messages = fields.Array("messages");
-  if (!messages || messages->empty())
-    return fields.Fail("'messages' is missing or empty, expected at least one message", "messages");
+  if (!messages) return fields.Missing("messages", "at least one message");
+  if (messages->empty()) return fields.Fail("'messages' is empty, expected at least one message", "messages");
   if (messages->size() > limits.max_messages)
     return fields.Fail(
         StrFormat("'messages' has {} entries, expected at most {}", messages->size(), limits.max_messages), "messages");
   for (size_t i = 0; i < messages->size(); ++i) {
     const std::string key = StrFormat("messages[{}]", i);
     const json::value& item = (*messages)[i];
-    if (!item.is_object())
-      return fields.Fail(StrFormat("'{}' is {}, expected an object", key, JsonKindName(item)), key, "invalid_type");
-    Fields message(item.get_object(), key);
-    std::string role = message.String("role").value_or("");
-    if (role == "developer") role = "system";
-    if (role != "system" && role != "user" && role != "assistant")
-      message.Fail(
-          StrFormat("'{}' is {}, expected system, developer, user or assistant", message.PathOf("role"), Quoted(role)),
-          "role");
-    std::string content = ReadContent(message);
+    if (!item.is_object()) return fields.WrongType(key, item, "an object");
+    Fields message(item.get_object(), kMessageFields, &fields, key);
+    std::string role = ReadRole(message);
+    std::string content = ReadContent(message, role);
     auto salt = ReadSalt(message);
-    // What a client sends back when it returns an answer of ours unchanged.
-    message.Restrict({{"name", "[]"},
-                      {"refusal", "[]"},
-                      {"annotations", "[[]]"},
-                      {"audio", "[]"},
-                      {"tool_calls", "[[]]"},
-                      {"function_call", "[]"}});
-    message.RefuseRest();
-    if (message.error()) return fields.Fail(*message.error());
+    if (!message.Finish()) return;
     out->push_back({std::move(role), std::move(content), std::move(salt)});
   }
+}
+
+// A string, or an integer, which is its decimal digits. Empty: none.
+std::string ReadDocumentId(Fields& document) {
+  const json::value* id = document.Any("id");
+  if (!id) return {};
+  if (id->is_string()) return std::string(id->get_string());
+  if (id->is_uint64()) return std::to_string(id->get_uint64());
+  if (const auto integer = IntegerOf(*id)) return std::to_string(*integer);
+  document.WrongType("id", *id, "a string or an integer of 64 bits");
+  return {};
+}
+
+// Under whichever of its names it is given.
+std::string ReadDocumentText(Fields& document) {
+  std::optional<std::string> text;
+  std::string_view name;
+  for (const std::string_view key : {"text", "content", "page_content"}) {
+    auto given = document.String(key);
+    if (!given) continue;
+    if (text)
+      document.Fail(
+          StrFormat("'{}' and '{}' are both given, expected one of them", document.PathOf(name), document.PathOf(key)),
+          key);
+    text = std::move(given);
+    name = key;
+  }
+  if (!text) document.Missing("text", "a string, here or as 'content' or 'page_content'");
+  return std::move(text).value_or("");
+}
+
+// Its own, or that of its metadata, or the source that these name.
+std::string ReadDocumentTitle(Fields& document) {
+  if (auto title = document.String("title")) return std::move(*title);
+  const json::value* metadata = document.Any("metadata");
+  if (!metadata || !metadata->is_object()) return {};
+  for (const std::string_view key : {"title", "source"})
+    if (const json::value* value = metadata->get_object().if_contains(key);
+        value && value->is_string() && !value->get_string().empty())
+      return std::string(value->get_string());
+  return {};
+}
+
+std::optional<Document> ReadDocument(Fields& fields, const json::value& item, const std::string& key) {
+  Document document;
+  if (item.is_string()) {
+    document.text = item.get_string();
+    return document;
+  }
+  if (!item.is_object()) {
+    fields.WrongType(key, item, "an object or a string");
+    return {};
+  }
+  Fields parts(item.get_object(), kDocumentFields, &fields, key);
+  document.id = ReadDocumentId(parts);
+  document.title = ReadDocumentTitle(parts);
+  document.text = ReadDocumentText(parts);
+  document.score = parts.Number("score");
+  document.cache_salt = ReadSalt(parts);
+  if (!parts.Finish()) return {};
+  return document;
+}
+
+// A document without an id is called by its place in the list, from 1. Those whose place is another's id get one here.
+Status NameApart(std::vector<Document>* documents, size_t* at) {
+  std::set<std::string, std::less<>> ids;
+  for (size_t i = 0; i < documents->size(); ++i) {
+    const std::string& id = (*documents)[i].id;
+    *at = i;
+    if (!id.empty() && !ids.insert(id).second)
+      return InvalidArgument(StrFormat("{}, which an earlier document has", Quoted(id)));
+  }
+  for (size_t i = 0; i < documents->size(); ++i) {
+    Document& document = (*documents)[i];
+    if (!document.id.empty()) continue;
+    std::string id = std::to_string(i + 1);
+    if (ids.insert(id).second) continue;
+    do id = "document-" + id;
+    while (!ids.insert(id).second);
+    document.id = std::move(id);
+  }
+  return Status::Ok();
 }
 
 void ReadDocuments(Fields& fields, const ParseLimits& limits, std::vector<Document>* out) {
@@ -203,44 +271,36 @@ void ReadDocuments(Fields& fields, const ParseLimits& limits, std::vector<Docume
     return fields.Fail(StrFormat("'documents' has {} entries, expected at most {} (serve --max-documents)",
                                  documents->size(), limits.max_documents),
                        "documents");
-  std::set<std::string> ids;
   for (size_t i = 0; i < documents->size(); ++i) {
-    const std::string key = StrFormat("documents[{}]", i);
-    const json::value& item = (*documents)[i];
-    Document document;
-    if (item.is_string()) {
-      document.text = item.get_string();
-    } else if (item.is_object()) {
-      Fields parts(item.get_object(), key);
-      document.id = parts.String("id").value_or("");
-      document.title = parts.String("title").value_or("");
-      document.score = parts.Number("score");
-      document.cache_salt = ReadSalt(parts);
-      const auto text = parts.String("text");
-      if (!text) parts.Fail(StrFormat("'{}' is missing, expected a string", parts.PathOf("text")), "text");
-      parts.Restrict({{"metadata", ""}});
-      parts.RefuseRest();
-      if (parts.error()) return fields.Fail(*parts.error());
-      document.text = *text;
-    } else {
-      return fields.Fail(StrFormat("'{}' is {}, expected an object or a string", key, JsonKindName(item)), key,
-                         "invalid_type");
-    }
-    const std::string id = document.id.empty() ? std::to_string(i + 1) : document.id;
-    if (!ids.insert(id).second)
-      return fields.Fail(StrFormat("'{}.id' is {}, which an earlier document has", key, Quoted(id)), key + ".id");
-    out->push_back(std::move(document));
+    auto document = ReadDocument(fields, (*documents)[i], StrFormat("documents[{}]", i));
+    if (!document) return;
+    out->push_back(std::move(*document));
+  }
+  size_t at = 0;
+  if (const Status status = NameApart(out, &at); !status.ok()) {
+    const std::string path = StrFormat("documents[{}].id", at);
+    fields.Fail(StrFormat("'{}' is {}", path, status.message()), path);
   }
 }
 
 void ReadPriority(Fields& options, Request* request) {
   constexpr int kMost = Request::kMostPriority;
-  const auto priority = options.Int("priority");
-  if (!priority) return;
-  if (*priority < -kMost || *priority > kMost)
-    options.Fail(StrFormat("'{}' is {}, expected -{} to {}", options.PathOf("priority"), *priority, kMost, kMost),
-                 "priority");
-  request->priority = *priority;
+  request->priority = options.Int("priority", -kMost, kMost).value_or(0);
+}
+
+// Tools are none of this server's, but where the answer may not call them they change nothing.
+void ReadTools(Fields& fields) {
+  const json::value* choice = fields.Any("tool_choice");
+  const json::value* tools = fields.Any("tools");
+  if (choice && *choice == "none") return;
+  if (tools && *tools != json::array()) {
+    fields.Fail(
+        "'tools' is not supported: the answer would never call them; leave it out, or give 'tool_choice': \"none\"",
+        "tools", "unsupported_parameter");
+  } else if (choice && *choice != "auto") {
+    fields.Fail("'tool_choice' is not supported with this value; leave it out or give \"none\" or \"auto\"",
+                "tool_choice", "unsupported_parameter");
+  }
 }
 
 // true or "written", "attention", or false.
@@ -258,7 +318,7 @@ void ReadCite(Fields& options, Job* job) {
 void ReadSpanwise(Fields& fields, Job* job) {
   const json::object* object = fields.Object("spanwise");
   if (!object) return;
-  Fields options(*object, "spanwise");
+  Fields options(*object, kChatOptionFields, &fields, "spanwise");
   if (const auto name = options.String("compose")) {
     const auto mode = ParseComposeMode(*name);
     if (mode.ok()) {
@@ -275,64 +335,55 @@ void ReadSpanwise(Fields& fields, Job* job) {
       options.Fail(order.status().message(), "order");
     }
   }
-  const auto number = [&](const char* key, double least, double most) {
-    const auto value = options.Number(key);
-    if (value && !(*value >= least && *value <= most))
-      options.Fail(StrFormat("'{}' is {}, expected {} to {}", options.PathOf(key), *value, least, most), key);
-    return value;
-  };
-  job->repair_fraction = number("repair_fraction", 0, 1);
-  job->repair_threshold = number("repair_threshold", 0, 1e9);
-  job->documents_temperature = number("documents_temperature", 0.01, 100);
-  job->documents_scale = number("documents_scale", 0, 100);
+  job->repair_fraction = options.Number("repair_fraction", 0, 1);
+  job->repair_threshold = options.Number("repair_threshold", 0, 1e9);
+  job->documents_temperature = options.Number("documents_temperature", 0.01, 100);
+  job->documents_scale = options.Number("documents_scale", 0, 100);
   job->repair_policy = options.String("repair_policy");
+  if (job->repair_policy)
+    if (const auto policy = FindRepairPolicy(*job->repair_policy); !policy.ok())
+      options.Fail(policy.status().message(), "repair_policy");
   job->search_draft = options.String("search_draft");
-  job->search_trials = options.Int("search_trials");
-  if (constexpr int kMost = ComposeOptions::kMostTrials;
-      job->search_trials && (*job->search_trials < 1 || *job->search_trials > kMost))
-    options.Fail(StrFormat("'{}' is {}, expected 1 to {}", options.PathOf("search_trials"), *job->search_trials, kMost),
-                 "search_trials");
+  job->search_trials = options.Int("search_trials", 1, ComposeOptions::kMostTrials);
   job->force = options.Bool("force").value_or(false);
-  if (const auto top_k = options.Int("top_k")) {
-    if (*top_k < 0 || *top_k > 1000)
-      options.Fail(StrFormat("'spanwise.top_k' is {}, expected 0 to 1000", *top_k), "top_k");
-    job->top_k = *top_k;
-  }
+  job->top_k = options.Int("top_k", 0, 1000);
   ReadCite(options, job);
   job->request.extract = options.Bool("extract").value_or(false);
   job->request.use_cache = options.Bool("cache").value_or(true);
   ReadPriority(options, &job->request);
   ReadStructure(options, &job->request);
-  options.RefuseRest();
-  if (options.error()) fields.Fail(*options.error());
+  options.Finish();
 }
 
-// Parses the body and hands its members to `read`.
+// Parses the body and hands its members, of which `known` is the table, to `read`.
 template <typename Read>
-std::optional<ApiError> WithBody(std::string_view body, Read read) {
+std::optional<ApiError> WithBody(std::string_view body, FieldTable known, const ParseLimits& limits, Call* call,
+                                 Read read) {
+  body = WithoutByteOrderMark(body);
+  if (Trim(body).empty()) return BadRequest("the request body is empty, expected a JSON object", {}, "invalid_json");
   json::monotonic_resource memory;  // of large bodies, whose many pieces are freed in one go
   const auto value = ParseJson(body, "request body", 64, &memory);
-  if (!value.ok()) return ErrorOf(value.status());
+  if (!value.ok()) {
+    size_t at = 0;
+    if (!IsValidUtf8(body, &at))
+      return BadRequest(StrFormat("the request body is not valid UTF-8 at byte {}", at), {}, "invalid_utf8");
+    return BadRequest(value.status().message(), {}, "invalid_json");
+  }
   if (!value->is_object())
     return BadRequest(StrFormat("request body: is {}, expected an object", JsonKindName(*value)), {}, "invalid_type");
-  Fields fields(value->get_object(), "");
+  UnknownFields unknown{.refuse = limits.strict, .ignored = {}};
+  Fields fields(value->get_object(), known, &unknown);
+  call->model = fields.String("model").value_or("");
   read(fields);
+  fields.Finish();
+  call->ignored = std::move(unknown.ignored);
   return fields.error();
 }
 
-void RefuseUnsupported(Fields& fields) {
-  fields.Restrict({{"metadata", ""},
-                   {"store", ""},
-                   {"service_tier", ""},
-                   {"safety_identifier", ""},
-                   {"prompt_cache_key", ""},
-                   {"prompt_cache_retention", ""},
-                   {"n", "[1]"}});
-}
-
 std::optional<int32_t> TokenOf(const json::value& value) {
-  if (!value.is_int64() || value.get_int64() < 0 || value.get_int64() > std::numeric_limits<int32_t>::max()) return {};
-  return static_cast<int32_t>(value.get_int64());
+  const auto id = IntegerOf(value);
+  if (!id || *id < 0 || *id > std::numeric_limits<int32_t>::max()) return {};
+  return static_cast<int32_t>(*id);
 }
 
 std::optional<std::vector<int32_t>> TokensOf(const json::array& array) {
@@ -348,9 +399,9 @@ std::optional<std::vector<int32_t>> TokensOf(const json::array& array) {
 
 // "prompt": a string, an array of strings, an array of token ids, or an array of such arrays.
 void ReadPrompts(Fields& fields, const ParseLimits& limits, const Job& common, std::vector<Job>* jobs) {
-  constexpr std::string_view kExpected = "expected a string, an array of strings, or token ids";
+  constexpr std::string_view kExpected = "a string, an array of strings, or token ids";
   const json::value* prompt = fields.Any("prompt");
-  if (!prompt) return fields.Fail(StrFormat("'prompt' is missing, {}", kExpected), "prompt");
+  if (!prompt) return fields.Missing("prompt", kExpected);
   const auto add_text = [&](const json::value& text) {
     jobs->push_back(common);
     jobs->back().request.prompt = std::string(text.get_string());
@@ -363,10 +414,9 @@ void ReadPrompts(Fields& fields, const ParseLimits& limits, const Job& common, s
     return true;
   };
   if (prompt->is_string()) return add_text(*prompt);
-  if (!prompt->is_array())
-    return fields.Fail(StrFormat("'prompt' is {}, {}", JsonKindName(*prompt), kExpected), "prompt", "invalid_type");
+  if (!prompt->is_array()) return fields.WrongType("prompt", *prompt, kExpected);
   const json::array& items = prompt->get_array();
-  if (items.empty()) return fields.Fail(StrFormat("'prompt' is an empty array, {}", kExpected), "prompt");
+  if (items.empty()) return fields.Fail(StrFormat("'prompt' is an empty array, expected {}", kExpected), "prompt");
   if (items[0].is_number()) {
     if (!add_tokens(items)) fields.Fail("'prompt' holds something else than token ids", "prompt", "invalid_type");
     return;
@@ -384,13 +434,39 @@ void ReadPrompts(Fields& fields, const ParseLimits& limits, const Job& common, s
   }
 }
 
+// What a message begins with: words, and paths such as messages[0].content.
+std::string_view NextName(std::string_view* rest) {
+  const auto is_name = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; };
+  const auto is_path = [&](char c) { return is_name(c) || (c >= '0' && c <= '9') || c == '[' || c == ']' || c == '.'; };
+  const auto begin = std::ranges::find_if(*rest, is_name);
+  const auto end = std::find_if_not(begin, rest->end(), is_path);
+  const std::string_view name(begin, end);
+  *rest = std::string_view(end, rest->end());
+  return name;
+}
+
 }  // namespace
 
+std::string ParamOf(std::string_view message, bool chat) {
+  constexpr int kWords = 5;
+  for (int i = 0; i < kWords; ++i) {
+    const std::string_view path = NextName(&message);
+    const std::string_view name = path.substr(0, path.find_first_of(".["));
+    if (name == "prompt" && chat) return "messages";
+    const auto reads = [&](FieldTable table) {
+      const KnownField* field = FindField(table, name);
+      return field && field->use == KnownField::Use::kRead;
+    };
+    if (reads(chat ? kChatFields : kCompletionFields)) return std::string(path);
+    if (reads(chat ? kChatOptionFields : kCompletionOptionFields)) return StrFormat("spanwise.{}", path);
+  }
+  return {};
+}
+
 std::optional<ApiError> ParseChat(std::string_view body, const ParseLimits& limits, ChatCall* call) {
-  return WithBody(body, [&](Fields& fields) {
+  return WithBody(body, kChatFields, limits, call, [&](Fields& fields) {
     Request& request = call->job.request;
     SamplingParams& sampling = request.sampling;
-    call->model = fields.String("model").value_or("");
     ReadMessages(fields, limits, &request.messages);
     ReadDocuments(fields, limits, &request.documents);
     ReadSpanwise(fields, &call->job);
@@ -399,17 +475,14 @@ std::optional<ApiError> ParseChat(std::string_view body, const ParseLimits& limi
     ReadSampling(fields, &sampling);
     ReadStop(fields, &sampling);
     ReadLogitBias(fields, &sampling);
-    const auto completion_tokens = fields.Int("max_completion_tokens"), tokens = fields.Int("max_tokens");
+    const auto completion_tokens = fields.Int("max_completion_tokens", 0), tokens = fields.Int("max_tokens", 0);
     sampling.max_tokens = completion_tokens ? *completion_tokens
                           : tokens          ? *tokens
                                             : std::max(limits.default_max_tokens, sampling.min_tokens);
     const bool logprobs = fields.Bool("logprobs").value_or(false);
-    if (const auto n = fields.Int("top_logprobs")) {
-      if (*n < 0 || *n > kMaxLogprobs)
-        fields.Fail(StrFormat("'top_logprobs' is {}, expected 0 to {}", *n, kMaxLogprobs), "top_logprobs");
-      if (!logprobs && *n > 0) fields.Fail("'top_logprobs' goes with 'logprobs': true", "top_logprobs");
-      sampling.logprobs = *n;
-    }
+    sampling.logprobs = fields.Int("top_logprobs", 0, kMaxLogprobs);
+    if (!logprobs && sampling.logprobs.value_or(0) > 0)
+      fields.Fail("'top_logprobs' goes with 'logprobs': true", "top_logprobs");
     if (!logprobs) {
       sampling.logprobs.reset();
     } else if (!sampling.logprobs) {
@@ -420,58 +493,37 @@ std::optional<ApiError> ParseChat(std::string_view body, const ParseLimits& limi
     const StreamOptions stream = ReadStream(fields);
     call->stream = stream.stream;
     call->include_usage = stream.include_usage;
-    RefuseUnsupported(fields);
-    fields.Restrict({{"parallel_tool_calls", ""},
-                     {"tools", "[[]]"},
-                     {"tool_choice", R"(["none","auto"])"},
-                     {"functions", "[[]]"},
-                     {"function_call", R"(["none","auto"])"},
-                     {"response_format", R"([{"type":"text"}])"},
-                     {"modalities", R"([["text"]])"},
-                     {"audio", "[]"},
-                     {"prediction", "[]"},
-                     {"web_search_options", "[]"},
-                     {"reasoning_effort", "[]"},
-                     {"verbosity", "[]"}});
-    fields.RefuseRest();
-    CheckSampling(fields, sampling);
+    ReadTools(fields);
+    CheckSampling(fields, sampling, /*chat=*/true);
   });
 }
 
 std::optional<ApiError> ParseCompletion(std::string_view body, const ParseLimits& limits, CompletionCall* call) {
-  return WithBody(body, [&](Fields& fields) {
+  return WithBody(body, kCompletionFields, limits, call, [&](Fields& fields) {
     Job common;
     SamplingParams& sampling = common.request.sampling;
-    call->model = fields.String("model").value_or("");
     sampling.temperature = 1.0f;
     sampling = WithDefaults(sampling, limits.sampling);
     ReadSampling(fields, &sampling);
     ReadStop(fields, &sampling);
     ReadLogitBias(fields, &sampling);
-    sampling.max_tokens = fields.Int("max_tokens").value_or(std::max(kCompletionMaxTokens, sampling.min_tokens));
-    if (const auto n = fields.Int("logprobs")) {
-      if (*n < 0 || *n > kMaxLogprobs)
-        fields.Fail(StrFormat("'logprobs' is {}, expected 0 to {}", *n, kMaxLogprobs), "logprobs");
-      sampling.logprobs = *n;
-    }
+    sampling.max_tokens = fields.Int("max_tokens", 0).value_or(std::max(kCompletionMaxTokens, sampling.min_tokens));
+    sampling.logprobs = fields.Int("logprobs", 0, kMaxLogprobs);
     common.request.echo = fields.Bool("echo").value_or(false);
     common.request.cache_salt = ReadSalt(fields).value_or("");
     common.request.client = fields.String("user").value_or("");
     if (const json::object* object = fields.Object("spanwise")) {
-      Fields options(*object, "spanwise");
+      Fields options(*object, kCompletionOptionFields, &fields, "spanwise");
       common.request.use_cache = options.Bool("cache").value_or(true);
       ReadPriority(options, &common.request);
       ReadStructure(options, &common.request);
-      options.RefuseRest();
-      if (options.error()) fields.Fail(*options.error());
+      options.Finish();
     }
     common.cite = false;
     common.top_k = 0;
     const StreamOptions stream = ReadStream(fields);
     call->stream = stream.stream;
     call->include_usage = stream.include_usage;
-    RefuseUnsupported(fields);
-    fields.Restrict({{"best_of", "[1]"}, {"suffix", R"([""])"}});
     ReadPrompts(fields, limits, common, &call->jobs);
     // Their reports come with an answer of one choice.
     if (call->jobs.size() > 1)
@@ -479,34 +531,46 @@ std::optional<ApiError> ParseCompletion(std::string_view body, const ParseLimits
                                         {"spanwise.steps", !common.request.steps.empty()},
                                         {"spanwise.keep_subtasks", common.request.keep_subtasks.has_value()}})
         if (given) fields.Fail(StrFormat("'{}' goes with one prompt", name), name);
-    fields.RefuseRest();
-    CheckSampling(fields, sampling);
+    CheckSampling(fields, sampling, /*chat=*/false);
   });
 }
 
-std::optional<ApiError> ParseTokenize(std::string_view body, TokenizeCall* call) {
-  return WithBody(body, [&](Fields& fields) {
-    call->model = fields.String("model").value_or("");
-    const auto text = fields.String("text");
-    if (!text) fields.Fail("'text' is missing, expected a string", "text");
-    call->text = text.value_or("");
+std::optional<ApiError> ParseTokenize(std::string_view body, const ParseLimits& limits, TokenizeCall* call) {
+  return WithBody(body, kTokenizeFields, limits, call, [&](Fields& fields) {
+    const auto text = fields.String("text"), prompt = fields.String("prompt"), content = fields.String("content");
+    const bool messages = fields.Array("messages") != nullptr;
+    if (const int n = text.has_value() + prompt.has_value() + content.has_value() + messages; n == 0) {
+      fields.Missing("text", "a string, here or as 'prompt' or 'content', or else 'messages'");
+    } else if (n > 1) {
+      fields.Fail("more than one of 'text', 'prompt', 'content' and 'messages' is given, expected one",
+                  messages ? "messages"
+                  : prompt ? "prompt"
+                           : "content");
+    }
+    call->field = messages ? "messages" : prompt ? "prompt" : content ? "content" : "text";
+    call->text = prompt ? *prompt : content ? *content : text.value_or("");
     call->parse_special = fields.Bool("parse_special").value_or(true);
-    fields.RefuseRest();
+    // As vLLM has it, a prompt gets the tokens that a completion's gets unless that is not wanted; as llama.cpp has it,
+    // content gets them when that is wanted.
+    const auto add_to_prompt = fields.Bool("add_special_tokens"), add_to_content = fields.Bool("add_special");
+    if (prompt ? add_to_prompt.value_or(true) : content ? add_to_content.value_or(false) : false)
+      call->request.emplace().prompt = call->text;
+    if (messages) ReadMessages(fields, limits, &call->request.emplace().messages);
+    call->strings = fields.Bool("return_token_strs").value_or(false);
+    call->as_pieces = fields.Bool("with_pieces").value_or(false);
   });
 }
 
-std::optional<ApiError> ParseDetokenize(std::string_view body, DetokenizeCall* call) {
-  return WithBody(body, [&](Fields& fields) {
-    call->model = fields.String("model").value_or("");
+std::optional<ApiError> ParseDetokenize(std::string_view body, const ParseLimits& limits, DetokenizeCall* call) {
+  return WithBody(body, kDetokenizeFields, limits, call, [&](Fields& fields) {
     if (const json::array* tokens = fields.Array("tokens")) {
       auto ids = TokensOf(*tokens);
       if (!ids) fields.Fail("'tokens' holds something else than token ids", "tokens", "invalid_type");
       call->tokens = std::move(ids).value_or(std::vector<int32_t>());
     } else {
-      fields.Fail("'tokens' is missing, expected an array of token ids", "tokens");
+      fields.Missing("tokens", "an array of token ids");
     }
     call->keep_special = fields.Bool("keep_special").value_or(true);
-    fields.RefuseRest();
   });
 }
 

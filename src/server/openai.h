@@ -1,8 +1,5 @@
 // Requests of the OpenAI API from JSON to typed values. Pure: no sockets, no engine, so it is tested and fuzzed alone.
-//
-// Nothing is silently ignored: a field that is not understood, or is understood but not offered, is an error that names
-// it; only fields that cannot change an answer (metadata, store, ...) are accepted and dropped. docs/http.md
-// lists all.
+// What the tables of known_fields.h do not have is ignored, and its names are given back.
 #pragma once
 
 #include <optional>
@@ -21,30 +18,39 @@ struct ParseLimits {
   size_t max_messages = 4096;
   size_t max_documents = 1024;
   SamplingDefaults sampling = {};  // of requests that say nothing; where it is silent too, temperature 1 and no cuts
+  bool strict = false;             // fields that are not known are refused
 };
 
-struct ChatCall {
-  std::string model;  // empty: not given
+// What all bodies have.
+struct Call {
+  std::string model;                 // empty: not given
+  std::vector<std::string> ignored;  // paths of fields that are not known
+};
+
+struct ChatCall : Call {
   Job job;
   bool stream = false;
   bool include_usage = false;
 };
 
-struct CompletionCall {
-  std::string model;
+struct CompletionCall : Call {
   std::vector<Job> jobs;  // one for each prompt
   bool stream = false;
   bool include_usage = false;
 };
 
-struct TokenizeCall {
-  std::string model;
+struct TokenizeCall : Call {
+  // A prompt or messages, to be read as the endpoints of answers read them ...
+  std::optional<Request> request;
+  // ... or else text as it is.
   std::string text;
   bool parse_special = true;
+  std::string field;       // that holds them
+  bool strings = false;    // the answer has the tokens' texts
+  bool as_pieces = false;  // it has them as llama.cpp gives them
 };
 
-struct DetokenizeCall {
-  std::string model;
+struct DetokenizeCall : Call {
   std::vector<int32_t> tokens;
   bool keep_special = true;
 };
@@ -52,7 +58,11 @@ struct DetokenizeCall {
 // Each fills *call, or returns what is wrong with the body (400). Thread-safe.
 std::optional<ApiError> ParseChat(std::string_view body, const ParseLimits& limits, ChatCall* call);
 std::optional<ApiError> ParseCompletion(std::string_view body, const ParseLimits& limits, CompletionCall* call);
-std::optional<ApiError> ParseTokenize(std::string_view body, TokenizeCall* call);
-std::optional<ApiError> ParseDetokenize(std::string_view body, DetokenizeCall* call);
+std::optional<ApiError> ParseTokenize(std::string_view body, const ParseLimits& limits, TokenizeCall* call);
+std::optional<ApiError> ParseDetokenize(std::string_view body, const ParseLimits& limits, DetokenizeCall* call);
+
+// The field that a refusal from behind this layer speaks of: the first one that its message names near its beginning.
+// Empty: none.
+std::string ParamOf(std::string_view message, bool chat);
 
 }  // namespace spanwise::server

@@ -3,7 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <tuple>
+
+#include "base/file.h"
+#include "base/str.h"
 #include "rag/report.h"
+#include "server/known_fields.h"
 #include "server/response.h"
 
 namespace spanwise::server {
@@ -150,14 +156,203 @@ TEST(ParseChat, ReadsTheSaltOfEveryText) {
   EXPECT_THAT(ChatError(With(in_document)).message, HasSubstr("1025 bytes, expected at most 1024"));
 }
 
-TEST(ParseChat, NamesTheByteOfMalformedJson) {
-  const ApiError error = ChatError(R"({"model": nope})");
-  EXPECT_EQ(error.http_status, 400);
-  EXPECT_THAT(error.message, HasSubstr("byte 1"));
-  EXPECT_EQ(ChatError("").http_status, 400);
-  EXPECT_THAT(ChatError("[]").message, HasSubstr("an array, expected an object"));
-  EXPECT_EQ(ChatError(std::string(1000, '[')).http_status, 400);
-  EXPECT_EQ(ChatError("{\"a\":\"\xff\"}").http_status, 400);
+TEST(ParseChat, SaysWhatIsWrongWithABody) {
+  const std::string deep = R"({"metadata":)" + std::string(100, '[') + std::string(100, ']') + "}";
+  const std::tuple<std::string, const char*, const char*> cases[] = {
+      {R"({"model": nope})", "invalid_json", "near byte 10: syntax error"},
+      {R"({"messages":[)", "invalid_json", "ends too early, after 13 bytes"},
+      {"{} x", "invalid_json", "\"x\" follows the JSON value at byte 3"},
+      {"", "invalid_json", "is empty, expected a JSON object"},
+      {" \r\n", "invalid_json", "is empty, expected a JSON object"},
+      {"[]", "invalid_type", "an array, expected an object"},
+      {"null", "invalid_type", "null, expected an object"},
+      {deep, "invalid_json", "nested deeper than 64 at byte"},
+      {"{\"a\":\"\xff\"}", "invalid_utf8", "not valid UTF-8 at byte 6"},
+      {std::string("\x1f\x8b\x08", 3), "invalid_utf8", "not valid UTF-8 at byte 1"},
+      {R"({"a":"\ud800"})", "invalid_json", "near byte 12"},
+  };
+  for (const auto& [body, code, message] : cases) {
+    const ApiError error = ChatError(body);
+    EXPECT_EQ(error.http_status, 400) << body;
+    EXPECT_EQ(error.code, code) << body;
+    EXPECT_THAT(error.message, HasSubstr(message));
+    EXPECT_EQ(error.param, "");
+  }
+  Chat("\xef\xbb\xbf" + With(R"("n":1)"));  // a byte order mark is no fault
+}
+
+TEST(ParseChat, SaysWhatANumberIs) {
+  const std::string many(5000, '9');
+  const std::pair<std::string, std::string> cases[] = {
+      {"\"max_tokens\":" + many,
+       "'max_tokens' is a number of more than 308 digits, expected an integer of 0 to 2147483647"},
+      {R"("max_tokens":1e999)",
+       "'max_tokens' is a number of more than 308 digits, expected an integer of 0 to 2147483647"},
+      {R"("max_completion_tokens":-1)", "'max_completion_tokens' is -1, expected an integer of 0 to 2147483647"},
+      {R"("max_tokens":2147483648)", "'max_tokens' is 2147483648, expected an integer of 0 to 2147483647"},
+      {R"("max_tokens":18446744073709551615)",
+       "'max_tokens' is 18446744073709551615, expected an integer of 0 to 2147483647"},
+      {R"("max_tokens":1.5)", "'max_tokens' is 1.5, expected an integer of 0 to 2147483647"},
+      {R"("max_tokens":"5")", "'max_tokens' is a string, expected an integer of 0 to 2147483647"},
+      {R"("temperature":1e999)", "'temperature' is a number of more than 308 digits, expected a number"},
+      {R"("seed":1e20)", "'seed' is a number, expected an integer of 64 bits"},
+      {R"("spanwise":{"top_k":1001})", "'spanwise.top_k' is 1001, expected an integer of 0 to 1000"},
+      {R"("spanwise":{"repair_fraction":2})", "'spanwise.repair_fraction' is 2, expected a number of 0 to 1"},
+  };
+  for (const auto& [members, message] : cases) EXPECT_EQ(ChatError(With(members)).message, message);
+  const SamplingParams s =
+      Chat(With(R"("max_tokens":100.0,"top_k":-1.0,"seed":7.0,"temperature":-0.0,"min_tokens":-0,"n":1.0)"))
+          .job.request.sampling;
+  EXPECT_EQ(s.max_tokens, 100);
+  EXPECT_EQ(s.top_k, 0);
+  EXPECT_EQ(s.seed, 7u);
+  EXPECT_EQ(s.min_tokens, 0);
+  CompletionCall call;
+  EXPECT_FALSE(ParseCompletion(R"({"prompt":[1.0,2]})", {}, &call));
+  EXPECT_THAT(*call.jobs[0].request.prompt_tokens, ElementsAre(1, 2));
+  EXPECT_EQ(Chat(With(R"("max_tokens":5,"max_tokens":6)")).job.request.sampling.max_tokens, 6);  // the last one counts
+}
+
+TEST(ParseChat, TellsMissingFromNull) {
+  const auto content = [](std::string_view message) {
+    return ChatError(R"({"messages":[)" + std::string(message) + "]}").message;
+  };
+  EXPECT_THAT(content(R"({"role":"user"})"), HasSubstr("'messages[0].content' is missing, expected a string"));
+  EXPECT_THAT(content(R"({"role":"user","content":null})"), HasSubstr("'messages[0].content' is null, expected a str"));
+  EXPECT_THAT(content(R"({"role":null,"content":""})"), HasSubstr("'messages[0].role' is null, expected system"));
+  EXPECT_EQ(Chat(R"({"messages":[{"role":"assistant","content":null},{"role":"assistant"}]})")
+                .job.request.messages[1]
+                .content,
+            "");
+  EXPECT_THAT(ChatError("{}").message, HasSubstr("'messages' is missing"));
+  EXPECT_THAT(ChatError(R"({"messages":null})").message, HasSubstr("'messages' is null"));
+  EXPECT_THAT(ChatError(R"({"messages":[]})").message, HasSubstr("'messages' is empty"));
+  EXPECT_THAT(CompletionError(R"({"prompt":null})").message, HasSubstr("'prompt' is null"));
+}
+
+TEST(ParseBoth, IgnoreAndReportWhatIsNotKnown) {
+  const std::string body =
+      R"({"messages":[{"role":"user","name":"Ann","content":["a",{"type":"text","text":"b","cache_control":{}}],"x":1}],
+          "documents":[{"text":"t","url":"u","metadata":{"any":1}}],"spanwise":{"magic":true,"branches":[{"prompt":"b","y":0}]},
+          "stream":true,"stream_options":{"z":1},"metadata":{"a":1},"store":true,"tempperature":1,"keep_alive":null})";
+  const ChatCall call = Chat(body);
+  EXPECT_EQ(call.job.request.messages[0].content, "ab");
+  EXPECT_THAT(call.ignored,
+              testing::UnorderedElementsAre("messages[0].content[1].cache_control", "messages[0].x", "documents[0].url",
+                                            "spanwise.branches[0].y", "spanwise.magic", "stream_options.z",
+                                            "tempperature", "keep_alive"));
+  ChatCall strict;
+  EXPECT_EQ(ParseChat(body, {.strict = true}, &strict)->param, "messages[0].content[1].cache_control");
+  for (const auto& [members, param] : {std::pair{R"("tempperature":1)", "tempperature"},
+                                       {R"("spanwise":{"magic":true})", "spanwise.magic"},
+                                       {R"("documents":[{"text":"","url":""}])", "documents[0].url"}}) {
+    const auto error = ParseChat(With(members), {.strict = true}, &strict);
+    ASSERT_TRUE(error);
+    EXPECT_EQ(error->param, param);
+    EXPECT_EQ(error->code, "unknown_parameter");
+  }
+  EXPECT_FALSE(ParseChat(
+      With(R"("user":"u","metadata":{"a":{"b":1}},"store":true,"parallel_tool_calls":true,"verbosity":"low")"),
+      {.strict = true}, &strict));
+  CompletionCall completion;
+  EXPECT_FALSE(
+      ParseCompletion(R"({"prompt":"a","messages":[],"spanwise":{"magic":1,"compose":"exact"}})", {}, &completion));
+  EXPECT_THAT(completion.ignored, testing::UnorderedElementsAre("messages", "spanwise.magic"));
+}
+
+TEST(ParseBoth, TakeWhatAsksForNothing) {
+  ChatCall chat;
+  EXPECT_FALSE(ParseChat(
+      With(
+          R"("n":1,"tools":[],"tool_choice":"auto","functions":null,"function_call":"none","modalities":["text"],"audio":null,
+        "logit_bias":{},"stop":[],"top_logprobs":0,"logprobs":false,"response_format":{"type":"text"},"reasoning_effort":"low",
+        "prediction":{"type":"content","content":"x"},"best_of":1,"length_penalty":1.0,"guided_json":null,"stop_token_ids":[],
+        "chat_template_kwargs":{},"echo":false,"stream":false,"stream_options":null,"seed":null,"user":null,"documents":null,
+        "spanwise":null,"max_tokens":null,"temperature":null)"),
+      {.strict = true}, &chat));
+  EXPECT_FALSE(ParseChat(With(R"("tools":[{"type":"function"}],"tool_choice":"none")"), {.strict = true}, &chat));
+  CompletionCall completion;
+  EXPECT_FALSE(ParseCompletion(R"({"prompt":"a","best_of":1,"suffix":"","stop":null,"n":1,"logprobs":null,"echo":null,
+                                   "logit_bias":null,"documents":[]})",
+                               {.strict = true}, &completion));
+}
+
+TEST(ParseChat, TakesDocumentsAsOtherToolsWriteThem) {
+  const auto documents = Chat(With(R"("documents":[
+      {"page_content":"p","metadata":{"source":"a.md","title":""},"id":null,"type":"Document"},
+      {"content":"c","id":7,"metadata":{"source":"b.md"}},
+      {"text":"t","id":18446744073709551615,"title":"T","metadata":{"title":"M"}},
+      {"text":"u","id":-3,"metadata":"free text"},
+      {"text":"v","id":"4.5","content":null,"metadata":{"source":5}},
+      "w", {"text":"x","id":"6"},{"text":"y","id":8.0},"z"])"))
+                             .job.request.documents;
+  ASSERT_EQ(documents.size(), 9u);
+  EXPECT_EQ(documents[0].text, "p");
+  EXPECT_EQ(documents[0].title, "a.md");
+  EXPECT_EQ(documents[0].id, "");
+  EXPECT_EQ(documents[1].text, "c");
+  EXPECT_EQ(documents[1].id, "7");
+  EXPECT_EQ(documents[1].title, "b.md");
+  EXPECT_EQ(documents[2].id, "18446744073709551615");
+  EXPECT_EQ(documents[2].title, "T");
+  EXPECT_EQ(documents[3].id, "-3");
+  EXPECT_EQ(documents[3].title, "");
+  EXPECT_EQ(documents[4].title, "");
+  EXPECT_EQ(documents[5].id, "document-6");  // its place is another's id
+  EXPECT_EQ(documents[7].id, "8");
+  EXPECT_EQ(documents[8].id, "");
+}
+
+TEST(ParamOf, FindsTheFieldThatARefusalSpeaksOf) {
+  const std::tuple<const char*, const char*, const char*> cases[] = {
+      // message, field of a chat, of a completion
+      {"prompt token 9 is outside the vocabulary of 8", "messages", "prompt"},
+      {"the prompt is empty", "messages", "prompt"},
+      {"the prompt reaches position 9, the model's context holds 8 tokens: use fewer documents", "messages", "prompt"},
+      {"a token of logit_bias is 9, expected 0 to 8, the vocabulary", "logit_bias", "logit_bias"},
+      {"the length of a stop string is 0, expected 1", "stop", "stop"},
+      {"min_tokens is 5, expected 0 to max_tokens, which is 2", "min_tokens", "min_tokens"},
+      {"messages[2].role \"x\" is not one of system", "messages[2].role", ""},
+      {"'branches[1].prompt' is empty", "spanwise.branches[1].prompt", "spanwise.branches[1].prompt"},
+      {"'extract' copies from documents", "spanwise.extract", ""},
+      {"order 'sides' changes nothing", "spanwise.order", ""},
+      {"'spanwise.top_k' asks for passages", "spanwise.top_k", "spanwise.top_k"},
+      {"", "", ""},
+      {"something else entirely", "", ""},
+  };
+  for (const auto& [message, chat, completion] : cases) {
+    EXPECT_EQ(ParamOf(message, true), chat) << message;
+    EXPECT_EQ(ParamOf(message, false), completion) << message;
+  }
+}
+
+// docs/http.md lists every field, those without an effect and those with few values where it says so.
+TEST(KnownFields, AreDocumented) {
+  const auto page = ReadFile(std::string(getenv("SPANWISE_SOURCE_DIR")) + "/docs/http.md", size_t{1} << 20);
+  ASSERT_TRUE(page.ok()) << page.status().message();
+  const auto section = [&](std::string_view title) {
+    const size_t begin = page->find(StrFormat("\n## {}\n", title));
+    EXPECT_NE(begin, std::string::npos) << title;
+    return page->substr(begin, page->find("\n## ", begin + 1) - begin);
+  };
+  const std::string fields = section("Fields");
+  for (const FieldTable table :
+       {kChatFields, kCompletionFields, kTokenizeFields, kDetokenizeFields, kMessageFields, kContentPartFields,
+        kDocumentFields, kStreamOptionsFields, kChatOptionFields, kContinuationFields}) {
+    for (const KnownField& field : table) {
+      const bool read = field.use == KnownField::Use::kRead;
+      const std::string& where = read ? *page : fields;
+      size_t at = std::string::npos;
+      for (const char* form : {"`{}`", ".{}`", "\"{}\""})
+        at = std::min(at, where.find(StrFormat(fmt::runtime(form), field.name)));
+      EXPECT_NE(at, std::string::npos) << field.name;
+      if (field.use != KnownField::Use::kOnly) continue;
+      const auto only = ParseJson(field.only, field.name).value();
+      const size_t row = where.rfind('\n', at) + 1;
+      for (const json::value& v : only.as_array())
+        EXPECT_THAT(where.substr(row, where.find('\n', row) - row), HasSubstr(json::serialize(v))) << field.name;
+    }
+  }
 }
 
 struct BadField {
@@ -187,23 +382,27 @@ TEST(ParseChat, NamesTheFieldThatIsWrong) {
       {R"("logprobs":2)", "logprobs"},
       {R"("stream":"yes")", "stream"},
       {R"("stream_options":{"include_usage":true})", "stream_options"},
-      {R"("stream":true,"stream_options":{"x":1})", "stream_options.x"},
+      {R"("stream":true,"stream_options":{"include_obfuscation":true})", "stream_options.include_obfuscation"},
       {R"("n":2)", "n"},
       {R"("tools":[{"type":"function"}])", "tools"},
       {R"("tool_choice":"required")", "tool_choice"},
       {R"("response_format":{"type":"json_schema","json_schema":{}})", "response_format"},
       {R"("functions":[{}])", "functions"},
       {R"("modalities":["audio"])", "modalities"},
-      {R"("reasoning_effort":"high")", "reasoning_effort"},
       {R"("web_search_options":{})", "web_search_options"},
-      {R"("best_of":1)", "best_of"},
-      {R"("tempperature":1)", "tempperature"},
+      {R"("best_of":2)", "best_of"},
+      {R"("tools":[{}],"tool_choice":"required")", "tools"},
+      {R"("guided_regex":"a*")", "guided_regex"},
+      {R"("echo":true)", "echo"},
       {R"("documents":{})", "documents"},
       {R"("documents":[1])", "documents[0]"},
       {R"("documents":[{"id":"a"}])", "documents[0].text"},
       {R"("documents":[{"text":"","cache_salt":1}])", "documents[0].cache_salt"},
-      {R"("documents":[{"id":1,"text":""}])", "documents[0].id"},
-      {R"("documents":[{"text":"","url":""}])", "documents[0].url"},
+      {R"("documents":[{"id":1.5,"text":""}])", "documents[0].id"},
+      {R"("documents":[{"id":[],"text":""}])", "documents[0].id"},
+      {R"("documents":[{"text":"","content":""}])", "documents[0].content"},
+      {R"("documents":[{"page_content":1}])", "documents[0].page_content"},
+      {R"("documents":[{"id":7,"text":""},"",{"id":"7","text":""}])", "documents[2].id"},
       {R"("documents":[{"id":"a","text":""},{"id":"a","text":""}])", "documents[1].id"},
       {R"("spanwise":[])", "spanwise"},
       {R"("spanwise":{"compose":"mix"})", "spanwise.compose"},
@@ -214,7 +413,7 @@ TEST(ParseChat, NamesTheFieldThatIsWrong) {
       {R"("spanwise":{"repair_threshold":-0.1})", "spanwise.repair_threshold"},
       {R"("spanwise":{"documents_temperature":0})", "spanwise.documents_temperature"},
       {R"("spanwise":{"documents_scale":-1})", "spanwise.documents_scale"},
-      {R"("spanwise":{"magic":true})", "spanwise.magic"},
+      {R"("spanwise":{"repair_policy":"magic"})", "spanwise.repair_policy"},
       {R"("spanwise":{"priority":"high"})", "spanwise.priority"},
       {R"("spanwise":{"priority":1.5})", "spanwise.priority"},
       {R"("spanwise":{"priority":101})", "spanwise.priority"},
@@ -240,12 +439,14 @@ TEST(ParseChat, NamesThePlaceInMessages) {
       {R"({"messages":[{"role":"user","content":null}]})", "messages[0].content"},
       {R"({"messages":[{"role":"tool","content":"x"}]})", "messages[0].role"},
       {R"({"messages":[{"role":"user","content":3}]})", "messages[0].content"},
-      {R"({"messages":[{"role":"user","content":"a"},{"role":"user","content":["b"]}]})", "messages[1].content[0]"},
+      {R"({"messages":[{"role":"user","content":"a"},{"role":"user","content":[1]}]})", "messages[1].content[0]"},
       {R"({"messages":[{"role":"user","content":[{"type":"image_url","image_url":{}}]}]})",
        "messages[0].content[0].type"},
       {R"({"messages":[{"role":"user","content":[{"type":"text"}]}]})", "messages[0].content[0].text"},
       {R"({"messages":[{"role":"assistant","content":"a","tool_calls":[{}]}]})", "messages[0].tool_calls"},
-      {R"({"messages":[{"role":"user","content":"a","name":"Ann"}]})", "messages[0].name"},
+      {R"({"messages":[{"content":"a"}]})", "messages[0].role"},
+      {R"({"messages":[{"role":"user","content":[{"text":"a"}]}]})", "messages[0].content[0].type"},
+      {R"({"messages":[{"role":"assistant","content":null,"tool_calls":[{"id":"x"}]}]})", "messages[0].tool_calls"},
   };
   for (const auto& [body, param] : cases) {
     const ApiError error = ChatError(body);
@@ -296,7 +497,8 @@ TEST(ParseCompletion, NamesTheFieldThatIsWrong) {
       {R"({"prompt":"a","suffix":"b"})", "suffix"},
       {R"({"prompt":"a","logprobs":true})", "logprobs"},
       {R"({"prompt":"a","logprobs":21})", "logprobs"},
-      {R"({"prompt":"a","messages":[]})", "messages"},
+      {R"({"prompt":null})", "prompt"},
+      {R"({"prompt":"a","documents":["x"]})", "documents"},
       {R"({"prompt":"a","user":["b"]})", "user"},
       {R"({"prompt":"a","spanwise":{"priority":true}})", "spanwise.priority"},
       {R"({"prompt":"a","spanwise":{"compose":"set"}})", "spanwise.compose"},
@@ -337,7 +539,7 @@ TEST(ParseBoth, ReadBranches) {
       {R"("branches":["a"])", "spanwise.branches[0]"},
       {R"("branches":[{"prompt":"a"},{}])", "spanwise.branches[1].prompt"},
       {R"("branches":[{"prompt":"a","max_tokens":-1}])", "spanwise.branches[0].max_tokens"},
-      {R"("branches":[{"prompt":"a","x":1}])", "spanwise.branches[0].x"},
+      {R"("branches":[{"prompt":"a","max_tokens":1.5}])", "spanwise.branches[0].max_tokens"},
       {R"("join":"c")", "spanwise.join"},
   };
   for (const auto& [given, param] : wrong) {
@@ -391,14 +593,35 @@ TEST(Response, TellsWhatBranchesCameTo) {
 
 TEST(ParseTokens, BothWays) {
   TokenizeCall tokenize;
-  EXPECT_FALSE(ParseTokenize(R"({"text":"a","parse_special":false})", &tokenize));
+  EXPECT_FALSE(ParseTokenize(R"({"text":"a","parse_special":false})", {}, &tokenize));
   EXPECT_FALSE(tokenize.parse_special);
-  EXPECT_EQ(ParseTokenize("{}", &tokenize)->param, "text");
+  EXPECT_EQ(ParseTokenize("{}", {}, &tokenize)->param, "text");
   DetokenizeCall detokenize;
-  EXPECT_FALSE(ParseDetokenize(R"({"tokens":[1,2]})", &detokenize));
+  EXPECT_FALSE(ParseDetokenize(R"({"tokens":[1,2]})", {}, &detokenize));
   EXPECT_THAT(detokenize.tokens, ElementsAre(1, 2));
-  EXPECT_EQ(ParseDetokenize(R"({"tokens":["a"]})", &detokenize)->param, "tokens");
-  EXPECT_EQ(ParseDetokenize(R"({"tokens":"a"})", &detokenize)->param, "tokens");
+  EXPECT_EQ(ParseDetokenize(R"({"tokens":["a"]})", {}, &detokenize)->param, "tokens");
+  tokenize = {};
+  EXPECT_FALSE(ParseTokenize(R"({"prompt":"a"})", {}, &tokenize));  // as vLLM has it: what a completion would read
+  EXPECT_EQ(tokenize.request->prompt, "a");
+  tokenize = {};
+  EXPECT_FALSE(ParseTokenize(R"({"prompt":"a","add_special_tokens":false,"return_token_strs":true})", {}, &tokenize));
+  EXPECT_FALSE(tokenize.request);
+  EXPECT_TRUE(tokenize.strings && tokenize.parse_special);
+  EXPECT_EQ(tokenize.text, "a");
+  tokenize = {};
+  EXPECT_FALSE(ParseTokenize(R"({"content":"a","with_pieces":true})", {}, &tokenize));  // as llama.cpp has it
+  EXPECT_FALSE(tokenize.request);
+  EXPECT_TRUE(tokenize.as_pieces);
+  EXPECT_FALSE(ParseTokenize(R"({"content":"a","add_special":true})", {}, &tokenize));
+  EXPECT_EQ(tokenize.request->prompt, "a");
+  tokenize = {};
+  EXPECT_FALSE(
+      ParseTokenize(R"({"messages":[{"role":"user","content":"a"}],"add_generation_prompt":true})", {}, &tokenize));
+  EXPECT_EQ(tokenize.request->messages[0].content, "a");
+  EXPECT_EQ(ParseTokenize(R"({"messages":[{"role":"user"}]})", {}, &tokenize)->param, "messages[0].content");
+  EXPECT_EQ(ParseTokenize(R"({"text":"a","prompt":"b"})", {}, &tokenize)->param, "prompt");
+  EXPECT_EQ(ParseTokenize(R"({"messages":[],"prompt":"b"})", {}, &tokenize)->param, "messages");
+  EXPECT_EQ(ParseDetokenize(R"({"tokens":"a"})", {}, &detokenize)->param, "tokens");
 }
 
 TEST(Response, ReplacesOnlyBadBytesAndTheSameInPieces) {

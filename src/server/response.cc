@@ -12,12 +12,6 @@ namespace spanwise::server {
 
 namespace {
 
-json::array TokenBytes(const std::string& bytes) {
-  json::array out;
-  for (const char c : bytes) out.push_back(static_cast<unsigned char>(c));
-  return out;
-}
-
 json::value LogprobJson(std::optional<float> logprob) {
   return logprob ? json::value(double{*logprob}) : json::value(nullptr);
 }
@@ -154,6 +148,23 @@ json::object ModelJson(const ModelCard& model, int64_t created) {
           {"created", created},
           {"owned_by", "spanwise"},
           {"context_tokens", model.context_tokens}};
+}
+
+json::object TokenizerJson(const ModelCard& model) {
+  const auto or_null = [](const std::optional<std::string>& text) {
+    return text ? json::value(*text) : json::value(nullptr);
+  };
+  const TokenizerInfo& info = model.tokenizer;
+  return {{"bos_token", or_null(info.bos_token)},         {"eos_token", or_null(info.eos_token)},
+          {"pad_token", or_null(info.pad_token)},         {"unk_token", or_null(info.unk_token)},
+          {"chat_template", or_null(info.chat_template)}, {"vocab_size", model.vocab_size},
+          {"model_max_length", model.context_tokens}};
+}
+
+json::array TokenBytes(const std::string& bytes) {
+  json::array out;
+  for (const char c : bytes) out.push_back(static_cast<unsigned char>(c));
+  return out;
 }
 
 std::string Event(const json::object& data) { return "data: " + json::serialize(data) + "\n\n"; }

@@ -48,6 +48,11 @@ json::object UsageChunk(const Envelope& envelope, bool chat, const Usage& usage)
 
 json::object ModelJson(const ModelCard& model, int64_t created);
 
+// What vLLM's /tokenizer_info tells, under the names of tokenizer_config.json.
+json::object TokenizerJson(const ModelCard& model);
+// The bytes of a token as numbers.
+json::array TokenBytes(const std::string& bytes);
+
 // A server-sent event.
 std::string Event(const json::object& data);
 

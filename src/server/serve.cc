@@ -47,6 +47,7 @@ Status Serve(const ServeOptions& options, Backend& backend,
   api_options.workers.after_large = [] { malloc_trim(0); };
   api_options.limits.sampling = options.sampling;
   api_options.page = Page();
+  api_options.log = options.log;
   Api api(std::move(api_options), backend);
 
   HttpOptions http;

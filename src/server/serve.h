@@ -8,6 +8,7 @@
 
 #include "server/backend.h"
 #include "server/openai.h"
+#include "server/request_log.h"
 #include "spanwise/status.h"
 
 namespace spanwise::server {
@@ -23,6 +24,7 @@ struct ServeOptions {
   int max_connections = 0;         // 0: what the limit on open files leaves, at most 16,384
   int default_max_tokens = 1024;   // of chat requests that give none
   SamplingDefaults sampling = {};  // of requests that say nothing
+  LogFunction log;                 // one line a request; empty: none
   int grace_s = 10;                // how long requests in flight may go on once the server is told to end
 };
 

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/str.h"
+#include "server/known_fields.h"
 
 namespace spanwise::server {
 namespace {
@@ -20,20 +21,13 @@ std::vector<Continuation> ReadContinuations(Fields& options, const std::string& 
     const std::string key = StrFormat("{}[{}]", name, i);
     const json::value& item = (*items)[i];
     if (!item.is_object()) {
-      options.Fail(StrFormat("'{}' is {}, expected an object", options.PathOf(key), JsonKindName(item)), key,
-                   "invalid_type");
+      options.WrongType(key, item, "an object");
       return out;
     }
-    Fields fields(item.get_object(), options.PathOf(key));
-    Continuation continuation{.prompt = fields.String("prompt").value_or(""), .max_tokens = fields.Int("max_tokens")};
-    if (continuation.max_tokens && *continuation.max_tokens < 0)
-      fields.Fail(StrFormat("'{}' is {}, expected 0 or more", fields.PathOf("max_tokens"), *continuation.max_tokens),
-                  "max_tokens");
-    fields.RefuseRest();
-    if (fields.error()) {
-      options.Fail(*fields.error());
-      return out;
-    }
+    Fields fields(item.get_object(), kContinuationFields, &options, key);
+    Continuation continuation{.prompt = fields.String("prompt").value_or(""),
+                              .max_tokens = fields.Int("max_tokens", 0)};
+    if (!fields.Finish()) return out;
     out.push_back(std::move(continuation));
   }
   return out;
@@ -51,10 +45,7 @@ void ReadStructure(Fields& options, Request* request) {
   for (size_t i = 1; i < request->steps.size(); ++i)
     if (const std::string key = StrFormat("steps[{}].prompt", i); request->steps[i].prompt.empty())
       options.Fail(StrFormat("'{}' is missing or empty, which only the first step's may be", options.PathOf(key)), key);
-  request->keep_subtasks = options.Int("keep_subtasks");
-  if (request->keep_subtasks && *request->keep_subtasks < 0)
-    options.Fail(StrFormat("'{}' is {}, expected 0 or more", options.PathOf("keep_subtasks"), *request->keep_subtasks),
-                 "keep_subtasks");
+  request->keep_subtasks = options.Int("keep_subtasks", 0);
   const std::string_view other = !request->steps.empty() ? "steps" : request->keep_subtasks ? "keep_subtasks" : "";
   if (!request->branches.empty() && !other.empty())
     options.Fail(StrFormat("'{}' do not go with '{}'", options.PathOf("branches"), options.PathOf(other)), "branches");
