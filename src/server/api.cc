@@ -69,12 +69,11 @@ std::string NamesHeader(const std::vector<std::string>& names) {
   constexpr size_t kMostBytes = 1024;
   std::string out;
   for (const std::string& name : names) {
-    std::string item = out.empty() ? "" : ", ";
+    if (out.size() >= kMostBytes) return out + ", ...";
+    if (!out.empty()) out += ", ";
     for (const char c : name)
-      item += c > 0x20 && c < 0x7f && c != ',' && c != '%' ? std::string(1, c)
-                                                           : StrFormat("%{:02X}", static_cast<unsigned char>(c));
-    if (out.size() + item.size() > kMostBytes) return out + (out.empty() ? "..." : ", ...");
-    out += item;
+      out += c > 0x20 && c < 0x7f && c != ',' && c != '%' ? std::string(1, c)
+                                                          : StrFormat("%{:02X}", static_cast<unsigned char>(c));
   }
   return out;
 }
@@ -463,6 +462,7 @@ void Api::Handle(HttpRequest request, const std::shared_ptr<Exchange>& exchange)
 
 HttpResponse Api::Refuse(const HttpRequest& head, ApiError error) {
   Turn turn = NewTurn(head, nullptr, nullptr);
+  if (head.method.empty()) turn.record.received = std::chrono::steady_clock::now();  // it never was, as a request
   return Concluded(turn, std::move(error));
 }
 

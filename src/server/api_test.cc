@@ -406,8 +406,12 @@ TEST_F(ApiTest, NamesFieldsThatItIgnored) {
   EXPECT_EQ(ignored(Post("/v1/chat/completions", with(R"(,"a\r\nX: y,%\u00fc":1)"))), "a%0D%0AX:%20y%2C%25%C3%BC");
   std::string many;
   for (int i = 0; i < 1000; ++i) many += StrFormat(",\"field{}\":1", i);
-  EXPECT_LT(ignored(Post("/v1/chat/completions", with(many))).size(), 1100u);
-  EXPECT_EQ(ignored(Post("/v1/chat/completions", with(",\"" + std::string(9000, 'x') + "\":1"))), "...");
+  EXPECT_THAT(ignored(Post("/v1/chat/completions", with(many))), testing::EndsWith("field63, ..."));
+  many.clear();
+  for (int i = 0; i < 60; ++i) many += StrFormat(",\"{}{}\":1", std::string(100, 'f'), i);
+  EXPECT_LT(ignored(Post("/v1/chat/completions", with(many))).size(), 1500u);
+  EXPECT_EQ(ignored(Post("/v1/chat/completions", with(",\"" + std::string(9000, 'x') + "\":1"))),
+            std::string(128, 'x'));
 
   HttpRequest strict{.method = "POST",
                      .target = "/v1/chat/completions",

@@ -15,6 +15,7 @@ std::string Shown(const json::value& number) {
   if (number.is_int64()) return std::to_string(number.get_int64());
   if (number.is_uint64()) return std::to_string(number.get_uint64());
   const double d = number.get_double();
+  if (std::isnan(d)) return "not a number";
   return std::isfinite(d) ? JsonNumber(d) : "a number of more than 308 digits";
 }
 
@@ -131,16 +132,25 @@ const json::array* Fields::Array(std::string_view key) {
   return nullptr;
 }
 
+void Fields::Unknown(std::string_view key) {
+  constexpr size_t kMostNames = 64, kMostBytes = 128;
+  key = key.substr(0, kMostBytes);
+  key = key.substr(0, CompleteUtf8Prefix(key));
+  std::vector<std::string>& ignored = unknown_->ignored;
+  if (unknown_->refuse) {
+    Fail(StrFormat("{} is not a field that is known here", Quoted(PathOf(key))), key, "unknown_parameter");
+  } else if (ignored.size() <= kMostNames) {
+    ignored.push_back(ignored.size() < kMostNames ? PathOf(key) : "...");
+  }
+}
+
 bool Fields::Finish() {
   for (const auto& member : object_) {
     if (error_) break;
     const std::string_view key = member.key();
     const KnownField* known = FindField(known_, key);
     if (!known) {
-      if (unknown_->refuse)
-        Fail(StrFormat("{} is not a field that is known here", Quoted(PathOf(key))), key, "unknown_parameter");
-      else
-        unknown_->ignored.push_back(PathOf(key));
+      Unknown(key);
     } else if (known->use == KnownField::Use::kOnly && !member.value().is_null()) {
       const auto only = ParseJson(known->only, key);
       SW_CHECK(only.ok() && only->is_array());

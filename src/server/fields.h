@@ -33,7 +33,7 @@ const KnownField* FindField(FieldTable table, std::string_view name);
 // What becomes of members that no table has.
 struct UnknownFields {
   bool refuse = false;
-  std::vector<std::string> ignored;  // their paths, as met
+  std::vector<std::string> ignored;  // their paths, as met; a long list, and a long name, are cut
 };
 
 // The first error sticks: afterwards every read returns "absent", and error() says what was wrong. Null counts as
@@ -72,6 +72,7 @@ class Fields {
 
  private:
   const json::value* Find(std::string_view key);
+  void Unknown(std::string_view key);
 
   const json::object& object_;
   const FieldTable known_;

@@ -26,10 +26,11 @@ ARGS = argparse.Namespace(fake=None, server=None, model=None)
 
 
 class Server:
-    """A server process; its address is read from its first line."""
+    """A server process; its address is read from its first line, and what it logs is kept."""
 
     def __init__(self, command):
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.errors = tempfile.NamedTemporaryFile("w")
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.errors, text=True)
         line = self.process.stdout.readline()
         found = re.search(r"http://\S+", line)
         if not found:
@@ -47,11 +48,24 @@ class Server:
         with urllib.request.urlopen(self.url + path, timeout=60) as response:
             return response.read().decode()
 
+    def log(self):
+        return pathlib.Path(self.errors.name).read_text()
+
+    def logged(self, pattern):
+        """The log's last line that has it; waits a little, for a line comes behind the answer that it tells of."""
+        deadline = time.monotonic() + 15
+        while True:
+            found = [line for line in self.log().splitlines() if re.search(pattern, line)]
+            if found or time.monotonic() > deadline:
+                return found[-1] if found else f"no line with {pattern}"
+            time.sleep(0.02)
+
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         status = self.process.wait(timeout=60)
         self.drain.join()
         self.process.stdout.close()
+        self.errors.close()
         return status
 
 
@@ -123,11 +137,12 @@ class FakeServerTest(unittest.TestCase):
             ask(model="gpt-4", messages=messages)
         self.assertEqual(caught.exception.code, "model_not_found")
         for parameters in ({"n": 2}, {"tools": [{"type": "function", "function": {"name": "f"}}]}, {"temperature": -1},
-                           {"response_format": {"type": "json_object"}}, {"extra_body": {"nonsense": 1}}):
+                           {"response_format": {"type": "json_object"}}, {"extra_body": {"guided_regex": "a*"}}):
             with self.assertRaises(openai.BadRequestError) as caught:
                 ask(model="fake", messages=messages, **parameters)
             name = list(parameters.get("extra_body", parameters))[0]
             self.assertEqual(caught.exception.param, name)
+            self.assertEqual(caught.exception.body["request_id"], caught.exception.request_id)
         with self.assertRaises(openai.InternalServerError):
             ask(model="fake", messages=[{"role": "user", "content": "FAIL"}])
         with self.assertRaises(openai.APIError):
@@ -136,6 +151,39 @@ class FakeServerTest(unittest.TestCase):
             self.server.get("/v1/nothing")
         self.assertEqual(caught.exception.code, 404)
         caught.exception.close()
+
+    def test_unknown_fields(self):
+        ask = self.client.chat.completions.with_raw_response.create
+        parameters = dict(
+            model="fake", messages=[{"role": "user", "name": "Ann", "content": "Hi"}], metadata={"a": "b"}, store=True, user="u",
+            service_tier="auto", parallel_tool_calls=False, reasoning_effort="low", verbosity="low", safety_identifier="s", n=1,
+            logit_bias={}, tools=[], response_format={"type": "text"})
+        self.assertNotIn("X-Spanwise-Ignored", ask(**parameters).headers)
+        answer = ask(**parameters, extra_body={"foo": 1, "spanwise": {"bar": 2}})
+        self.assertEqual(answer.headers["X-Spanwise-Ignored"], "spanwise.bar, foo")
+        self.assertEqual(answer.parse().choices[0].message.content, "You said: Hi")
+        with self.assertRaises(openai.BadRequestError) as caught:
+            ask(**parameters, extra_body={"foo": 1}, extra_headers={"X-Spanwise-Strict": "1"})
+        self.assertEqual((caught.exception.param, caught.exception.code), ("foo", "unknown_parameter"))
+
+    def test_log(self):
+        answer = self.client.chat.completions.with_raw_response.create(
+            model="fake", messages=[{"role": "user", "content": "Hi"}], extra_headers={"X-Request-Id": "of-the-client"})
+        self.assertEqual(answer.headers["X-Request-Id"], "of-the-client")
+        self.assertRegex(self.server.logged("id=of-the-client"),
+                         r"method=POST path=/v1/chat/completions status=200 prompt_tokens=2 cached_tokens=1 completion_tokens=12 "
+                         r"first_token_ms=\S+ total_ms=\S+ peer=127.0.0.1$")
+        stream = self.client.chat.completions.create(
+            model="fake", messages=[{"role": "user", "content": "x" * 4000}], stream=True, max_tokens=4000,
+            extra_headers={"X-Request-Id": "who-leaves"})
+        next(iter(stream))
+        stream.close()
+        self.assertRegex(self.server.logged("id=who-leaves"), "status=499 error=client_left stream=true first_token_ms=")
+        with self.assertRaises(urllib.error.HTTPError) as caught:
+            self.server.get("/no%0Asuch?key=secret")
+        caught.exception.close()
+        self.assertRegex(self.server.logged("no%0Asuch"), "path=/no%0Asuch status=404 error=unknown_url")
+        self.assertNotIn("secret", self.server.log())
 
     def test_leaving_cancels(self):
         def cancelled():
@@ -215,6 +263,58 @@ class ModelServerTest(unittest.TestCase):
         self.assertIsNone(choice.logprobs.token_logprobs[0])
         self.assertTrue(all(p <= 0 for p in choice.logprobs.token_logprobs[1:]))
         self.assertGreaterEqual(len(choice.logprobs.tokens), answer.usage.prompt_tokens)
+
+    def test_tokens(self):
+        def post(path, body):
+            request = urllib.request.Request(self.server.url + path, json.dumps(body).encode())
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return json.load(response)
+
+        info = json.loads(self.server.get("/tokenizer_info"))
+        eos = post("/tokenize", {"prompt": info["eos_token"], "add_special_tokens": False})["tokens"]
+        self.assertEqual(len(eos), 1)
+        self.assertEqual(post("/detokenize", {"tokens": eos})["prompt"], info["eos_token"])
+        self.assertIn("messages", info["chat_template"])
+        messages = [{"role": "user", "content": "How heavy?"}]
+        rendered = post("/tokenize", {"messages": messages, "return_token_strs": True})
+        self.assertIn("How heavy?", "".join(rendered["token_strs"]))
+        usage = self.client.chat.completions.create(model=self.name, messages=messages, max_tokens=1).usage
+        self.assertEqual(usage.prompt_tokens, rendered["count"])
+        usage = self.client.completions.create(model=self.name, prompt="How heavy?", max_tokens=1).usage
+        self.assertEqual(usage.prompt_tokens, post("/tokenize", {"prompt": "How heavy?"})["count"])
+
+    def test_refusals_name_their_field(self):
+        for parameters, param in (({"prompt": [1, 99999999]}, "prompt"), ({"prompt": ""}, "prompt"),
+                                  ({"prompt": "a", "logit_bias": {"99999999": 1}}, "logit_bias")):
+            with self.assertRaises(openai.BadRequestError) as caught:
+                self.client.completions.create(model=self.name, **parameters)
+            self.assertEqual(caught.exception.param, param)
+
+    def test_documents_of_other_tools(self):
+        answer = self.client.chat.completions.create(
+            model=self.name, messages=[{"role": "user", "content": "How much does the Cawick T40 weigh?"}], max_tokens=24,
+            temperature=0, extra_body={"documents": [
+                {"id": None, "metadata": {"source": "t40.md"}, "page_content": "The Cawick T40 weighs 12 kg.", "type": "Document"},
+                {"id": 45, "content": "The Cawick T45 weighs 19 kg."}]})
+        self.assertIn("12 kg", answer.choices[0].message.content)
+        self.assertEqual({s["document"] for s in answer.spanwise["spans"] if s["document"]}, {"1", "45"})
+
+    def test_log_levels(self):
+        self.client.models.list()
+        self.server.get("/health")
+        self.assertRegex(self.server.logged("path=/v1/models "), r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z info id=req-\w+ method=GET ")
+        self.assertNotIn("/health", self.server.log())
+        for option, expected in (("--quiet", 0), ("--log-level=warning", 0), ("--log-level=debug", 1)):
+            server = Server([ARGS.server, "serve", "--port", "0", "--model", ARGS.model, option])
+            try:
+                server.get("/health")
+                server.client().models.list()
+                if expected:
+                    self.assertIn("status=200", server.logged("path=/v1/models "))
+                self.assertEqual(server.log().count(" debug id=req-"), expected)
+                self.assertEqual(server.log().count(" info id=req-"), expected)
+            finally:
+                self.assertEqual(server.stop(), 0)
 
     def test_a_prompt_that_does_not_fit(self):
         with self.assertRaises(openai.BadRequestError):
