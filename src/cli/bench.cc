@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 
-
 #include "bench/serve.h"
 #include "bench/speed.h"
 #include "cli/bench_cache.h"

@@ -33,28 +33,29 @@ def restore_broken_pipes():
 
 
 class OutputTest(unittest.TestCase):
-    def setUp(self):
+    @classmethod
+    def setUpClass(cls):
         folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = pathlib.Path(folder.name)
-        self.document = self.folder / "a.txt"
-        self.document.write_text("The Cawick T40 weighs 12 kg.\n")
-        self.model = self.folder / "model"
-        self.model.mkdir()
+        cls.addClassCleanup(folder.cleanup)
+        cls.folder = pathlib.Path(folder.name)
+        cls.document = cls.folder / "a.txt"
+        cls.document.write_text("The Cawick T40 weighs 12 kg.\n")
+        cls.model = cls.folder / "model"
+        cls.model.mkdir()
         for file in (pathlib.Path(ARGS.root) / "models/pocket").iterdir():
             if file.name != "spanwise.json":
-                (self.model / file.name).symlink_to(file.resolve())
-        self.records = self.folder / "records.jsonl"
-        self.records.write_text(json.dumps({
+                (cls.model / file.name).symlink_to(file.resolve())
+        cls.records = cls.folder / "records.jsonl"
+        cls.records.write_text(json.dumps({
             "kind": "single", "question": "How much does the Cawick T40 weigh?", "value": "12 kg", "citations": ["1"],
             "documents": [{"id": "1", "text": "The Cawick T40 weighs 12 kg."}],
             "answer": "The Cawick T40 weighs 12 kg. [1]"}) + "\n")
-        corpus = self.folder / "corpus"
-        subprocess.run([ARGS.spanwise, "index", self.document, "--corpus", corpus, "--bake"], check=True,
+        corpus = cls.folder / "corpus"
+        subprocess.run([ARGS.spanwise, "index", cls.document, "--corpus", corpus, "--bake"], check=True,
                        capture_output=True)
-        data = ["--data", self.records]
-        ask = ["ask", "How much does the Cawick T40 weigh?", "--doc", self.document, "--max-tokens", "4"]
-        self.verbs = {
+        data = ["--data", cls.records]
+        ask = ["ask", "How much does the Cawick T40 weigh?", "--doc", cls.document, "--max-tokens", "4"]
+        cls.all_verbs = {
             "ask": ask,
             "ask in JSON": [*ask, "--json"],
             "ask in branches": [*ask, "--branch", "One:", "--branch", "Two:"],
@@ -64,14 +65,14 @@ class OutputTest(unittest.TestCase):
             "chat in JSON": ["chat", "--max-tokens", "4", "--json"],
             "tokenize": ["tokenize", "hello"],
             "tokenize in JSON": ["tokenize", "hello", "--json"],
-            "index": ["index", self.document, "--corpus", corpus],
-            "index in JSON": ["index", self.document, "--corpus", corpus, "--json"],
+            "index": ["index", cls.document, "--corpus", corpus],
+            "index in JSON": ["index", cls.document, "--corpus", corpus, "--json"],
             "inspect a model": ["inspect"],
             "inspect in JSON": ["inspect", "--json"],
             "inspect kept KV": ["inspect", corpus / "kv"],
-            "quantize": ["quantize", self.model, self.folder / "small"],
-            "calibrate": ["calibrate", *data, "--model", self.model, "--modes", "set", "--search", "0"],
-            "eval perplexity": ["eval", "perplexity", "--data", self.document],
+            "quantize": ["quantize", cls.model, cls.folder / "small"],
+            "calibrate": ["calibrate", *data, "--model", cls.model, "--modes", "set", "--search", "0"],
+            "eval perplexity": ["eval", "perplexity", "--data", cls.document],
             "eval qa": ["eval", "qa", *data, "--json"],
             "eval fidelity": ["eval", "fidelity", *data, "--modes", "set"],
             "bench cache": ["bench", "cache", "--generate", "zipf", "--trace-requests", "20", "--capacity", "5",
@@ -80,6 +81,9 @@ class OutputTest(unittest.TestCase):
             "help of a verb": ["ask", "--help"],
             "version": ["--version"],
         }
+
+    def setUp(self):
+        self.verbs = dict(self.all_verbs)
 
     def run_verb(self, name, stdout, prepare=None):
         done = subprocess.run([ARGS.spanwise, *map(str, self.verbs[name])], stdout=stdout, stderr=subprocess.PIPE,
