@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -27,9 +29,20 @@ using ::testing::HasSubstr;
 TEST(Str, SplitsTrimsAndQuotes) {
   EXPECT_THAT(Split("a,,b", ','), ElementsAre("a", "", "b"));
   EXPECT_EQ(Trim(" \t x y\n"), "x y");
-  EXPECT_EQ(Quoted("a\"\n"), "\"a\\\"\\x0a\"");
+  EXPECT_EQ(Quoted("a\"\n"), "\"a\\\"\\n\"");
   EXPECT_EQ(Quoted("\xff!"), "\"\\xff!\"");
   EXPECT_EQ(Quoted("abcdef", 3), "\"abc...\"");
+  EXPECT_EQ(Quoted("ab\xc3\xbc", 3), "\"ab...\"");
+}
+
+TEST(Str, ShowsForeignNames) {
+  for (const char* plain : {"", "d/a b.txt", "Größe \\ 水泵 🙂", "a\xc2\xa0z", "مضخة"})
+    EXPECT_EQ(Printable(plain), plain);
+  EXPECT_EQ(Printable("a\nb\r\tc\x1b[31m\x7f"), "a\\nb\\r\\tc\\x1b[31m\\x7f");
+  EXPECT_EQ(Printable(std::string_view("a\0b", 3)), "a\\x00b");
+  EXPECT_EQ(Printable("\xc2\x9b\xe2\x80\xa8\xe2\x80\xae\xe2\x81\xa6"), "\\u009b\\u2028\\u202e\\u2066");
+  EXPECT_EQ(Printable("gr\xfc\xc3\xbc\xe2\x82"), "gr\\xfc\xc3\xbc\\xe2\\x82");
+  EXPECT_EQ(Printable("a\n\tb\x1b", "\n\t"), "a\n\tb\\x1b");
 }
 
 TEST(Str, JudgesUtf8) {
@@ -52,6 +65,18 @@ TEST(Checked, SeesOverflow) {
 TEST(Hash, MatchesKnownVectorAndSeparatesFields) {
   EXPECT_EQ(Sha256("abc").Hex(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
   EXPECT_NE(Hasher().Field("ab").Field("c").Finish(), Hasher().Field("a").Field("bc").Finish());
+}
+
+TEST(File, APipeIsNotWaitedFor) {
+  const std::string path = testing::TempDir() + "spanwise_base_pipe_" + std::to_string(getpid());
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+  EXPECT_THAT(ReadFile(path).status().message(), testing::EndsWith("is not a regular file"));
+  EXPECT_EQ(MappedFile::Open(path).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(FileReader::Open(path).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_FALSE(FileIsGone(path));
+  unlink(path.c_str());
+  EXPECT_TRUE(FileIsGone(path));
+  EXPECT_TRUE(FileIsGone(path + "/below"));
 }
 
 TEST(File, WritesAtomicallyAndReads) {

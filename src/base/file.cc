@@ -37,6 +37,12 @@ class Descriptor {
   int fd_;
 };
 
+// A pipe without a writer is not waited for; a file that another process is about to give up (a lease) is.
+int OpenToRead(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  return fd < 0 && errno == EWOULDBLOCK ? open(path.c_str(), O_RDONLY | O_CLOEXEC) : fd;
+}
+
 Result<size_t> RegularFileSize(int fd, const std::string& path) {
   struct stat info;
   if (fstat(fd, &info) != 0) return FromErrno(path, "read");
@@ -58,19 +64,40 @@ bool WriteAll(int fd, std::span<const std::byte> bytes) {
 }  // namespace
 
 Result<std::string> ReadFile(const std::string& path, size_t max_bytes) {
-  const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (file.get() < 0) return FromErrno(path, "open");
-  SW_ASSIGN_OR_RETURN(const size_t size, RegularFileSize(file.get(), path));
+  SW_ASSIGN_OR_RETURN(FileReader file, FileReader::Open(path));
+  const size_t size = file.size();
   if (size > max_bytes) return ResourceExhausted(StrFormat("{}: {} bytes, at most {} are read", path, size, max_bytes));
   std::string bytes(size, '\0');
-  for (size_t done = 0; done < size;) {
-    const ssize_t n = read(file.get(), bytes.data() + done, size - done);
+  SW_ASSIGN_OR_RETURN(const size_t done, file.Read(bytes));
+  if (done < size) return Corruption(StrFormat("{}: ended after {} of {} bytes while being read", path, done, size));
+  return bytes;
+}
+
+Result<FileReader> FileReader::Open(const std::string& path) {
+  const int fd = OpenToRead(path);
+  if (fd < 0) return FromErrno(path, "open");
+  FileReader reader(path, fd);
+  SW_ASSIGN_OR_RETURN(reader.size_, RegularFileSize(fd, path));
+  return reader;
+}
+
+FileReader::FileReader(FileReader&& other) noexcept
+    : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)), size_(other.size_) {}
+
+FileReader::~FileReader() {
+  if (fd_ >= 0) close(fd_);
+}
+
+Result<size_t> FileReader::Read(std::span<char> buffer) {
+  size_t done = 0;
+  while (done < buffer.size()) {
+    const ssize_t n = read(fd_, buffer.data() + done, buffer.size() - done);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return FromErrno(path, "read");
-    if (n == 0) return Corruption(StrFormat("{}: ended after {} of {} bytes while being read", path, done, size));
+    if (n < 0) return FromErrno(path_, "read");
+    if (n == 0) break;
     done += static_cast<size_t>(n);
   }
-  return bytes;
+  return done;
 }
 
 Result<std::string> ReadTextFile(const std::string& path, size_t max_bytes) {
@@ -122,8 +149,13 @@ Status FileWriter::Finish() {
 
 bool FileExists(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
 
+bool FileIsGone(const std::string& path) {
+  struct stat info;
+  return stat(path.c_str(), &info) != 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP);
+}
+
 Result<std::shared_ptr<const MappedFile>> MappedFile::Open(const std::string& path) {
-  const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const Descriptor file(OpenToRead(path));
   if (file.get() < 0) return FromErrno(path, "open");
   SW_ASSIGN_OR_RETURN(const size_t size, RegularFileSize(file.get(), path));
   if (size == 0) return std::shared_ptr<const MappedFile>(new MappedFile(path, nullptr, 0));

@@ -28,30 +28,6 @@ std::string_view WithoutByteOrderMark(std::string_view text) {
 
 bool IsUtf16(std::string_view bytes) { return bytes.starts_with("\xFF\xFE") || bytes.starts_with("\xFE\xFF"); }
 
-std::string Quoted(std::string_view text, size_t max_bytes) {
-  std::string out = "\"";
-  const std::string_view shown = text.size() > max_bytes ? text.substr(0, max_bytes) : text;
-  for (const char c : shown.substr(0, IsValidUtf8(shown) ? shown.size() : CompleteUtf8Prefix(shown))) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else if (byte < 0x20 || byte == 0x7f) {
-      out += StrFormat("\\x{:02x}", byte);
-    } else {
-      out += c;
-    }
-  }
-  if (!IsValidUtf8(out)) {  // bad bytes inside: show them all escaped
-    out = "\"";
-    for (const char c : shown) {
-      const auto byte = static_cast<unsigned char>(c);
-      out += byte >= 0x20 && byte < 0x7f ? std::string(1, c) : StrFormat("\\x{:02x}", byte);
-    }
-  }
-  return out + (shown.size() < text.size() ? "...\"" : "\"");
-}
-
 namespace {
 
 // Length of the well-formed UTF-8 sequence at the start of `text`; 0 when bad, -1 when cut short but good so far.
@@ -81,7 +57,55 @@ int SequenceLength(std::string_view text) {
   return length;
 }
 
+// Appends `text` as Printable says, and a backslash before each character of `marked`.
+void AppendEscaped(std::string* out, std::string_view text, std::string_view keep, std::string_view marked) {
+  for (size_t i = 0; i < text.size();) {
+    const int length = SequenceLength(text.substr(i));
+    const auto lead = static_cast<uint8_t>(text[i]);
+    if (length <= 0) {
+      *out += StrFormat("\\x{:02x}", lead);
+      ++i;
+      continue;
+    }
+    const std::string_view character = text.substr(i, static_cast<size_t>(length));
+    i += character.size();
+    char32_t c = lead;
+    if (length == 2) c = lead & 0x1F;
+    if (length == 3) c = lead & 0x0F;
+    for (const char more : character.substr(1)) c = c << 6 | (static_cast<uint8_t>(more) & 0x3F);
+    if (length == 1 && keep.find(character[0]) != std::string_view::npos) {
+      *out += character;
+    } else if (c == '\n' || c == '\r' || c == '\t') {
+      *out += c == '\n' ? "\\n" : c == '\r' ? "\\r" : "\\t";
+    } else if (c < 0x20 || c == 0x7F) {
+      *out += StrFormat("\\x{:02x}", lead);
+    } else if (length < 4 &&
+               ((c >= 0x80 && c < 0xA0) || (c >= 0x2028 && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069))) {
+      *out += StrFormat("\\u{:04x}", static_cast<uint32_t>(c));
+    } else {
+      if (length == 1 && marked.find(character[0]) != std::string_view::npos) *out += '\\';
+      *out += character;
+    }
+  }
+}
+
 }  // namespace
+
+std::string Printable(std::string_view text, std::string_view keep) {
+  std::string out;
+  out.reserve(text.size());
+  AppendEscaped(&out, text, keep, {});
+  return out;
+}
+
+std::string Quoted(std::string_view text, size_t max_bytes) {
+  const bool cut = text.size() > max_bytes;
+  if (cut) text = text.substr(0, max_bytes);
+  if (cut) text = text.substr(0, CompleteUtf8Prefix(text));
+  std::string out = "\"";
+  AppendEscaped(&out, text, {}, "\"\\");
+  return out + (cut ? "...\"" : "\"");
+}
 
 bool IsValidUtf8(std::string_view text, size_t* bad_offset) {
   for (size_t i = 0; i < text.size();) {

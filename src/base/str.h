@@ -26,7 +26,12 @@ std::string_view WithoutByteOrderMark(std::string_view text);
 // Whether the bytes begin with a byte order mark of UTF-16 (or UTF-32), which nothing here reads.
 bool IsUtf16(std::string_view bytes);
 
-// A printable form of foreign text for messages: control bytes escaped, cut after max_bytes with "...".
+// Foreign text (a file's name, a title) as a terminal can show it: control characters, line and paragraph separators
+// and those that turn the direction of writing are escaped (\n, \x1b, \u009b), and so are bytes that are not UTF-8. The
+// characters in `keep` stay. Text without such characters is as it was.
+std::string Printable(std::string_view text, std::string_view keep = {});
+
+// The same in quotation marks, with " and \ escaped, cut after max_bytes with "...".
 std::string Quoted(std::string_view text, size_t max_bytes = 80);
 
 // Whether the bytes are well-formed UTF-8 (no surrogates, no overlong forms); if not, *bad_offset is the first bad
