@@ -1,4 +1,4 @@
-
+#include "base/str.h"
 #include "cli/common.h"
 #include "cli/sources.h"
 
@@ -19,9 +19,9 @@ void PrintAnswer(const rag::GroundedAnswer& grounded, const PartOptions& parts, 
   PrintParts(parts, grounded.answer);
   if (parts.branches.empty() || !parts.join.empty()) Print("{}\n", grounded.answer.text);
   for (const rag::Citation& c : grounded.citations) {
-    Print("\n[{}] {}", c.label, c.document_id);
-    if (!c.title.empty()) Print(" ({})", c.title);
-    Print(", bytes {} to {}:\n    {}\n", c.begin, c.end, c.quote);
+    Print("\n[{}] {}", c.label, Printable(c.document_id));
+    if (!c.title.empty()) Print(" ({})", Printable(c.title));
+    Print(", bytes {} to {}:\n    {}\n", c.begin, c.end, Printable(c.quote, "\n\t"));
   }
   if (quiet) return;
   const Answer& a = grounded.answer;

@@ -64,7 +64,8 @@ int Chat(const Options& o) {
       continue;
     }
     Print("\n");
-    for (const rag::Citation& c : grounded.citations) Print("  [{}] {}: {}\n", c.label, c.document_id, c.quote);
+    for (const rag::Citation& c : grounded.citations)
+      Print("  [{}] {}: {}\n", c.label, Printable(c.document_id), Printable(c.quote, "\n\t"));
     if (!WriteOut()) return kDone;
     if (!o.common.quiet)
       Note("({} of {} prompt tokens reused, first token after {:.0f} ms)\n", grounded.answer.usage.cached_tokens,

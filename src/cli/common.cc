@@ -191,7 +191,7 @@ Result<EngineOptions> ToEngineOptions(const CommonOptions& o) {
   engine.cache_codec = o.cache_codec;
   engine.plan_loads = o.cache_load == "planned";
   engine.on_warning = [](const std::string& message) {
-    if (spdlog::should_log(spdlog::level::warn)) Note("spanwise: {}\n", message);
+    if (spdlog::should_log(spdlog::level::warn)) Note("spanwise: {}\n", Printable(message));
   };
   if (!o.cache_policy.empty()) engine.cache_policy = o.cache_policy;
   return engine;
@@ -320,7 +320,7 @@ void PrintJson(const json::value& value) {
 }
 
 int Fail(const Status& status) {
-  Note("spanwise: {}\n", status.message());
+  Note("spanwise: {}\n", Printable(status.message()));
   return kFailed;
 }
 

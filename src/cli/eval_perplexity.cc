@@ -1,6 +1,7 @@
 
 #include "cli/evals.h"
 #include "cli/records.h"
+#include "cli/sources.h"
 #include "eval/perplexity.h"
 #include "retrieval/document.h"
 
@@ -53,9 +54,10 @@ Status EvalPerplexity(const Options& o) {
                         LoadRecords({.data = o.answers, .kinds = {}, .except = {}, .limit = o.limit}));
     SW_ASSIGN_OR_RETURN(passages, eval::AnswerPassages(*engine, records));
   } else {
-    SW_ASSIGN_OR_RETURN(const auto documents, retrieval::ReadDocuments(o.data));
+    SW_ASSIGN_OR_RETURN(const auto set, retrieval::ReadDocuments(o.data));
+    PrintSkipped(set.skipped, kFewSkipped);
     std::vector<std::string> texts;
-    for (const auto& d : documents) texts.push_back(d.text);
+    for (const auto& d : set.documents) texts.push_back(d.text);
     SW_ASSIGN_OR_RETURN(passages, eval::TextPassages(*engine, texts, o.context, o.prefix));
   }
   std::unique_ptr<Engine> reference;

@@ -1,21 +1,46 @@
 #include "cli/sources.h"
 
-#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <chrono>
 #include <filesystem>
 
 #include "base/str.h"
 
 namespace spanwise::cli {
+namespace {
+
+// Says once, after a second, that another process has the corpus.
+std::function<bool(std::chrono::milliseconds)> SayThatItWaits() {
+  return [said = false](std::chrono::milliseconds waited) mutable {
+    if (!said && waited >= std::chrono::seconds(1))
+      Note("spanwise: waiting for another process that writes to this corpus (Ctrl-C stops)\n");
+    said = said || waited >= std::chrono::seconds(1);
+    return true;
+  };
+}
+
+}  // namespace
 
 void AddSourceOptions(CLI::App* app, SourceOptions* o) {
-  auto* documents =
-      app->add_option("--doc", o->documents, "Document or folder of documents (.txt, .md, .jsonl; repeatable)");
+  auto* documents = app->add_option(
+      "--doc", o->documents,
+      "Document or folder of documents (.txt, .md, .jsonl; repeatable); other files in a folder are skipped");
   app->add_option("--corpus", o->corpus, "Folder of an indexed corpus (spanwise index)")->excludes(documents);
   app->add_option("--top-k", o->top_k, "Chunks to take from a corpus")
       ->check(CLI::Range(1, 200))
       ->capture_default_str();
+}
+
+void PrintSkipped(const std::vector<retrieval::SkippedFile>& skipped, size_t most) {
+  std::vector<const retrieval::SkippedFile*> order;
+  for (const auto& file : skipped) order.push_back(&file);
+  if (order.size() > most)
+    std::stable_partition(order.begin(), order.end(), [](const auto* file) { return file->unread; });
+  for (size_t i = 0; i < std::min(order.size(), most); ++i)
+    Note("skipped {}: {}\n", Printable(order[i]->path), Printable(order[i]->reason));
+  if (order.size() > most) Note("skipped {} more\n", order.size() - most);
 }
 
 retrieval::ChunkOptions ChunkOptionsFor(const Engine& engine) {
@@ -32,12 +57,13 @@ Result<std::unique_ptr<retrieval::Corpus>> OpenCorpus(const std::string& folder,
   Progress progress("making the index anew", quiet);
   retrieval::OpenOptions options;
   options.create = create;
+  options.wait = SayThatItWaits();
   options.progress = [&](const retrieval::IndexProgress& p) {
     progress.Update(static_cast<double>(p.bytes_done), static_cast<double>(p.bytes_total));
     return true;
   };
   options.on_warning = [](const std::string& message) {
-    if (spdlog::should_log(spdlog::level::warn)) fmt::print(stderr, "spanwise: {}\n", message);
+    if (spdlog::should_log(spdlog::level::warn)) Note("spanwise: {}\n", message);
   };
   return retrieval::Corpus::Open(folder, options);
 }
@@ -51,7 +77,9 @@ Result<std::unique_ptr<SourceFinder>> SourceFinder::Open(const SourceOptions& o,
   }
   if (o.documents.empty())
     return InvalidArgument("no documents: name some with --doc PATH, or a corpus with --corpus DIR");
-  SW_ASSIGN_OR_RETURN(auto documents, retrieval::ReadDocuments(o.documents));
+  SW_ASSIGN_OR_RETURN(auto set, retrieval::ReadDocuments(o.documents));
+  PrintSkipped(set.skipped, kFewSkipped);
+  std::vector<retrieval::SourceDocument>& documents = set.documents;
   if (documents.empty()) return NotFound("no documents found under the paths given with --doc");
   size_t tokens = 0;
   for (const auto& d : documents) {
@@ -70,12 +98,12 @@ Result<std::unique_ptr<SourceFinder>> SourceFinder::Open(const SourceOptions& o,
   Progress progress("indexing documents", quiet);
   retrieval::IndexOptions index;
   index.chunk = ChunkOptionsFor(engine);
-  SW_ASSIGN_OR_RETURN(const auto report,
-                      finder->corpus_->Index(o.documents, index, [&](const retrieval::IndexProgress& p) {
-                        progress.Update(static_cast<double>(p.bytes_done), static_cast<double>(p.bytes_total));
-                        return true;
-                      }));
-  (void)report;
+  const auto report =
+      finder->corpus_->AddDocuments(std::move(documents), index, [&](const retrieval::IndexProgress& p) {
+        progress.Update(static_cast<double>(p.bytes_done), static_cast<double>(p.bytes_total));
+        return true;
+      });
+  if (!report.ok()) return report.status();
   return finder;
 }
 

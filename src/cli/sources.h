@@ -19,8 +19,8 @@ Result<std::unique_ptr<retrieval::Corpus>> OpenCorpus(const std::string& folder,
 // Thread-compatible.
 class SourceFinder {
  public:
-  // Reads the documents or opens the corpus. Documents that do not fit the model's context together with a question are
-  // searched like a corpus.
+  // Reads the documents, saying what it skips, or opens the corpus. Documents that do not fit the model's context
+  // together with a question are searched like a corpus.
   static Result<std::unique_ptr<SourceFinder>> Open(const SourceOptions& options, const Engine& engine, bool quiet);
   ~SourceFinder();
 
@@ -34,6 +34,11 @@ class SourceFinder {
   std::string temporary_;  // folder of a corpus made for this run
   size_t top_k_ = 8;
 };
+
+// Says on standard error what was skipped and why: at most `most` lines, documents that could not be read before files
+// that are none, and how many more there are.
+inline constexpr size_t kFewSkipped = 5;
+void PrintSkipped(const std::vector<retrieval::SkippedFile>& skipped, size_t most);
 
 // Chunks are measured with the model's own tokenizer.
 retrieval::ChunkOptions ChunkOptionsFor(const Engine& engine);

@@ -1,10 +1,8 @@
 #include "retrieval/corpus.h"
 
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <filesystem>
@@ -20,6 +18,8 @@
 #include "retrieval/corpus_writer.h"
 #include "retrieval/index/lexical.h"
 #include "retrieval/index/rebuild.h"
+#include "retrieval/index_run.h"
+#include "retrieval/reader.h"
 #include "retrieval/sqlite.h"
 
 namespace spanwise::retrieval {
@@ -29,19 +29,6 @@ constexpr const char* kDatabaseName = "/meta.db";
 constexpr const char* kChunkColumns =
     "c.chunk_id, d.ext_id, c.title, c.heading, c.text, c.byte_begin, c.byte_end, c.n_tokens, c.content_hash, "
     "json_extract(d.metadata, '$.cache_salt')";
-
-// A path as an SQLite URI.
-std::string UriOf(const std::string& path, std::string_view query) {
-  std::string uri = "file:";
-  for (const char c : path) {
-    if (c == '%' || c == '?' || c == '#') {
-      uri += StrFormat("%{:02x}", static_cast<unsigned char>(c));
-    } else {
-      uri += c;
-    }
-  }
-  return uri + std::string(query);
-}
 
 // Ok for an empty database and for one of ours in a version that is understood.
 Status CheckFormat(Database* database, bool* empty) {
@@ -75,25 +62,28 @@ StoredChunk ChunkOf(const Statement& row) {
   return chunk;
 }
 
-int64_t NowNs() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
-
 }  // namespace
 
 struct Corpus::Impl {
   std::string folder;
   std::mutex write_mutex, read_mutex;
   std::optional<Database> writer;  // guarded by write_mutex; absent when read-only
-  std::optional<Database> reader;  // guarded by read_mutex, as is what follows
+  Status no_writer;                // why it is absent
+  std::optional<Reader> reader;    // guarded by read_mutex, as is what follows
   std::optional<QueryTokenizer> tokenizer;
   std::optional<int64_t> apart_generation;  // what a temporary index knows
+
+  // Runs `read` over the reading connection.
+  template <typename Read>
+  auto Reading(Read read) {
+    const std::lock_guard lock(read_mutex);
+    return reader->Run(read);
+  }
 
   Status OpenWriter(const std::string& path, const OpenOptions& options) {
     const int flags = SQLITE_OPEN_READWRITE | (options.create ? SQLITE_OPEN_CREATE : 0);
     SW_ASSIGN_OR_RETURN(Database database, Database::Open(path, path, flags));
-    sqlite3_busy_timeout(database.handle(), options.lock_wait_ms);
+    database.WaitForOthers(options.wait ? options.wait : [](std::chrono::milliseconds) { return true; });
     // The size of the page cache bounds the memory of a long run; a commit that returned survives a power cut.
     SW_RETURN_IF_ERROR(database.Execute("PRAGMA synchronous = FULL; PRAGMA cache_size = -16384;"));
     bool empty = false;
@@ -113,38 +103,40 @@ struct Corpus::Impl {
       SW_RETURN_IF_ERROR(
           database.Execute(StrFormat("PRAGMA max_page_count = {}", std::min<uint64_t>(pages, 0xFFFFFFFE))));
     }
-    const Status rebuilt = RebuildIndex(&database, options.progress);
-    // Questions do not need it there.
-    if (!options.create && rebuilt.code() == StatusCode::kResourceExhausted) return Status::Ok();
-    SW_RETURN_IF_ERROR(rebuilt);
+    SW_RETURN_IF_ERROR(RebuildIndex(&database, options.progress));
     writer = std::move(database);
     return Status::Ok();
   }
 
   Status OpenReader(const std::string& path, const OpenOptions& options) {
-    // A folder that cannot be written has no place for the shared memory of WAL; then nobody else writes there either.
-    const bool immutable = !writer && access(folder.c_str(), W_OK) != 0 && !FileExists(path + "-wal");
-    SW_ASSIGN_OR_RETURN(Database database, Database::Open(path, UriOf(path, immutable ? "?immutable=1" : ""),
-                                                          SQLITE_OPEN_READONLY | SQLITE_OPEN_URI));
-    sqlite3_busy_timeout(database.handle(), options.lock_wait_ms);
-    // Ranking looks up the length of every matching chunk.
-    SW_RETURN_IF_ERROR(database.Execute("PRAGMA cache_size = -65536"));
-    bool empty = false;
-    SW_RETURN_IF_ERROR(CheckFormat(&database, &empty));
-    if (empty) return Corruption(path + ": is an empty database, no corpus");
-    SW_RETURN_IF_ERROR(RegisterTokenizer(&database));
-    SW_ASSIGN_OR_RETURN(const bool current, IndexIsCurrent(&database));
-    if (!current) {
-      SW_ASSIGN_OR_RETURN(apart_generation, Generation(&database));
-      SW_RETURN_IF_ERROR(IndexApart(&database, options.progress));
-      if (options.on_warning)
-        options.on_warning(StrFormat(
-            "{}: the index is of another version and cannot be replaced here, so it was made anew in temporary "
-            "space, as each time the corpus is opened; run spanwise index where the corpus can be written",
-            path));
-    }
-    reader = std::move(database);
-    SW_ASSIGN_OR_RETURN(tokenizer, QueryTokenizer::Create(&*reader));
+    SW_ASSIGN_OR_RETURN(reader, Reader::Open(path, [this, options](Database* database) -> Status {
+                          // Ranking looks up the length of every matching chunk, and sorts where there may be no room
+                          // for files.
+                          SW_RETURN_IF_ERROR(database->Execute("PRAGMA cache_size = -65536; PRAGMA temp_store = 2"));
+                          bool empty = false;
+                          SW_RETURN_IF_ERROR(CheckFormat(database, &empty));
+                          if (empty) return Corruption(database->path() + ": is an empty database, no corpus");
+                          SW_RETURN_IF_ERROR(RegisterTokenizer(database));
+                          SW_RETURN_IF_ERROR(ReadOldIndex(database, options));
+                          SW_ASSIGN_OR_RETURN(tokenizer, QueryTokenizer::Create(database));
+                          return Status::Ok();
+                        }));
+    return Status::Ok();
+  }
+
+  // Where the stored index could not be made anew: one of the connection's own, in memory.
+  Status ReadOldIndex(Database* database, const OpenOptions& options) {
+    apart_generation.reset();
+    SW_ASSIGN_OR_RETURN(const bool current, IndexIsCurrent(database));
+    if (current) return Status::Ok();
+    SW_ASSIGN_OR_RETURN(const int64_t generation, Generation(database));
+    SW_RETURN_IF_ERROR(IndexApart(database, options.progress));
+    apart_generation = generation;
+    if (options.on_warning)
+      options.on_warning(StrFormat(
+          "{}: the index is of another version and cannot be replaced here, so it was made anew in memory, as each "
+          "time the corpus is opened; run spanwise index where the corpus can be written",
+          database->path()));
     return Status::Ok();
   }
 
@@ -152,14 +144,17 @@ struct Corpus::Impl {
     return database->QueryInt("SELECT value FROM meta WHERE key = 'generation'");
   }
 
-  Status Writable() const { return writer ? Status::Ok() : InvalidArgument(folder + ": the corpus is read-only here"); }
+  Status Writable() const { return writer ? Status::Ok() : no_writer; }
 
-  Result<std::string> Match(std::string_view query, const SearchOptions& options) {
+  Result<std::vector<Hit>> Search(Database* database, std::string_view query, size_t k, const SearchOptions& options);
+
+  Result<std::string> Match(Database* database, std::string_view query, const SearchOptions& options) {
     SW_ASSIGN_OR_RETURN(const std::vector<QueryTerm> terms, tokenizer->Terms(query));
     if (terms.empty()) return std::string();
-    SW_ASSIGN_OR_RETURN(const int64_t n_chunks, reader->QueryInt("SELECT value FROM meta WHERE key = 'chunks'"));
-    SW_ASSIGN_OR_RETURN(Statement one, reader->Prepare("SELECT doc FROM chunk_terms WHERE term = ?1"));
-    SW_ASSIGN_OR_RETURN(Statement each, reader->Prepare("SELECT doc FROM chunk_terms WHERE term >= ?1 AND term < ?2"));
+    SW_ASSIGN_OR_RETURN(const int64_t n_chunks, database->QueryInt("SELECT value FROM meta WHERE key = 'chunks'"));
+    SW_ASSIGN_OR_RETURN(Statement one, database->Prepare("SELECT doc FROM chunk_terms WHERE term = ?1"));
+    SW_ASSIGN_OR_RETURN(Statement each,
+                        database->Prepare("SELECT doc FROM chunk_terms WHERE term >= ?1 AND term < ?2"));
     MatchOptions match;
     match.max_document_share = options.max_document_share;
     match.max_terms = options.max_terms;
@@ -182,142 +177,6 @@ struct Corpus::Impl {
   }
 };
 
-namespace {
-
-// One run of Index: the files in order, within the caller's transaction.
-class IndexRun {
- public:
-  IndexRun(const SourceListing& listing, const IndexOptions& options, const ProgressCallback& progress,
-           CorpusWriter* writer, IndexReport* report)
-      : listing_(listing),
-        options_(options),
-        progress_(progress),
-        writer_(writer),
-        report_(report),
-        chunker_(options.chunk.Describe()) {
-    progress_state_.files_total = listing.files.size();
-    for (const SourceFile& file : listing.files) {
-      progress_state_.bytes_total += file.size_bytes;
-      present_.insert(file.absolute);
-    }
-  }
-
-  Status Run() {
-    for (const SourceFile& file : listing_.files) {
-      progress_state_.path = file.path;
-      SW_RETURN_IF_ERROR(Progress());
-      SW_RETURN_IF_ERROR(TakeFile(file));
-      ++progress_state_.files_done;
-      progress_state_.bytes_done += file.size_bytes;
-    }
-    for (const std::string& root : listing_.roots) SW_RETURN_IF_ERROR(RemoveVanished(root));
-    progress_state_.path = {};
-    return Progress();
-  }
-
- private:
-  Status Progress() {
-    if (progress_ && !progress_(progress_state_))
-      return Cancelled("indexing was cancelled; the corpus is as it was before");
-    return Status::Ok();
-  }
-
-  Status TakeFile(SourceFile file) {
-    SW_ASSIGN_OR_RETURN(const std::optional<FileRow> before, writer_->FindFile(file.absolute));
-    if (before) {
-      file.id = before->id;
-      if (file.root.empty()) file.root = before->root;
-    }
-    if (before && !options_.rechunk && before->mtime_ns == file.mtime_ns && before->chunker == chunker_ &&
-        before->size_bytes == static_cast<int64_t>(file.size_bytes))
-      return TakeUnread(file, *before);
-
-    // Documents are put as they are read, so a file that fails halfway must not leave half of itself: it is read into
-    // memory first only when its failure would not end the run.
-    std::vector<SourceDocument> documents;
-    if (options_.keep_going) {
-      const Status status = ReadSource(file, options_.limits, [&](SourceDocument document) {
-        documents.push_back(std::move(document));
-        return Status::Ok();
-      });
-      if (!status.ok()) {
-        report_->skipped.push_back({file.path, status.message()});
-        return Status::Ok();
-      }
-    }
-    ++report_->files_read;
-    FileRow row{before ? before->file_id : 0, file.absolute, file.root, file.id, static_cast<int64_t>(file.size_bytes),
-                // A file changed this recently may change again without a new time.
-                NowNs() - file.mtime_ns < kTrustAfterNs ? kUnknownTime : file.mtime_ns, chunker_};
-    SW_RETURN_IF_ERROR(writer_->PutFile(&row));
-    std::unordered_set<std::string> now;
-    const DocumentSink take = [&](SourceDocument document) -> Status {
-      SW_RETURN_IF_ERROR(Claim(document.id, file, row.file_id));
-      SW_RETURN_IF_ERROR(writer_->PutDocument(document, row.file_id, options_.rechunk));
-      now.insert(std::move(document.id));
-      if (++progress_state_.documents % kDocumentsPerReport == 0) return Progress();
-      return Status::Ok();
-    };
-    for (SourceDocument& document : documents) SW_RETURN_IF_ERROR(take(std::move(document)));
-    if (!options_.keep_going) SW_RETURN_IF_ERROR(ReadSource(file, options_.limits, take));
-
-    SW_ASSIGN_OR_RETURN(const std::vector<std::string> held, writer_->DocumentsOf(row.file_id));
-    for (const std::string& id : held)
-      if (!now.contains(id)) SW_RETURN_IF_ERROR(writer_->RemoveDocument(id));
-    return Status::Ok();
-  }
-
-  Status TakeUnread(const SourceFile& file, FileRow row) {
-    SW_ASSIGN_OR_RETURN(const std::vector<std::string> ids, writer_->DocumentsOf(row.file_id));
-    for (const std::string& id : ids) SW_RETURN_IF_ERROR(Claim(id, file, row.file_id));
-    report_->unchanged += ids.size();
-    progress_state_.documents += ids.size();
-    if (row.root == file.root) return Status::Ok();
-    row.root = file.root;
-    return writer_->PutFile(&row);
-  }
-
-  // Takes an id for a file: once in a run, and not from another file that is still there.
-  Status Claim(const std::string& id, const SourceFile& file, int64_t file_id) {
-    const auto duplicate = [&](const std::string& other) {
-      return InvalidArgument(
-          StrFormat("{}: its document {} has the same id as one from {}; give them different ids, or index "
-                    "a folder that holds both",
-                    file.path, Quoted(id), other));
-    };
-    if (const auto [it, added] = claimed_.emplace(id, file.path); !added) return duplicate(it->second);
-    SW_ASSIGN_OR_RETURN(const CorpusWriter::Owner owner, writer_->OwnerOf(id));
-    if (!owner.file_id || *owner.file_id == file_id) return Status::Ok();
-    if (!present_.contains(owner.path) && FileExists(owner.path)) return duplicate(owner.path);
-    return writer_->Distrust(*owner.file_id);  // if it still has the document, reading it will say so
-  }
-
-  Status RemoveVanished(const std::string& root) {
-    SW_ASSIGN_OR_RETURN(const std::vector<FileRow> rows, writer_->FilesUnder(root));
-    for (const FileRow& row : rows) {
-      // A file that was named itself (a hidden one, say) is not the folder's to remove while it exists.
-      if (present_.contains(row.path) || (row.root.empty() && FileExists(row.path))) continue;
-      SW_RETURN_IF_ERROR(writer_->RemoveFile(row));
-    }
-    return Status::Ok();
-  }
-
-  static constexpr size_t kDocumentsPerReport = 64;
-  static constexpr int64_t kTrustAfterNs = 2'000'000'000;  // the coarsest time stamps in use (FAT) have two seconds
-
-  const SourceListing& listing_;
-  const IndexOptions& options_;
-  const ProgressCallback& progress_;
-  CorpusWriter* writer_;
-  IndexReport* report_;
-  std::string chunker_;
-  IndexProgress progress_state_;
-  std::unordered_set<std::string> present_;               // absolute paths of this run's files
-  std::unordered_map<std::string, std::string> claimed_;  // document id -> path
-};
-
-}  // namespace
-
 Corpus::Corpus(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Corpus::~Corpus() = default;
 
@@ -329,12 +188,17 @@ Result<std::unique_ptr<Corpus>> Corpus::Open(const std::string& folder, const Op
     std::error_code error;
     std::filesystem::create_directories(folder, error);
     if (error) return InvalidArgument(StrFormat("{}: cannot make the folder: {}", folder, error.message()));
-  } else if (!FileExists(path)) {
+  } else if (FileIsGone(path)) {
     return NotFound(StrFormat(
         "{}: no corpus here (there is no meta.db); make one with: spanwise index PATH --corpus {}", folder, folder));
   }
-  if (options.create || (access(path.c_str(), W_OK) == 0 && access(folder.c_str(), W_OK) == 0))
-    SW_RETURN_IF_ERROR(impl->OpenWriter(path, options));
+  if (options.create || (access(path.c_str(), W_OK) == 0 && access(folder.c_str(), W_OK) == 0)) {
+    impl->no_writer = impl->OpenWriter(path, options);
+    // Questions need no place to write to.
+    if (options.create || impl->no_writer.code() == StatusCode::kCancelled) SW_RETURN_IF_ERROR(impl->no_writer);
+  } else {
+    impl->no_writer = InvalidArgument(folder + ": the corpus is read-only here");
+  }
   SW_RETURN_IF_ERROR(impl->OpenReader(path, options));
   return std::unique_ptr<Corpus>(new Corpus(std::move(impl)));
 }
@@ -345,24 +209,36 @@ bool Corpus::read_only() const { return !impl_->writer; }
 Result<IndexReport> Corpus::Index(const std::vector<std::string>& paths, const IndexOptions& options,
                                   const ProgressCallback& progress) {
   SW_RETURN_IF_ERROR(impl_->Writable());
-  SW_ASSIGN_OR_RETURN(const SourceListing listing, ListSources(paths));
-  IndexReport report;
-  report.skipped = listing.skipped;
   const std::lock_guard lock(impl_->write_mutex);
-  SW_ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(&*impl_->writer, Transaction::kWrite));
+  Database& database = *impl_->writer;
   {
-    SW_ASSIGN_OR_RETURN(CorpusWriter writer, CorpusWriter::Create(&*impl_->writer, options.chunk, &report));
-    SW_RETURN_IF_ERROR(IndexRun(listing, options, progress, &writer, &report).Run());
+    IndexReport unused;
+    SW_ASSIGN_OR_RETURN(CorpusWriter writer, CorpusWriter::Create(&database, options.chunk, &unused));
+    for (const std::string& path : paths) SW_RETURN_IF_ERROR(CheckIsThere(&writer, path, impl_->folder));
+  }
+  SW_ASSIGN_OR_RETURN(SourceListing listing, ListSources(paths));
+  const int waits = database.waits();
+  SW_ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(&database, Transaction::kWrite));
+  if (database.waits() > waits) {  // for as long as another run took
+    SW_ASSIGN_OR_RETURN(listing, ListSources(paths));
+  }
+  IndexReport report;
+  {
+    SW_ASSIGN_OR_RETURN(CorpusWriter writer, CorpusWriter::Create(&database, options.chunk, &report));
+    SW_RETURN_IF_ERROR(IndexSources(listing, options, progress, &writer, &report));
     SW_RETURN_IF_ERROR(writer.Finish());
   }
   SW_RETURN_IF_ERROR(transaction.Commit());
   return report;
 }
 
-Result<IndexReport> Corpus::AddDocuments(std::vector<SourceDocument> documents, const IndexOptions& options) {
+Result<IndexReport> Corpus::AddDocuments(std::vector<SourceDocument> documents, const IndexOptions& options,
+                                         const ProgressCallback& progress) {
   SW_RETURN_IF_ERROR(impl_->Writable());
   std::unordered_set<std::string_view> seen;
+  IndexProgress state{.path = {}, .files_total = documents.size()};
   for (SourceDocument& document : documents) {
+    state.bytes_total += document.text.size();
     SW_RETURN_IF_ERROR(CheckDocument(options.limits, StrFormat("document {}", Quoted(document.id)), &document));
     if (!seen.insert(document.id).second)
       return InvalidArgument(StrFormat("two documents have the id {}", Quoted(document.id)));
@@ -373,6 +249,8 @@ Result<IndexReport> Corpus::AddDocuments(std::vector<SourceDocument> documents, 
   {
     SW_ASSIGN_OR_RETURN(CorpusWriter writer, CorpusWriter::Create(&*impl_->writer, options.chunk, &report));
     for (const SourceDocument& document : documents) {
+      state.path = document.path;
+      if (progress && !progress(state)) return CancelledRun();
       SW_ASSIGN_OR_RETURN(const CorpusWriter::Owner owner, writer.OwnerOf(document.id));
       if (owner.file_id)
         return InvalidArgument(
@@ -380,6 +258,8 @@ Result<IndexReport> Corpus::AddDocuments(std::vector<SourceDocument> documents, 
                       "document first",
                       Quoted(document.id), owner.path));
       SW_RETURN_IF_ERROR(writer.PutDocument(document, std::nullopt, options.rechunk));
+      state.documents = ++state.files_done;
+      state.bytes_done += document.text.size();
     }
     SW_RETURN_IF_ERROR(writer.Finish());
   }
@@ -404,17 +284,20 @@ Status Corpus::DeleteDocument(const std::string& id) {
 }
 
 Result<std::vector<Hit>> Corpus::Search(std::string_view query, size_t k, const SearchOptions& options) const {
+  if (k == 0) return std::vector<Hit>();
+  return impl_->Reading([&](Database& database) { return impl_->Search(&database, query, k, options); });
+}
+
+Result<std::vector<Hit>> Corpus::Impl::Search(Database* database, std::string_view query, size_t k,
+                                              const SearchOptions& options) {
   std::vector<Hit> hits;
-  if (k == 0) return hits;
-  const std::lock_guard lock(impl_->read_mutex);
-  Database& database = *impl_->reader;
-  SW_ASSIGN_OR_RETURN(const Transaction snapshot, Transaction::Begin(&database, Transaction::kRead));
-  if (impl_->apart_generation) {
-    SW_ASSIGN_OR_RETURN(const int64_t generation, Impl::Generation(&database));
-    if (generation != *impl_->apart_generation)
-      return Unavailable(database.path() + ": the corpus has changed since it was opened; open it again");
+  SW_ASSIGN_OR_RETURN(const Transaction snapshot, Transaction::Begin(database, Transaction::kRead));
+  if (apart_generation) {
+    SW_ASSIGN_OR_RETURN(const int64_t generation, Generation(database));
+    if (generation != *apart_generation)
+      return Unavailable(database->path() + ": the corpus has changed since it was opened; open it again");
   }
-  SW_ASSIGN_OR_RETURN(const std::string match, impl_->Match(query, options));
+  SW_ASSIGN_OR_RETURN(const std::string match, Match(database, query, options));
   if (match.empty()) return hits;
 
   std::string chosen = "null";
@@ -427,7 +310,7 @@ Result<std::vector<Hit>> Corpus::Search(std::string_view query, size_t k, const 
   // Ids and scores first: rows with text would make the sort heavy.
   SW_ASSIGN_OR_RETURN(
       Statement rank,
-      database.Prepare(
+      database->Prepare(
           options.document_ids
               ? "SELECT rowid, bm25(chunk_fts, ?1, ?2, ?3) AS cost FROM chunk_fts WHERE chunk_fts MATCH ?4 AND rowid "
                 "IN (SELECT chunk_id FROM chunk JOIN document USING(doc_id) WHERE ext_id IN "
@@ -437,9 +320,10 @@ Result<std::vector<Hit>> Corpus::Search(std::string_view query, size_t k, const 
   rank.Bind(1, options.title_weight).Bind(2, options.heading_weight).Bind(3, options.text_weight).Bind(4, match);
   rank.Bind(5, options.max_per_document > 0 ? int64_t{-1} : static_cast<int64_t>(std::min<size_t>(k, INT64_MAX)));
   if (options.document_ids) rank.Bind(6, chosen);
-  SW_ASSIGN_OR_RETURN(Statement read, database.Prepare(StrFormat("SELECT {} FROM chunk c JOIN document d USING(doc_id) "
-                                                                 "WHERE c.chunk_id = ?1",
-                                                                 kChunkColumns)));
+  SW_ASSIGN_OR_RETURN(Statement read,
+                      database->Prepare(StrFormat("SELECT {} FROM chunk c JOIN document d USING(doc_id) "
+                                                  "WHERE c.chunk_id = ?1",
+                                                  kChunkColumns)));
   std::unordered_map<std::string, size_t> per_document;
   while (hits.size() < k) {
     SW_ASSIGN_OR_RETURN(const bool more, rank.Step());
@@ -447,7 +331,7 @@ Result<std::vector<Hit>> Corpus::Search(std::string_view query, size_t k, const 
     SW_ASSIGN_OR_RETURN(const bool found, read.Bind(1, rank.Int(0)).Step());
     if (!found)
       return Corruption(StrFormat("{}: the index names chunk {}, which does not exist; index again into a new folder",
-                                  database.path(), rank.Int(0)));
+                                  database->path(), rank.Int(0)));
     Hit hit;
     static_cast<StoredChunk&>(hit) = ChunkOf(read);
     read.Reset();
@@ -479,87 +363,92 @@ Status NoDocument(const std::string& id) {
 }  // namespace
 
 Result<std::vector<DocumentInfo>> Corpus::ListDocuments(const std::string& after, size_t limit) const {
-  const std::lock_guard lock(impl_->read_mutex);
-  SW_ASSIGN_OR_RETURN(Statement list, impl_->reader->Prepare(StrFormat("SELECT {} FROM document WHERE ext_id > ?1 "
-                                                                       "ORDER BY ext_id LIMIT ?2",
-                                                                       kDocumentColumns)));
-  list.Bind(1, after).Bind(2, static_cast<int64_t>(std::min<size_t>(limit, INT64_MAX)));
-  std::vector<DocumentInfo> documents;
-  while (true) {
-    SW_ASSIGN_OR_RETURN(const bool more, list.Step());
-    if (!more) return documents;
-    FillInfo(list, &documents.emplace_back());
-  }
+  return impl_->Reading([&](Database& database) -> Result<std::vector<DocumentInfo>> {
+    SW_ASSIGN_OR_RETURN(Statement list, database.Prepare(StrFormat("SELECT {} FROM document WHERE ext_id > ?1 "
+                                                                   "ORDER BY ext_id LIMIT ?2",
+                                                                   kDocumentColumns)));
+    list.Bind(1, after).Bind(2, static_cast<int64_t>(std::min<size_t>(limit, INT64_MAX)));
+    std::vector<DocumentInfo> documents;
+    while (true) {
+      SW_ASSIGN_OR_RETURN(const bool more, list.Step());
+      if (!more) return documents;
+      FillInfo(list, &documents.emplace_back());
+    }
+  });
 }
 
 Result<StoredDocument> Corpus::GetDocument(const std::string& id) const {
-  const std::lock_guard lock(impl_->read_mutex);
-  Database& database = *impl_->reader;
-  SW_ASSIGN_OR_RETURN(const Transaction snapshot, Transaction::Begin(&database, Transaction::kRead));
-  SW_ASSIGN_OR_RETURN(Statement find,
-                      database.Prepare(StrFormat("SELECT {} FROM document WHERE ext_id = ?1", kDocumentColumns)));
-  SW_ASSIGN_OR_RETURN(const bool found, find.Bind(1, id).Step());
-  if (!found) return NoDocument(id);
-  StoredDocument document;
-  FillInfo(find, &document);
-  SW_ASSIGN_OR_RETURN(Statement chunks, database.Prepare("SELECT gap, text FROM chunk WHERE doc_id = ?1 ORDER BY ord"));
-  chunks.Bind(1, find.Int(0));
-  document.text.reserve(document.text_bytes);
-  while (true) {
-    SW_ASSIGN_OR_RETURN(const bool more, chunks.Step());
-    if (!more) break;
-    document.text += chunks.Text(0);
-    document.text += chunks.Text(1);
-  }
-  document.text += find.Text(7);
-  if (document.text.size() != document.text_bytes)
-    return Corruption(StrFormat("{}: document {} has {} bytes of text, expected {}", database.path(), Quoted(id),
-                                document.text.size(), document.text_bytes));
-  return document;
+  return impl_->Reading([&](Database& database) -> Result<StoredDocument> {
+    SW_ASSIGN_OR_RETURN(const Transaction snapshot, Transaction::Begin(&database, Transaction::kRead));
+    SW_ASSIGN_OR_RETURN(Statement find,
+                        database.Prepare(StrFormat("SELECT {} FROM document WHERE ext_id = ?1", kDocumentColumns)));
+    SW_ASSIGN_OR_RETURN(const bool found, find.Bind(1, id).Step());
+    if (!found) return NoDocument(id);
+    StoredDocument document;
+    FillInfo(find, &document);
+    SW_ASSIGN_OR_RETURN(Statement chunks,
+                        database.Prepare("SELECT gap, text FROM chunk WHERE doc_id = ?1 ORDER BY ord"));
+    chunks.Bind(1, find.Int(0));
+    document.text.reserve(document.text_bytes);
+    while (true) {
+      SW_ASSIGN_OR_RETURN(const bool more, chunks.Step());
+      if (!more) break;
+      document.text += chunks.Text(0);
+      document.text += chunks.Text(1);
+    }
+    document.text += find.Text(7);
+    if (document.text.size() != document.text_bytes)
+      return Corruption(StrFormat("{}: document {} has {} bytes of text, expected {}", database.path(), Quoted(id),
+                                  document.text.size(), document.text_bytes));
+    return document;
+  });
 }
 
 Result<StoredChunk> Corpus::ReadChunk(int64_t chunk_id) const {
-  const std::lock_guard lock(impl_->read_mutex);
-  SW_ASSIGN_OR_RETURN(Statement read,
-                      impl_->reader->Prepare(StrFormat("SELECT {} FROM chunk c JOIN document d USING(doc_id) "
-                                                       "WHERE c.chunk_id = ?1",
-                                                       kChunkColumns)));
-  SW_ASSIGN_OR_RETURN(const bool found, read.Bind(1, chunk_id).Step());
-  if (!found) return NotFound(StrFormat("the corpus has no chunk {}", chunk_id));
-  return ChunkOf(read);
+  return impl_->Reading([&](Database& database) -> Result<StoredChunk> {
+    SW_ASSIGN_OR_RETURN(Statement read,
+                        database.Prepare(StrFormat("SELECT {} FROM chunk c JOIN document d USING(doc_id) "
+                                                   "WHERE c.chunk_id = ?1",
+                                                   kChunkColumns)));
+    SW_ASSIGN_OR_RETURN(const bool found, read.Bind(1, chunk_id).Step());
+    if (!found) return NotFound(StrFormat("the corpus has no chunk {}", chunk_id));
+    return ChunkOf(read);
+  });
 }
 
 Result<std::vector<StoredChunk>> Corpus::ReadChunks(const std::string& document_id) const {
-  const std::lock_guard lock(impl_->read_mutex);
-  Database& database = *impl_->reader;
-  SW_ASSIGN_OR_RETURN(const Transaction snapshot, Transaction::Begin(&database, Transaction::kRead));
-  SW_ASSIGN_OR_RETURN(Statement find, database.Prepare("SELECT doc_id FROM document WHERE ext_id = ?1"));
-  SW_ASSIGN_OR_RETURN(const bool found, find.Bind(1, document_id).Step());
-  if (!found) return NoDocument(document_id);
-  SW_ASSIGN_OR_RETURN(Statement list, database.Prepare(StrFormat("SELECT {} FROM chunk c JOIN document d USING(doc_id) "
-                                                                 "WHERE c.doc_id = ?1 ORDER BY c.ord",
-                                                                 kChunkColumns)));
-  list.Bind(1, find.Int(0));
-  std::vector<StoredChunk> chunks;
-  while (true) {
-    SW_ASSIGN_OR_RETURN(const bool more, list.Step());
-    if (!more) return chunks;
-    chunks.push_back(ChunkOf(list));
-  }
+  return impl_->Reading([&](Database& database) -> Result<std::vector<StoredChunk>> {
+    SW_ASSIGN_OR_RETURN(const Transaction snapshot, Transaction::Begin(&database, Transaction::kRead));
+    SW_ASSIGN_OR_RETURN(Statement find, database.Prepare("SELECT doc_id FROM document WHERE ext_id = ?1"));
+    SW_ASSIGN_OR_RETURN(const bool found, find.Bind(1, document_id).Step());
+    if (!found) return NoDocument(document_id);
+    SW_ASSIGN_OR_RETURN(Statement list,
+                        database.Prepare(StrFormat("SELECT {} FROM chunk c JOIN document d USING(doc_id) "
+                                                   "WHERE c.doc_id = ?1 ORDER BY c.ord",
+                                                   kChunkColumns)));
+    list.Bind(1, find.Int(0));
+    std::vector<StoredChunk> chunks;
+    while (true) {
+      SW_ASSIGN_OR_RETURN(const bool more, list.Step());
+      if (!more) return chunks;
+      chunks.push_back(ChunkOf(list));
+    }
+  });
 }
 
 Result<CorpusStats> Corpus::Stats() const {
-  const std::lock_guard lock(impl_->read_mutex);
-  SW_ASSIGN_OR_RETURN(Statement read, impl_->reader->Prepare("SELECT key, value FROM meta"));
-  CorpusStats stats;
-  while (true) {
-    SW_ASSIGN_OR_RETURN(const bool more, read.Step());
-    if (!more) return stats;
-    const auto value = static_cast<uint64_t>(read.Int(1));
-    if (read.Text(0) == "documents") stats.documents = value;
-    if (read.Text(0) == "chunks") stats.chunks = value;
-    if (read.Text(0) == "generation") stats.generation = value;
-  }
+  return impl_->Reading([&](Database& database) -> Result<CorpusStats> {
+    SW_ASSIGN_OR_RETURN(Statement read, database.Prepare("SELECT key, value FROM meta"));
+    CorpusStats stats;
+    while (true) {
+      SW_ASSIGN_OR_RETURN(const bool more, read.Step());
+      if (!more) return stats;
+      const auto value = static_cast<uint64_t>(read.Int(1));
+      if (read.Text(0) == "documents") stats.documents = value;
+      if (read.Text(0) == "chunks") stats.chunks = value;
+      if (read.Text(0) == "generation") stats.generation = value;
+    }
+  });
 }
 
 Status Corpus::Check() {

@@ -1,6 +1,7 @@
 // A corpus: documents cut into chunks, kept in one folder, searched by their words.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -20,8 +21,12 @@ namespace spanwise::retrieval {
 struct IndexOptions {
   ChunkOptions chunk;
   DocumentLimits limits;
-  bool keep_going = false;  // a file that cannot be read goes to IndexReport::skipped instead of ending the run
-  bool rechunk = false;     // read and cut everything anew, as if it had never been edited
+  // A file that is no text or has a bad line, and a document whose id is taken, goes to IndexReport::skipped instead of
+  // ending the run.
+  bool keep_going = false;
+  bool rechunk = false;             // read and cut everything anew, as if it had never been edited
+  std::vector<std::string> remove;  // first forget the files at and under these paths, there or not
+  bool prune = false;               // forget all files that are gone
 };
 
 struct IndexProgress {
@@ -35,12 +40,20 @@ struct IndexProgress {
 using ProgressCallback = std::function<bool(const IndexProgress&)>;
 
 struct OpenOptions {
-  bool create = false;      // make the folder and an empty corpus where there is none
-  uint64_t max_bytes = 0;   // of the database; more is ResourceExhausted, 0 sets no limit
-  int lock_wait_ms = 5000;  // how long to wait for another process that writes
+  bool create = false;     // make the folder and an empty corpus where there is none
+  uint64_t max_bytes = 0;  // of the database; more is ResourceExhausted, 0 sets no limit
+  // Called now and then while a write waits for its turn, another process writing, with how long it has waited; false
+  // gives up (Unavailable). Without it, a write waits as long as the other one takes.
+  std::function<bool(std::chrono::milliseconds)> wait = {};
   // While an index of another version is made anew: bytes of text in the corpus. False cancels the opening.
   ProgressCallback progress = {};
   std::function<void(const std::string&)> on_warning = {};  // one line each
+};
+
+// A folder or file that was named to be indexed.
+struct IndexedSource {
+  std::string path;      // absolute
+  size_t documents = 0;  // that come from it
 };
 
 struct IndexReport {
@@ -50,6 +63,7 @@ struct IndexReport {
   uint64_t bytes = 0;                                         // of text, in the documents read
   size_t files_read = 0;                                      // of an unchanged corpus: 0
   std::vector<SkippedFile> skipped;
+  std::vector<IndexedSource> gone;  // no longer there, and not removed: nobody said so, and a disk may be missing
 };
 
 struct SearchOptions {
@@ -96,8 +110,7 @@ struct CorpusStats {
 };
 
 // Thread-safe. Two connections, each guarded by a mutex: one writes, one reads. Reads never wait for a run of Index and
-// see the state before it until it is committed; two writers take turns, also across processes (Unavailable after five
-// seconds).
+// see the state before it until it is committed; two writers take turns, also across processes (OpenOptions::wait).
 //
 // Every write is one transaction: after a crash, a full disk, a failure or a cancelled run, the corpus is as before it.
 //
@@ -106,7 +119,8 @@ struct CorpusStats {
 class Corpus {
  public:
   // NotFound when there is no corpus and it is not to be created; Corruption when the folder's meta.db is not one;
-  // InvalidArgument when a newer version of the format wrote it. A folder that cannot be written is opened for reading.
+  // InvalidArgument when a newer version of the format wrote it. Where nothing can be written (another user's folder, a
+  // disk that is full or mounted read-only), a corpus that is there is opened for reading.
   //
   // An index that holds other words than this program makes of the text, since an older program or one with other
   // Unicode tables wrote it, is made anew first: in the corpus, or where that cannot be written, with a warning, for as
@@ -120,13 +134,17 @@ class Corpus {
   //   - A file whose size and modification time are as before is not read; one that reads the same is not cut again.
   //   - Of a changed document, the chunks that are still there keep their ids.
   //   - Documents whose file has vanished from a given folder, or which a .jsonl file no longer holds, are removed.
+  //   - In a folder, what may not be listed or opened is skipped. What cannot be read, with keep_going for whatever
+  //     reason, keeps what the corpus has of it.
   // A file keeps the id under which it was first indexed. Two documents with one id are InvalidArgument naming both
-  // files, in one run or across runs while both files exist. Other options.chunk than before re-chunk what they meet.
+  // places, in one run or across runs while the other file still has it; with keep_going the first one stays. Other
+  // options.chunk than before re-chunk what they meet. NotFound for a path that is gone or, to be removed, unknown.
   Result<IndexReport> Index(const std::vector<std::string>& paths, const IndexOptions& options = {},
                             const ProgressCallback& progress = {});
 
   // Adds or replaces documents that have no file. InvalidArgument for an id that belongs to a file.
-  Result<IndexReport> AddDocuments(std::vector<SourceDocument> documents, const IndexOptions& options = {});
+  Result<IndexReport> AddDocuments(std::vector<SourceDocument> documents, const IndexOptions& options = {},
+                                   const ProgressCallback& progress = {});
 
   // NotFound when there is none. One whose file is still there comes back when that is indexed again.
   Status DeleteDocument(const std::string& id);

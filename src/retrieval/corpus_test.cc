@@ -16,95 +16,16 @@
 
 #include "base/file.h"
 #include "base/str.h"
-#include "retrieval/index/lexical.h"
-#include "retrieval/sqlite.h"
+#include "retrieval/test_corpus.h"
 
 namespace spanwise::retrieval {
 namespace {
 
-namespace fs = std::filesystem;
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
-
-class CorpusTest : public testing::Test {
- protected:
-  void SetUp() override {
-    folder_ = testing::TempDir() + "corpus_test_" + std::to_string(getpid());
-    fs::remove_all(folder_);
-    fs::create_directories(folder_ + "/docs");
-    Reopen();
-  }
-  void TearDown() override {
-    corpus_.reset();
-    fs::remove_all(folder_);
-  }
-
-  void Reopen(OpenOptions options = {.create = true}) {
-    corpus_.reset();
-    auto corpus = Corpus::Open(folder_ + "/corpus", options);
-    ASSERT_TRUE(corpus.ok()) << corpus.status().message();
-    corpus_ = std::move(*corpus);
-  }
-
-  // Files are given times long past, so that their times are trusted; each write a later one.
-  void Write(const std::string& name, std::string_view bytes) {
-    const std::string path = folder_ + "/docs/" + name;
-    fs::create_directories(fs::path(path).parent_path());
-    std::ofstream(path, std::ios::binary) << bytes;
-    fs::last_write_time(path,
-                        fs::file_time_type::clock::now() - std::chrono::hours(24) + std::chrono::seconds(++writes_));
-  }
-
-  IndexReport Index(const IndexOptions& options = {}) {
-    auto report = corpus_->Index({folder_ + "/docs"}, options);
-    EXPECT_TRUE(report.ok()) << report.status().message();
-    return report.ok() ? *report : IndexReport{};
-  }
-
-  std::vector<std::string> Ids() {
-    std::vector<std::string> ids;
-    for (const DocumentInfo& d : Documents()) ids.push_back(d.id);
-    return ids;
-  }
-
-  std::vector<std::string> Found(std::string_view query, const SearchOptions& options = {}) {
-    const auto hits = corpus_->Search(query, 10, options);
-    EXPECT_TRUE(hits.ok()) << hits.status().message();
-    std::vector<std::string> ids;
-    if (hits.ok())
-      for (const Hit& hit : *hits) ids.push_back(hit.document_id);
-    return ids;
-  }
-
-  std::vector<StoredChunk> Chunks(const std::string& document_id) {
-    auto chunks = corpus_->ReadChunks(document_id);
-    EXPECT_TRUE(chunks.ok()) << chunks.status().message();
-    return chunks.ok() ? *std::move(chunks) : std::vector<StoredChunk>{};
-  }
-
-  std::vector<DocumentInfo> Documents() {
-    auto documents = corpus_->ListDocuments();
-    EXPECT_TRUE(documents.ok()) << documents.status().message();
-    return documents.ok() ? *std::move(documents) : std::vector<DocumentInfo>{};
-  }
-
-  // Everything a reader can see.
-  std::string Snapshot() {
-    std::string all;
-    for (const DocumentInfo& d : Documents()) {
-      all += StrFormat("{}|{}|{}|{}\n", d.id, d.title, d.metadata_json, corpus_->GetDocument(d.id).value().text);
-      for (const StoredChunk& c : Chunks(d.id))
-        all += StrFormat("  {} {} {} {} {}\n", c.chunk_id, c.begin, c.end, c.heading_path, c.text);
-    }
-    return all;
-  }
-
-  std::string folder_;
-  std::unique_ptr<Corpus> corpus_;
-  int writes_ = 0;
-};
 
 TEST_F(CorpusTest, IndexesSearchesAndReadsBack) {
   Write("pump.md", "# Pump\n\nIntro.\n\n## Weight\n\nThe pump weighs 12 kg.\n");
@@ -275,7 +196,8 @@ TEST_F(CorpusTest, AFailedOrCancelledRunChangesNothing) {
   options.keep_going = true;
   const IndexReport report = Index(options);
   ASSERT_THAT(report.skipped, SizeIs(1));
-  EXPECT_THAT(report.skipped[0].reason, HasSubstr("19.md: not UTF-8 at byte 4"));
+  EXPECT_THAT(report.skipped[0].path, EndsWith("/docs/19.md"));
+  EXPECT_EQ(report.skipped[0].reason, "not UTF-8 at byte 4; convert it to UTF-8; its earlier text stays");
   EXPECT_EQ(report.updated, 10u);
   EXPECT_EQ(report.removed, 1u);
   EXPECT_TRUE(corpus_->GetDocument("docs/19.md").ok());  // the last good text stays
@@ -339,7 +261,8 @@ TEST_F(CorpusTest, ManyThreadsSearchWhileOneWrites) {
 
 TEST_F(CorpusTest, ASecondWriterWaitsOrIsToldSo) {
   Write("a.md", "alpha");
-  auto other = Corpus::Open(folder_ + "/corpus", {.lock_wait_ms = 50});
+  auto other =
+      Corpus::Open(folder_ + "/corpus", {.wait = [](std::chrono::milliseconds waited) { return waited.count() < 50; }});
   ASSERT_TRUE(other.ok());
   Status meanwhile;
   ASSERT_TRUE(corpus_
@@ -617,153 +540,6 @@ TEST_F(CorpusTest, DamageIsAnError) {
     static_cast<void>((*corpus)->Check());
     static_cast<void>((*corpus)->Index({folder_ + "/docs"}, rechunk));
   }
-}
-
-TEST_F(CorpusTest, AReadOnlyCorpusIsReadable) {
-  if (geteuid() == 0) GTEST_SKIP() << "permissions do not bind root";
-  Write("a.md", "alpha");
-  Index();
-  corpus_.reset();
-  fs::permissions(folder_ + "/corpus/meta.db", fs::perms::owner_read);
-  fs::permissions(folder_ + "/corpus", fs::perms::owner_read | fs::perms::owner_exec);
-  {
-    auto corpus = Corpus::Open(folder_ + "/corpus");
-    ASSERT_TRUE(corpus.ok()) << corpus.status().message();
-    EXPECT_TRUE((*corpus)->read_only());
-    EXPECT_EQ((*corpus)->Search("alpha", 3).value().size(), 1u);
-    EXPECT_EQ((*corpus)->Index({folder_ + "/docs"}).status().code(), StatusCode::kInvalidArgument);
-  }
-  fs::permissions(folder_ + "/corpus", fs::perms::owner_all);
-}
-
-// Corpora with an index that an older program wrote: it holds other words, here none.
-class OldIndexTest : public CorpusTest {
- protected:
-  void MakeOld(std::string_view more = {}) {
-    for (int i = 0; i < 300; ++i)
-      Write(StrFormat("{}.md", i), StrFormat("# T{}\n\nwords number{} 水泵重十四公斤", i, i));
-    Index();
-    generation_ = corpus_->Stats().value().generation;
-    corpus_.reset();
-    auto database = Database::Open(path(), path(), SQLITE_OPEN_READWRITE);
-    ASSERT_TRUE(database.ok() && RegisterTokenizer(&*database).ok());
-    const Status aged = database->Execute(
-        "INSERT INTO chunk_fts(chunk_fts) VALUES('delete-all'); DELETE FROM meta WHERE key = 'tokenizer'; "
-        "PRAGMA user_version = 1;" +
-        std::string(more));
-    ASSERT_TRUE(aged.ok()) << aged.message();
-  }
-
-  int64_t Format() {
-    auto database = Database::Open(path(), path(), SQLITE_OPEN_READWRITE);
-    return database.ok() ? database->QueryInt("PRAGMA user_version").value() : -1;
-  }
-
-  void ExpectNew() {
-    EXPECT_EQ(Format(), 2);
-    EXPECT_THAT(Found("number17"), ElementsAre("docs/17.md"));
-    EXPECT_FALSE(Found("水泵重多少公斤？").empty());
-    EXPECT_GT(corpus_->Stats().value().generation, generation_);
-    EXPECT_FALSE(corpus_->read_only());
-    EXPECT_TRUE(corpus_->Check().ok());
-    EXPECT_EQ(Index().unchanged, 300u);
-  }
-
-  std::string path() const { return folder_ + "/corpus/meta.db"; }
-  uint64_t generation_ = 0;
-};
-
-TEST_F(OldIndexTest, IsMadeAnewOnOpening) {
-  MakeOld();
-  std::vector<double> shares;
-  const auto record = [&](const IndexProgress& p) {
-    if (p.bytes_total > 0) shares.push_back(static_cast<double>(p.bytes_done) / static_cast<double>(p.bytes_total));
-    return true;
-  };
-  Reopen({.progress = record});
-  ExpectNew();
-  ASSERT_GE(shares.size(), 3u);
-  EXPECT_TRUE(std::is_sorted(shares.begin(), shares.end()));
-  EXPECT_EQ(shares.front(), 0);
-  EXPECT_GT(shares.back(), 0.5);
-  EXPECT_LE(shares.back(), 1);
-  shares.clear();
-  Reopen({.progress = record});
-  EXPECT_THAT(shares, IsEmpty());
-}
-
-TEST_F(OldIndexTest, OtherUnicodeTablesMakeAnOldIndex) {
-  MakeOld("PRAGMA user_version = 2; INSERT INTO meta VALUES('tokenizer', 1);");
-  Reopen({});
-  ExpectNew();
-}
-
-TEST_F(OldIndexTest, StaysWhenTheOpeningIsCancelledOrDies) {
-  MakeOld();
-  const auto dies = [&](bool exits) {
-    return [this, exits](const IndexProgress& p) {
-      if (p.bytes_done == 0) return true;
-      if (exits) _exit(0);
-      return false;
-    };
-  };
-  EXPECT_EQ(Corpus::Open(folder_ + "/corpus", {.progress = dies(false)}).status().code(), StatusCode::kCancelled);
-  EXPECT_EQ(Format(), 1);
-  const pid_t child = fork();
-  if (child == 0) {
-    static_cast<void>(Corpus::Open(folder_ + "/corpus", {.progress = dies(true)}));
-    _exit(1);
-  }
-  int status = -1;
-  ASSERT_EQ(waitpid(child, &status, 0), child);
-  EXPECT_EQ(status, 0);
-  EXPECT_EQ(Format(), 1);
-  Reopen({});
-  ExpectNew();
-}
-
-TEST_F(OldIndexTest, IsMadeAnewOnceByTwoWhoOpenIt) {
-  MakeOld();
-  std::atomic<int> makers{0};
-  const auto open = [&] {
-    const auto corpus =
-        Corpus::Open(folder_ + "/corpus", {.lock_wait_ms = 10, .progress = [&](const IndexProgress& p) {
-                                             if (p.bytes_total > 0 && p.bytes_done == 0) ++makers;
-                                             if (p.bytes_total > 0)
-                                               std::this_thread::sleep_for(std::chrono::milliseconds(30));
-                                             return true;
-                                           }});
-    ASSERT_TRUE(corpus.ok()) << corpus.status().message();
-    EXPECT_EQ((*corpus)->Search("number17", 3).value().size(), 1u);
-  };
-  std::thread other(open);
-  open();
-  other.join();
-  EXPECT_EQ(makers, 1);
-  Reopen({});
-  ExpectNew();
-}
-
-TEST_F(OldIndexTest, IsMadeApartWhereTheCorpusCannotGrow) {
-  MakeOld("VACUUM;");
-  std::vector<std::string> warnings;
-  const OpenOptions full{.max_bytes = 1, .on_warning = [&](const std::string& w) { warnings.push_back(w); }};
-  Reopen(full);
-  ASSERT_THAT(warnings, SizeIs(1));
-  EXPECT_THAT(warnings[0], HasSubstr("meta.db: the index is of another version"));
-  EXPECT_TRUE(corpus_->read_only());
-  EXPECT_EQ(Format(), 1);
-  EXPECT_THAT(Found("number17"), ElementsAre("docs/17.md"));
-  EXPECT_EQ(corpus_->Index({folder_ + "/docs"}).status().code(), StatusCode::kInvalidArgument);
-
-  OpenOptions create = full;
-  create.create = true;
-  EXPECT_EQ(Corpus::Open(folder_ + "/corpus", create).status().code(), StatusCode::kResourceExhausted);
-  // Another process makes it anew, and what this one knows is no longer true.
-  ASSERT_TRUE(Corpus::Open(folder_ + "/corpus").ok());
-  EXPECT_EQ(corpus_->Search("number17", 3).status().code(), StatusCode::kUnavailable);
-  Reopen({});
-  ExpectNew();
 }
 
 TEST_F(CorpusTest, FindsOtherFormsOfAWordInTheOnlyDocument) {

@@ -102,18 +102,30 @@ Status CorpusWriter::PutFile(FileRow* row) {
   return put->Run();
 }
 
-Result<std::vector<FileRow>> CorpusWriter::FilesUnder(const std::string& root) {
+Result<std::vector<FileRow>> CorpusWriter::FilesAt(const std::string& path) {
   SW_ASSIGN_OR_RETURN(Statement * list, Sql("SELECT file_id, path, root, id, size_bytes, mtime_ns, chunker FROM file "
-                                            "WHERE path > ?1 AND path < ?2 ORDER BY path"));
-  const std::string first = root.ends_with('/') ? root : root + '/';
+                                            "WHERE path = ?3 OR (path > ?1 AND path < ?2) ORDER BY path"));
+  const std::string first = path.ends_with('/') ? path : path + '/';
   std::string last = first;
   last.back() = '/' + 1;
-  list->Bind(1, first).Bind(2, last);
+  list->Bind(1, first).Bind(2, last).Bind(3, path);
   std::vector<FileRow> rows;
   while (true) {
     SW_ASSIGN_OR_RETURN(const bool more, list->Step());
     if (!more) return rows;
     rows.push_back(RowOf(*list));
+  }
+}
+
+Result<std::vector<IndexedSource>> CorpusWriter::Sources() {
+  SW_ASSIGN_OR_RETURN(Statement * list,
+                      Sql("SELECT CASE root WHEN '' THEN f.path ELSE root END AS source, count(doc_id) "
+                          "FROM file f LEFT JOIN document USING(file_id) GROUP BY source ORDER BY source"));
+  std::vector<IndexedSource> sources;
+  while (true) {
+    SW_ASSIGN_OR_RETURN(const bool more, list->Step());
+    if (!more) return sources;
+    sources.push_back({std::string(list->Text(0)), static_cast<size_t>(list->Int(1))});
   }
 }
 

@@ -40,8 +40,10 @@ class CorpusWriter {
   Result<std::optional<FileRow>> FindFile(std::string_view path);
   // Inserts or replaces by path; sets row->file_id.
   Status PutFile(FileRow* row);
-  // Rows of files under a folder, by absolute path.
-  Result<std::vector<FileRow>> FilesUnder(const std::string& root);
+  // The rows of the file at an absolute path and of the files under it, in order of their paths.
+  Result<std::vector<FileRow>> FilesAt(const std::string& path);
+  // What was named to be indexed: folders, and files that were named themselves.
+  Result<std::vector<IndexedSource>> Sources();
   Result<std::vector<std::string>> DocumentsOf(int64_t file_id);
   // With its documents, which are counted as removed.
   Status RemoveFile(const FileRow& row);

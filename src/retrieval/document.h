@@ -1,11 +1,11 @@
 // Files to documents: .txt, .md and .jsonl, one at a time or a folder of them.
 //
 // A document's id is stable and readable. A line of a .jsonl file brings its own ("id"); without one it is the file's
-// id,
-// '#' and the line number. A file's id is its path relative to the *parent* of the argument that led to it, so that
+// id, '#' and the line number. A file's id is its path relative to the *parent* of the argument that led to it, so that
 //   examples/documents                       gives documents/harlow-instruments.md
 //   examples/documents/harlow-instruments.md gives harlow-instruments.md
-// and the ids do not depend on where the folder lies. (A Corpus keeps the id under which it first saw a file.)
+// and the ids do not depend on where the folder lies. (A Corpus keeps the id under which it first saw a file.) Folders
+// and files that are read together, without a corpus, are told apart by as much more of their paths as it takes.
 //
 // Text is kept as it is, without a leading byte order mark: byte offsets into a document are offsets into its file
 // (less the mark) or into its "text" member. It must be UTF-8 without NUL bytes.
@@ -34,6 +34,7 @@ struct SourceDocument {
   std::optional<std::string> cache_salt = {};
   std::string path;  // the file it was read from, as named by the user; empty when there is none
   DocumentFormat format = DocumentFormat::kText;
+  size_t line = 0;  // of a .jsonl file, from 1; 0 where the document is a file
 };
 
 struct DocumentLimits {
@@ -58,22 +59,45 @@ struct SourceFile {
   int64_t mtime_ns = 0;
 };
 
+// What was found in a folder and not taken.
 struct SkippedFile {
-  std::string path;
+  std::string path;  // as named by the user, in any bytes; of a line "path:line"
   std::string reason;
+  std::string absolute = {};  // as in SourceFile; of a folder too
+  // A document by its name, or a folder, that could not be read, so that nobody can say what it holds. False for what
+  // is no document and for what is gone.
+  bool unread = false;
+};
+
+// An argument that is a folder.
+struct SourceFolder {
+  std::string path, absolute;  // as in SourceFile
 };
 
 struct SourceListing {
-  std::vector<SourceFile> files;   // arguments in their order, a folder's files sorted by path
-  std::vector<std::string> roots;  // absolute paths of the arguments that are folders
+  std::vector<SourceFile> files;  // arguments in their order, a folder's files sorted by path
+  std::vector<SourceFolder> roots;
   std::vector<SkippedFile> skipped;
 };
 
 // What the arguments name, without reading any file. A folder is walked recursively; hidden files and folders (".git")
-// are passed over, every other file that is no document is in `skipped` with the reason. A file named twice is listed
-// once. NotFound for an argument that is not there. An argument that itself is a file of another type is Unimplemented
-// (.html, .pdf: not yet) or InvalidArgument.
+// are passed over, everything else that is no document or cannot be looked at is in `skipped`, sorted by path, with the
+// reason: files of other types, links to folders or to nothing, pipes and devices, folders that may not be listed or
+// that vanish meanwhile. A file named twice is listed once. NotFound for an argument that is not there. An argument
+// that itself cannot be listed or is a file of another type is InvalidArgument or Unimplemented (.html, .pdf: not yet).
 Result<SourceListing> ListSources(const std::vector<std::string>& arguments);
+
+// What a name's ending says. Unimplemented or InvalidArgument: no document.
+Result<SourceKind> KindOf(const std::string& path);
+
+// The path as ListSources gives it in `absolute`; nothing needs to be there.
+Result<std::string> AbsolutePath(const std::string& path);
+
+// A failure whose message begins with a file's absolute path, with the path as the user named it instead.
+Status AsNamed(const SourceFile& file, const Status& status);
+
+// Why a file was not taken, from the message that a failure to read it gave.
+SkippedFile SkippedFor(const SourceFile& file, const Status& failure);
 
 using DocumentSink = std::function<Status(SourceDocument)>;
 
@@ -85,10 +109,22 @@ Status ReadSource(const SourceFile& file, const DocumentLimits& limits, const Do
 // The same over bytes already in memory; of `file`, only path, id and kind are used.
 Status ParseSource(const SourceFile& file, std::string bytes, const DocumentLimits& limits, const DocumentSink& sink);
 
-// Lists and reads everything at once, for small sets. Also fails where ListSources would skip a file, and when two
-// documents have the same id (the message names both).
-Result<std::vector<SourceDocument>> ReadDocuments(const std::vector<std::string>& arguments,
-                                                  const DocumentLimits& limits = {});
+struct DocumentSet {
+  std::vector<SourceDocument> documents;
+  std::vector<SkippedFile> skipped;
+};
+
+// Lists and reads everything at once, for small sets. A file named itself that cannot be read is an error; one that was
+// found in a folder is skipped. Also fails for a folder that gives no document and for two documents with one id (the
+// message names both). Files whose ids would be the same are named by longer ends of their paths.
+Result<DocumentSet> ReadDocuments(const std::vector<std::string>& arguments, const DocumentLimits& limits = {});
+
+// Where a document stands: its path, for a line of a .jsonl file "path:line".
+std::string PlaceOf(const std::string& path, size_t line);
+
+// What to say of a document whose id is that of another one; its place goes in front. `from_path`: its id was made of
+// its path.
+std::string EqualIds(const SourceDocument& document, const std::string& other_path, size_t other_line, bool from_path);
 
 // Checks a document that did not come from ReadSource (an upload): id, text, title and metadata within the limits and
 // well formed. `where` begins every message. Fills in an empty title.

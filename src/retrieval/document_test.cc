@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -31,12 +32,23 @@ class DocumentTest : public testing::Test {
     return path;
   }
 
+  // "path below folder_: reason", and a star where something may be unread.
+  std::vector<std::string> Skipped(const std::vector<SkippedFile>& skipped) const {
+    std::vector<std::string> lines;
+    for (const SkippedFile& file : skipped) {
+      EXPECT_THAT(file.path, StartsWith(folder_ + "/"));
+      EXPECT_THAT(file.absolute, StartsWith(folder_ + "/"));
+      lines.push_back(file.path.substr(folder_.size() + 1) + ": " + file.reason + (file.unread ? " *" : ""));
+    }
+    return lines;
+  }
+
   std::string folder_;
 };
 
-std::vector<std::string> Ids(const std::vector<SourceDocument>& documents) {
+std::vector<std::string> Ids(const DocumentSet& set) {
   std::vector<std::string> ids;
-  for (const SourceDocument& d : documents) ids.push_back(d.id);
+  for (const SourceDocument& d : set.documents) ids.push_back(d.id);
   return ids;
 }
 
@@ -55,18 +67,18 @@ TEST_F(DocumentTest, WalksAFolderInOrderAndReportsWhatItSkips) {
   std::vector<std::string> ids;
   for (const SourceFile& f : listing->files) ids.push_back(f.id);
   EXPECT_THAT(ids, ElementsAre("docs/a/z.txt", "docs/b.md", "docs/notes.jsonl"));
-  EXPECT_THAT(listing->roots, ElementsAre(folder_ + "/docs"));
-  ASSERT_EQ(listing->skipped.size(), 3u);
-  EXPECT_THAT(listing->skipped[0].reason, HasSubstr("symbolic link"));
-  EXPECT_THAT(listing->skipped[1].path, HasSubstr("data.bin"));
-  EXPECT_THAT(listing->skipped[2].reason, HasSubstr("not supported yet"));
+  ASSERT_EQ(listing->roots.size(), 1u);
+  EXPECT_EQ(listing->roots[0].path, folder_ + "/docs/");
+  EXPECT_EQ(listing->roots[0].absolute, folder_ + "/docs");
+  EXPECT_THAT(Skipped(listing->skipped),
+              ElementsAre("docs/data.bin: \".bin\" is no document type; .txt, .md and .jsonl are read",
+                          "docs/loop: a symbolic link to a folder is not followed",
+                          "docs/page.html: .html files are not supported yet; convert it to .md or .txt"));
 
-  fs::remove(folder_ + "/docs/page.html");
-  fs::remove(folder_ + "/docs/data.bin");
-  fs::remove(folder_ + "/docs/loop");
   const auto documents = ReadDocuments({folder_ + "/docs"});
   ASSERT_TRUE(documents.ok()) << documents.status().message();
   EXPECT_THAT(Ids(*documents), ElementsAre("docs/a/z.txt", "docs/b.md", "n1", "docs/notes.jsonl#3"));
+  EXPECT_EQ(documents->skipped.size(), 3u);
 }
 
 TEST_F(DocumentTest, NamesWhatItCannotRead) {
@@ -83,10 +95,12 @@ TEST_F(DocumentTest, NamesWhatItCannotRead) {
   expect(Write("a.exe", "MZ"), StatusCode::kInvalidArgument, ".exe");
   expect(Write("README", "x"), StatusCode::kInvalidArgument, "without an ending");
   expect(Write("bad.txt", "abc\xff"), StatusCode::kInvalidArgument, "not UTF-8 at byte 3");
-  expect(Write("utf16.txt", std::string("\xff\xfe"
-                                        "a\0",
-                                        4)),
-         StatusCode::kInvalidArgument, "UTF-16");
+  for (const std::string_view utf16 : {std::string_view("\xff\xfe\x61\0", 4), std::string_view("\xfe\xff\0a", 4),
+                                       std::string_view("{\0\"\0i\0d\0", 8), std::string_view("\0{\0\"", 4)})
+    for (const char* name : {"utf16.txt", "utf16.jsonl"})
+      expect(Write(name, utf16), StatusCode::kInvalidArgument,
+             ": is UTF-16, expected UTF-8; convert it (iconv -f UTF-16");
+  expect(Write("utf32.md", std::string_view("\xff\xfe\0\0a\0\0\0", 8)), StatusCode::kInvalidArgument, ": is UTF-32");
   expect(Write("nul.md", std::string("a\0b", 3)), StatusCode::kInvalidArgument, "NUL byte at byte 1");
 
   DocumentLimits limits;
@@ -145,31 +159,88 @@ TEST_F(DocumentTest, ReadsAllMembersAndBothLineEnds) {
              "\xEF\xBB\xBF{\"id\": 7, \"title\": \"T\", \"text\": \"caf\\u00e9\", \"metadata\": {\"k\": [1]}}\r\n"
              "{\"id\": \"x\", \"text\": \"Short title\\n\\nBody.\", \"other\": 1}")});
   ASSERT_TRUE(documents.ok()) << documents.status().message();
-  ASSERT_EQ(documents->size(), 2u);
-  EXPECT_EQ((*documents)[0].id, "7");
-  EXPECT_EQ((*documents)[0].title, "T");
-  EXPECT_EQ((*documents)[0].text, "café");
-  EXPECT_EQ((*documents)[0].metadata_json, "{\"k\":[1]}");
-  EXPECT_EQ((*documents)[1].title, "Short title");
+  ASSERT_EQ(documents->documents.size(), 2u);
+  EXPECT_EQ(documents->documents[0].id, "7");
+  EXPECT_EQ(documents->documents[0].title, "T");
+  EXPECT_EQ(documents->documents[0].text, "café");
+  EXPECT_EQ(documents->documents[0].metadata_json, "{\"k\":[1]}");
+  EXPECT_EQ(documents->documents[1].title, "Short title");
 }
 
-TEST_F(DocumentTest, RefusesEqualIdsNamingBoth) {
-  const std::string a = Write("a/x.md", "one"), b = Write("b/x.md", "two");
-  const auto documents = ReadDocuments({a, b});
-  ASSERT_FALSE(documents.ok());
-  EXPECT_THAT(documents.status().message(), HasSubstr(a));
-  EXPECT_THAT(documents.status().message(), HasSubstr(b));
-  EXPECT_THAT(documents.status().message(), HasSubstr("\"x.md\""));
-  const auto once = ReadDocuments({a, a, folder_ + "/a/../a/x.md"});  // the same file is no second document
-  ASSERT_TRUE(once.ok()) << once.status().message();
-  EXPECT_EQ(once->size(), 1u);
+// What is in a folder must neither stop the others nor block.
+TEST_F(DocumentTest, PassesOverWhatCannotBeReadInAFolder) {
+  Write("docs/a.txt", "alpha");
+  Write("docs/latin.txt",
+        "Gr\xf6\xdf"
+        "e");
+  Write("docs/bad.jsonl", "{\"id\": \"x\", \"text\": \"one\"}\n{\"id\": 2}\n");
+  Write("docs/photo.png", "\x89PNG");
+  Write("docs/new\nline.bin", "?");
+  Write("docs/name\xff.txt", "beta");
+  fs::create_symlink("nowhere.txt", folder_ + "/docs/dangling.txt");
+  fs::create_symlink("round.txt", folder_ + "/docs/round.txt");
+  fs::create_symlink("/dev/zero", folder_ + "/docs/zero.txt");
+  ASSERT_EQ(mkfifo((folder_ + "/docs/pipe.jsonl").c_str(), 0600), 0);
+  const auto documents = ReadDocuments({folder_ + "/docs"});
+  ASSERT_TRUE(documents.ok()) << documents.status().message();
+  EXPECT_THAT(Ids(*documents), ElementsAre("docs/a.txt"));
+  EXPECT_THAT(Skipped(documents->skipped),
+              ElementsAre("docs/dangling.txt: No such file or directory", "docs/name\xff.txt: the name is not UTF-8",
+                          "docs/new\nline.bin: \".bin\" is no document type; .txt, .md and .jsonl are read",
+                          "docs/photo.png: \".png\" is no document type; .txt, .md and .jsonl are read",
+                          "docs/pipe.jsonl: is not a regular file", "docs/round.txt: Too many levels of symbolic links",
+                          "docs/zero.txt: is not a regular file", "docs/bad.jsonl:2: 'text' is missing *",
+                          "docs/latin.txt: not UTF-8 at byte 2; convert it to UTF-8 *"));
+}
+
+TEST_F(DocumentTest, AFolderWithoutDocumentsIsAnError) {
+  fs::create_directories(folder_ + "/empty");
+  Write("pictures/a.png", "?");
+  Write("pictures/b.png", "?");
+  Write("docs/a.txt", "alpha");
+  EXPECT_EQ(ReadDocuments({folder_ + "/docs", folder_ + "/empty"}).status().message(),
+            folder_ + "/empty: the folder holds no document (.txt, .md and .jsonl are read)");
+  const auto pictures = ReadDocuments({folder_ + "/pictures"});
+  EXPECT_EQ(pictures.status().code(), StatusCode::kNotFound);
+  EXPECT_EQ(pictures.status().message(),
+            folder_ + "/pictures: the folder holds no document (.txt, .md and .jsonl are read); 2 skipped, the first " +
+                folder_ + "/pictures/a.png: \".png\" is no document type; .txt, .md and .jsonl are read");
+  EXPECT_TRUE(ReadDocuments({folder_ + "/docs/a.txt", folder_ + "/docs"}).ok());  // what it holds is there already
+}
+
+TEST_F(DocumentTest, TellsFilesApartByTheirPaths) {
+  const std::string a = Write("p/x/README.md", "one"), b = Write("p/y/README.md", "two"), c = Write("p/c.md", "three");
+  const std::string d = Write("q/y/README.md", "four");
+  const auto ids = [&](const std::vector<std::string>& arguments) {
+    const auto documents = ReadDocuments(arguments);
+    EXPECT_TRUE(documents.ok()) << documents.status().message();
+    return documents.ok() ? Ids(*documents) : std::vector<std::string>();
+  };
+  EXPECT_THAT(ids({a}), ElementsAre("README.md"));
+  EXPECT_THAT(ids({a, b, c}), ElementsAre("x/README.md", "y/README.md", "c.md"));
+  EXPECT_THAT(ids({a, b, d}), ElementsAre("x/README.md", "p/y/README.md", "q/y/README.md"));
+  EXPECT_THAT(ids({folder_ + "/p/y", folder_ + "/q/y", a}), ElementsAre("p/y/README.md", "q/y/README.md", "README.md"));
+  EXPECT_THAT(ids({a, a, folder_ + "/p/x/../x/README.md", folder_ + "/p/x"}), ElementsAre("README.md"));
+  const std::string e = Write("q/y/l.jsonl", "{\"text\": \"x\"}"), f = Write("p/y/l.jsonl", "\n{\"text\": \"y\"}");
+  EXPECT_THAT(ids({e, f}), ElementsAre("q/y/l.jsonl#1", "p/y/l.jsonl#2"));
+}
+
+TEST_F(DocumentTest, RefusesEqualIdsNamingBothPlaces) {
+  const std::string a = Write("a.jsonl", "{\"id\": 1, \"text\": \"one\"}\n\n{\"id\": \"1\", \"text\": \"two\"}\n");
+  EXPECT_EQ(ReadDocuments({a}).status().message(),
+            a + ":3: its id \"1\" is that of line 1; give one of them another id");
+  const std::string b = Write("b.jsonl", "{\"id\": \"x\", \"text\": \"one\"}\n");
+  const std::string c = Write("c.jsonl", "{\"text\": \"one\"}\n{\"id\": \"x\", \"text\": \"two\"}\n");
+  const auto both = ReadDocuments({b, c});
+  EXPECT_EQ(both.status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(both.status().message(), c + ":2: its id \"x\" is that of " + b + ":1; give one of them another id");
 }
 
 TEST_F(DocumentTest, RemovesTheByteOrderMark) {
   const auto documents = ReadDocuments({Write("bom.md", "\xEF\xBB\xBF# Title\n\ntext")});
   ASSERT_TRUE(documents.ok());
-  EXPECT_EQ((*documents)[0].text, "# Title\n\ntext");
-  EXPECT_EQ((*documents)[0].title, "Title");
+  EXPECT_EQ(documents->documents[0].text, "# Title\n\ntext");
+  EXPECT_EQ(documents->documents[0].title, "Title");
 }
 
 TEST(TitleOf, TakesAHeadingOrAShortFirstLine) {

@@ -1,7 +1,9 @@
 #include "retrieval/sqlite.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <thread>
 
 #include "base/str.h"
 
@@ -118,6 +120,22 @@ Result<Database> Database::Open(const std::string& path, const std::string& uri,
   if (code != SQLITE_OK) return SqliteError(handle, code, path);
   sqlite3_extended_result_codes(handle, 1);
   return database;
+}
+
+void Database::WaitForOthers(std::function<bool(std::chrono::milliseconds)> wait) {
+  busy_ = std::make_unique<Busy>(Busy{std::move(wait), {}, 0});
+  sqlite3_busy_handler(
+      handle_.get(),
+      [](void* context, int count) {
+        auto* busy = static_cast<Busy*>(context);
+        const auto now = std::chrono::steady_clock::now();
+        if (count == 0) busy->since = now;
+        if (!busy->wait(std::chrono::duration_cast<std::chrono::milliseconds>(now - busy->since))) return 0;
+        ++busy->waits;
+        std::this_thread::sleep_for(std::chrono::milliseconds(std::min(100, 1 << std::min(count, 10))));
+        return 1;
+      },
+      busy_.get());
 }
 
 Result<Statement> Database::Prepare(std::string_view sql) {

@@ -3,7 +3,9 @@
 
 #include <sqlite3.h>
 
+#include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -59,6 +61,12 @@ class Database {
   Status Execute(const std::string& sql);  // one or more statements without results
   Result<int64_t> QueryInt(std::string_view sql);
 
+  // While another connection writes, this one waits: it looks again every now and then, each time if `wait` returns
+  // true for how long it has waited so far. False gives up: Unavailable.
+  void WaitForOthers(std::function<bool(std::chrono::milliseconds)> wait);
+  // How often it has looked since the call.
+  int waits() const { return busy_ ? busy_->waits : 0; }
+
   int64_t last_insert_id() const { return sqlite3_last_insert_rowid(handle_.get()); }
   sqlite3* handle() const { return handle_.get(); }
   const std::string& path() const { return *path_; }
@@ -67,6 +75,12 @@ class Database {
   struct Close {
     void operator()(sqlite3* handle) const { sqlite3_close_v2(handle); }
   };
+  struct Busy {
+    std::function<bool(std::chrono::milliseconds)> wait;
+    std::chrono::steady_clock::time_point since;
+    int waits = 0;
+  };
+  std::unique_ptr<Busy> busy_;         // apart, as SQLite points to it
   std::unique_ptr<std::string> path_;  // apart, so that statements may point to it when the Database moves
   std::unique_ptr<sqlite3, Close> handle_;
 };

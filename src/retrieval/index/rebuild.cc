@@ -39,25 +39,18 @@ Result<bool> IndexIsCurrent(Database* database) {
 }
 
 Status RebuildIndex(Database* database, const ProgressCallback& progress) {
-  while (true) {
-    SW_ASSIGN_OR_RETURN(const bool current, IndexIsCurrent(database));
-    if (current) return Status::Ok();
-    if (progress && !progress({})) return Cancelled("opening the corpus was cancelled");
-    auto transaction = Transaction::Begin(database, Transaction::kWrite);
-    if (!transaction.ok()) {
-      if ((sqlite3_errcode(database->handle()) & 0xFF) == SQLITE_BUSY) continue;
-      return transaction.status();
-    }
-    SW_ASSIGN_OR_RETURN(const bool meanwhile, IndexIsCurrent(database));
-    if (meanwhile) return Status::Ok();
-    SW_RETURN_IF_ERROR(database->Execute("INSERT INTO chunk_fts(chunk_fts) VALUES('delete-all')"));
-    SW_RETURN_IF_ERROR(Fill(database, progress));
-    SW_RETURN_IF_ERROR(database->Execute(
-        StrFormat("INSERT OR REPLACE INTO meta VALUES('tokenizer', {}); "
-                  "UPDATE meta SET value = value + 1 WHERE key = 'generation'; PRAGMA user_version = {};",
-                  TokenizerVersion(), kSchemaVersion)));
-    return transaction->Commit();
-  }
+  SW_ASSIGN_OR_RETURN(const bool current, IndexIsCurrent(database));
+  if (current) return Status::Ok();
+  SW_ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(database, Transaction::kWrite));
+  SW_ASSIGN_OR_RETURN(const bool meanwhile, IndexIsCurrent(database));
+  if (meanwhile) return Status::Ok();
+  SW_RETURN_IF_ERROR(database->Execute("INSERT INTO chunk_fts(chunk_fts) VALUES('delete-all')"));
+  SW_RETURN_IF_ERROR(Fill(database, progress));
+  SW_RETURN_IF_ERROR(database->Execute(
+      StrFormat("INSERT OR REPLACE INTO meta VALUES('tokenizer', {}); "
+                "UPDATE meta SET value = value + 1 WHERE key = 'generation'; PRAGMA user_version = {};",
+                TokenizerVersion(), kSchemaVersion)));
+  return transaction.Commit();
 }
 
 Status IndexApart(Database* database, const ProgressCallback& progress) {

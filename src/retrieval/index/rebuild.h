@@ -11,7 +11,8 @@ namespace spanwise::retrieval {
 Result<bool> IndexIsCurrent(Database* database);
 
 // Makes the index anew where it is not current, as one transaction: a crash, a failure or a cancelled run leaves the
-// old one. Waits as long as another process writes, and has nothing to do when that was the same. The tokenizer is
+// old one. Waits its turn as the connection does (Database::WaitForOthers), and has nothing to do when
+// another process did it meanwhile. The tokenizer is
 // registered on the connection.
 Status RebuildIndex(Database* database, const ProgressCallback& progress);
 
