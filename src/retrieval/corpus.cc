@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <filesystem>
@@ -192,13 +193,13 @@ Result<std::unique_ptr<Corpus>> Corpus::Open(const std::string& folder, const Op
     return NotFound(StrFormat(
         "{}: no corpus here (there is no meta.db); make one with: spanwise index PATH --corpus {}", folder, folder));
   }
-  if (options.create || (access(path.c_str(), W_OK) == 0 && access(folder.c_str(), W_OK) == 0)) {
-    impl->no_writer = impl->OpenWriter(path, options);
-    // Questions need no place to write to.
-    if (options.create || impl->no_writer.code() == StatusCode::kCancelled) SW_RETURN_IF_ERROR(impl->no_writer);
+  if (access(folder.c_str(), W_OK) != 0 || (access(path.c_str(), W_OK) != 0 && errno != ENOENT)) {
+    impl->no_writer = InvalidArgument(StrFormat("{}: the corpus is read-only here ({})", folder, std::strerror(errno)));
   } else {
-    impl->no_writer = InvalidArgument(folder + ": the corpus is read-only here");
+    impl->no_writer = impl->OpenWriter(path, options);
   }
+  // Questions need no place to write to.
+  if (options.create || impl->no_writer.code() == StatusCode::kCancelled) SW_RETURN_IF_ERROR(impl->no_writer);
   SW_RETURN_IF_ERROR(impl->OpenReader(path, options));
   return std::unique_ptr<Corpus>(new Corpus(std::move(impl)));
 }

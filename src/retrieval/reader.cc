@@ -91,9 +91,9 @@ bool Reader::IsShared(const std::string& path) {
 Status Reader::Connect() {
   const auto deadline = std::chrono::steady_clock::now() + kTryAgainFor;
   while (true) {
-    const Status shared = ConnectShared();
+    Status shared = ConnectShared();
     if (shared.ok()) return shared;
-    const Status alone = database_ && IsUnwritable(*database_) ? ConnectAlone() : Internal("not tried");
+    Status alone = database_ && IsUnwritable(*database_) ? ConnectAlone() : Internal("not tried");
     if (alone.ok()) return alone;
     database_.reset();
     alone_.reset();
@@ -123,7 +123,7 @@ Status Reader::ConnectAlone() {
   sqlite3_db_config(database.handle(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
   if (log) SW_RETURN_IF_ERROR(database.Execute("PRAGMA locking_mode = EXCLUSIVE"));
   database_ = std::make_unique<Database>(std::move(database));
-  const Status status = prepare_(database_.get());
+  Status status = prepare_(database_.get());
   if (IsShared(path_)) return Unavailable(path_ + ": another process has just opened this corpus; try again");
   return status;
 }

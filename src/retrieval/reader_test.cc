@@ -186,7 +186,7 @@ TEST_F(ReaderTest, ReadsAnotherUsersCorpus) {
   waitpid(owner, nullptr, 0);
   close(from[0]);
   close(from[1]);
-  EXPECT_EQ(seen, "true|docs/a.txt;|beta 1;|beta 1;beta 2;|/corpus: the corpus is read-only here");
+  EXPECT_EQ(seen, "true|docs/a.txt;|beta 1;|beta 1;beta 2;|/corpus: the corpus is read-only here (Permission denied)");
 }
 
 TEST_F(ReaderTest, AFolderThatMayNotBeEnteredIsNotCalledEmpty) {

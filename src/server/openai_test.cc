@@ -103,16 +103,17 @@ TEST(ParseChat, HasTheDefaultsOfTheApi) {
 }
 
 TEST(ParseChat, ReadsDocumentsAndExtensions) {
-  const ChatCall call =
-      Chat(With(R"("documents":[{"id":"d","title":"T","text":"x","score":-1.5,"metadata":{"k":1}},{"text":"y"},"z"],
+  const ChatCall call = Chat(With(
+      R"("documents":[{"id":"d","title":"T","text":"x","score":-1.5,"metadata":{"k":1}},{"text":"y"},"z",{"id":7,"text":"w"}],
     "spanwise":{"compose":"set","order":"canonical","top_k":3,"cite":false,"cache":false,"force":true})"));
   const auto& documents = call.job.request.documents;
-  ASSERT_EQ(documents.size(), 3u);
+  ASSERT_EQ(documents.size(), 4u);
   EXPECT_EQ(documents[0].title, "T");
   EXPECT_EQ(documents[0].score, -1.5);
   EXPECT_EQ(documents[1].id, "");
   EXPECT_FALSE(documents[1].score);
   EXPECT_EQ(documents[2].text, "z");
+  EXPECT_EQ(documents[3].id, "7");
   EXPECT_EQ(call.job.compose, ComposeMode::kSet);
   EXPECT_TRUE(call.job.force);
   EXPECT_FALSE(Chat(With(R"("spanwise":{})")).job.force);
@@ -403,6 +404,7 @@ TEST(ParseChat, NamesTheFieldThatIsWrong) {
       {R"("documents":[{"text":"","content":""}])", "documents[0].content"},
       {R"("documents":[{"page_content":1}])", "documents[0].page_content"},
       {R"("documents":[{"id":7,"text":""},"",{"id":"7","text":""}])", "documents[2].id"},
+      {R"("documents":[{"id":1,"text":""},{"id":"1","text":""}])", "documents[1].id"},
       {R"("documents":[{"id":"a","text":""},{"id":"a","text":""}])", "documents[1].id"},
       {R"("spanwise":[])", "spanwise"},
       {R"("spanwise":{"compose":"mix"})", "spanwise.compose"},
