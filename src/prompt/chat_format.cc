@@ -34,9 +34,13 @@ size_t CommonSuffix(const Tokenizer& tokenizer, std::string_view a, std::string_
   return n;
 }
 
-json::object MessageObject(std::string_view role, std::string_view content) {
-  return {{"role", json::string(role)}, {"content", json::string(content)}};
+json::object MessageObject(std::string_view role, std::string_view text, bool in_parts) {
+  json::value content = json::string(text);
+  if (in_parts) content = json::array{json::object{{"type", "text"}, {"text", std::move(content)}}};
+  return {{"role", json::string(role)}, {"content", std::move(content)}};
 }
+
+bool Shows(std::string_view rendered, size_t mark) { return rendered.find(Mark(mark)) != std::string_view::npos; }
 
 // The template sees the fields that published document templates read; absent titles are left out, so that
 // conditions on them work.
@@ -51,6 +55,11 @@ json::object DocumentObject(const std::string& id, const std::string& title, con
 struct ChatFormat::Piece {
   std::string_view text;
   bool literal;  // of the template, where special tokens count; else the caller's
+};
+
+// What stands for a document's id, title and text; the title's is empty where there is none.
+struct ChatFormat::DocumentMarks {
+  std::string id, title, text;
 };
 
 // The caller's texts behind their marks.
@@ -102,8 +111,41 @@ Result<std::shared_ptr<const ChatFormat>> ChatFormat::Create(std::shared_ptr<con
     if (!value || !value->is_string()) return InvalidArgument(StrFormat("'{}' holds no text", name));
     format->constants_[name] = *value;
   }
+  SW_RETURN_IF_ERROR(format->ProbeMessages());
   SW_RETURN_IF_ERROR(format->ProbeDocuments());
   return std::shared_ptr<const ChatFormat>(std::move(format));
+}
+
+Result<json::array> ChatFormat::Arrange(const std::vector<Message>& messages, const std::vector<std::string>& texts,
+                                        const std::string& words, const std::string& gap) const {
+  const auto is = [&](size_t i, std::string_view role) { return i < messages.size() && messages[i].role == role; };
+  json::array objects;
+  size_t begin = 0;
+  std::string before_user;  // in the user message that takes what a system message would hold
+  if (takes_system_) {
+    if (!words.empty() && !is(0, "system")) objects.push_back(MessageObject("system", words, in_parts_.system));
+  } else {
+    for (; is(begin, "system"); ++begin)
+      if (!messages[begin].content.empty()) before_user += texts[begin] + gap;
+    before_user += words;
+  }
+  size_t host = messages.size();
+  if (begin > 0 || !before_user.empty()) {
+    for (size_t i = begin; i < messages.size() && (host == messages.size() || !shows_first_user_); ++i)
+      if (is(i, "user")) host = i;
+    if (host == messages.size())
+      return InvalidArgument(
+          "the chat template takes no system message: documents and instructions stand before the text of a user "
+          "message, "
+          "and 'messages' holds none");
+  }
+  for (size_t i = begin; i < messages.size(); ++i) {
+    std::string text = i == host ? before_user + texts[i] : texts[i];
+    if (i == 0 && is(0, "system") && !words.empty()) text += gap + words;
+    const bool in_parts = is(i, "system") ? in_parts_.system : is(i, "user") ? in_parts_.user : in_parts_.assistant;
+    objects.push_back(MessageObject(messages[i].role, text, in_parts));
+  }
+  return objects;
 }
 
 Result<std::string> ChatFormat::Render(const json::array& messages, const json::array& documents) const {
@@ -120,34 +162,88 @@ Result<std::string> ChatFormat::Render(const json::array& messages, const json::
   return text.ok() ? std::move(text) : text.status().WithContext("chat template");
 }
 
-// Learns what the template writes around a document from the text between two of them: what also stands before the
-// first opens a document, the rest closes one.
-Status ChatFormat::ProbeDocuments() {
-  const json::array question = {MessageObject("user", Mark(0))};
-  SW_ASSIGN_OR_RETURN(const std::string plain, Render(question, {}));
-  const auto with_documents =
-      Render(question, {DocumentObject(Mark(1), Mark(2), Mark(3)), DocumentObject(Mark(4), Mark(5), Mark(6))});
-  if (!with_documents.ok()) return Status::Ok();
-  const std::string_view text = *with_documents;
-  const auto extent = [&](size_t from, size_t to) {
-    size_t begin = std::string_view::npos, end = 0;
-    for (size_t i = from; i <= to; ++i)
-      if (const size_t at = text.find(Mark(i)); at != std::string_view::npos) {
-        begin = std::min(begin, at);
-        end = std::max(end, at + Mark(i).size());
-      }
-    return std::pair(begin, end);
+Status ChatFormat::ProbeMessages() {
+  // Whether the messages with these marks show when messages of the roles `roles` are rendered; a rendering that fails
+  // shows none.
+  Status refusal;
+  const auto show = [&](const std::vector<std::string>& roles, std::initializer_list<size_t> marks) {
+    std::vector<Message> messages;
+    std::vector<std::string> texts;
+    for (const std::string& role : roles) {
+      messages.push_back({role, {}});
+      texts.push_back(Mark(texts.size()));
+    }
+    const auto objects = Arrange(messages, texts, {}, {});
+    const auto text = objects.ok() ? Render(*objects, {}) : objects.status();
+    if (!text.ok()) refusal = text.status();
+    return text.ok() && std::ranges::all_of(marks, [&](size_t mark) { return Shows(*text, mark); });
   };
-  const auto [a_begin, a_end] = extent(1, 3);
-  const auto [b_begin, b_end] = extent(4, 6);
-  if (a_begin == std::string_view::npos || b_begin == std::string_view::npos || a_end > b_begin) return Status::Ok();
-  const std::string_view between = text.substr(a_end, b_begin - a_end);
-  const size_t n_open = CommonSuffix(*tokenizer_, text.substr(0, a_begin), between);
-  const std::string_view close = between.substr(0, between.size() - n_open);
-  if (between.empty() || !text.substr(b_end).starts_with(close)) return Status::Ok();
+  if (!show({"user"}, {0})) {
+    const Status of_a_string = refusal;
+    in_parts_.user = true;
+    if (!show({"user"}, {0})) {
+      if (!of_a_string.ok()) return of_a_string;
+      return InvalidArgument(
+          "the chat template leaves out what the user says, as a string and as a list of text parts: only plain "
+          "prompts "
+          "(generate, /v1/completions) work with it");
+    }
+  }
+  takes_system_ = true;
+  if (!show({"system", "user"}, {0, 1})) {
+    in_parts_.system = true;
+    takes_system_ = show({"system", "user"}, {0, 1});
+  }
+  const std::vector<std::string> turns = {"user", "assistant", "user"};
+  if (!show(turns, {1, 2})) {
+    in_parts_.assistant = true;
+    if (!show(turns, {1, 2})) in_parts_.assistant = false;
+  }
+  shows_first_user_ = show(turns, {0}) || !show(turns, {2});
+  return Status::Ok();
+}
+
+Result<std::vector<ChatFormat::Extent>> ChatFormat::FindDocuments(std::string_view rendered,
+                                                                  const std::vector<DocumentMarks>& marks) const {
+  std::vector<Extent> extents;
+  const std::string_view open = renders_documents_ ? open_ : std::string_view(),
+                         close = renders_documents_ ? close_ : open;
+  for (const DocumentMarks& document : marks) {
+    Extent extent{std::string_view::npos, 0};
+    for (const std::string* mark : {&document.id, &document.title, &document.text}) {
+      const size_t at = mark->empty() ? std::string_view::npos : rendered.find(*mark);
+      if (at == std::string_view::npos) {
+        if (mark == &document.title) continue;
+        return Unimplemented("the chat template leaves out a document's id or text");
+      }
+      extent = {std::min(extent.begin, at), std::max(extent.end, rendered.rfind(*mark) + mark->size())};
+    }
+    if (!rendered.substr(0, extent.begin).ends_with(open) || !rendered.substr(extent.end).starts_with(close) ||
+        (!extents.empty() && extent.begin - open.size() != extents.back().end))
+      return Unimplemented("the chat template writes documents in a way that cannot be taken apart");
+    extents.push_back({extent.begin - open.size(), extent.end + close.size()});
+  }
+  return extents;
+}
+
+// Learns what the template writes around a document from the text between two of them: what also stands before the
+// first opens a document, the rest closes one. Then three, one of them without a title, must be found so.
+Status ChatFormat::ProbeDocuments() {
+  const std::vector<DocumentMarks> marks = {
+      {Mark(1), Mark(2), Mark(3)}, {Mark(4), {}, Mark(6)}, {Mark(7), Mark(8), Mark(9)}};
+  json::array documents;
+  for (const DocumentMarks& d : marks) documents.push_back(DocumentObject(d.id, d.title, d.text));
+  const auto rendered = Render({MessageObject("user", Mark(0), in_parts_.user)}, documents);
+  if (!rendered.ok()) return Status::Ok();
+  const std::string_view text = *rendered;
+  const auto first = FindDocuments(text, {marks[0]}), second = FindDocuments(text, {marks[1]});
+  if (!first.ok() || !second.ok() || (*first)[0].end >= (*second)[0].begin) return Status::Ok();
+  const std::string_view between = text.substr((*first)[0].end, (*second)[0].begin - (*first)[0].end);
+  const size_t n_open = CommonSuffix(*tokenizer_, text.substr(0, (*first)[0].begin), between);
   open_ = between.substr(between.size() - n_open);
-  close_ = close;
+  close_ = between.substr(0, between.size() - n_open);
   renders_documents_ = true;
+  renders_documents_ = Shows(text, 0) && FindDocuments(text, marks).ok();
   return Status::Ok();
 }
 
@@ -245,88 +341,78 @@ Result<PromptNode> ChatFormat::Build(const std::vector<Message>& messages, const
                                      bool locate) const {
   if (messages.empty()) return InvalidArgument("'messages' is empty; at least one message is needed");
   Marks marks;
-  json::array message_objects;
+  std::vector<std::string> texts;
   for (size_t i = 0; i < messages.size(); ++i) {
     const Message& m = messages[i];
     if (m.role != "system" && m.role != "user" && m.role != "assistant")
       return InvalidArgument(
           StrFormat("messages[{}].role {} is not one of system, user, assistant", i, Quoted(m.role)));
-    message_objects.push_back(MessageObject(m.role, marks.Add(m.content)));
+    texts.push_back(marks.Add(m.content));
   }
 
   json::array document_objects;
-  std::vector<std::pair<std::string, std::string>> ends;  // first and last mark of each document
-  std::vector<std::pair<size_t, size_t>> bodies;          // the text that holds it, and where in that its own begins
-  std::string in_words;                                   // the same for a template without documents
+  std::vector<DocumentMarks> document_marks;
+  std::vector<std::pair<size_t, size_t>> bodies;  // the text that holds it, and where in that its own begins
+  std::string words;                              // the documents for a template that renders none
   for (size_t i = 0; i < documents.size(); ++i) {
     const Document& d = documents[i];
     if (renders_documents_) {
       const std::string id = marks.Add(labels[i]), title = d.title.empty() ? "" : marks.Add(d.title),
                         text = marks.Add(d.text);
       document_objects.push_back(DocumentObject(id, title, text));
-      ends.emplace_back(id, text);
+      document_marks.push_back({id, title, text});
       bodies.emplace_back(marks.last(), 0);
     } else {
       const std::string head = StrFormat("[{}]{}{}\n", labels[i], d.title.empty() ? "" : " ", d.title);
       const std::string mark = marks.Add(StrFormat("{}{}\n\n", head, d.text));
-      in_words += mark;
-      ends.emplace_back(mark, mark);
+      words += mark;
+      document_marks.push_back({mark, {}, mark});
       bodies.emplace_back(marks.last(), head.size());
     }
   }
-  if (!in_words.empty()) {
-    in_words = marks.Add(std::string(kPlainIntroduction)) + in_words;
-    json::object& first = message_objects[0].get_object();
-    if (messages[0].role == "system") {
-      first["content"] = std::string(first["content"].get_string()) + marks.Add("\n\n") + in_words;
-    } else {
-      message_objects.insert(message_objects.begin(), MessageObject("system", in_words));
-    }
-  }
+  if (!words.empty()) words = marks.Add(std::string(kPlainIntroduction)) + words;
+  const std::string gap = marks.Add("\n\n");
 
-  SW_ASSIGN_OR_RETURN(const std::string rendered, Render(message_objects, document_objects));
+  SW_ASSIGN_OR_RETURN(const json::array marked, Arrange(messages, texts, words, gap));
+  SW_ASSIGN_OR_RETURN(const std::string rendered, Render(marked, document_objects));
+  bool is_last_user = true;
+  for (size_t i = messages.size(); i-- > 0;) {
+    const bool wanted = messages[i].role == "system" || (messages[i].role == "user" && is_last_user);
+    if (messages[i].role == "user") is_last_user = false;
+    if (wanted && !messages[i].content.empty() && !Shows(rendered, i))
+      return InvalidArgument(
+          StrFormat("the chat template leaves out messages[{}], a {} message at this place of the conversation", i,
+                    messages[i].role));
+  }
   // Templates look into messages: they trim them, and leave out the reasoning of earlier answers. So what counts is the
   // rendering of their text as it is, but for special tokens in it. It must have the special tokens of the first one,
   // lest a template that edits a message puts one together from its parts.
-  for (size_t i = 0, offset = message_objects.size() - messages.size(); i < messages.size(); ++i) {
-    json::object& object = message_objects[i + offset].get_object();
-    std::string content = Guarded(messages[i], &marks);
-    if (i + offset == 0 && !in_words.empty()) content += marks.Add("\n\n") + in_words;
-    object["content"] = content;
-  }
-  SW_ASSIGN_OR_RETURN(const std::string exact, Render(message_objects, document_objects));
+  for (size_t i = 0; i < messages.size(); ++i) texts[i] = Guarded(messages[i], &marks);
+  SW_ASSIGN_OR_RETURN(const json::array guarded, Arrange(messages, texts, words, gap));
+  SW_ASSIGN_OR_RETURN(const std::string exact, Render(guarded, document_objects));
   const std::string_view text = SpecialTokens(exact, marks) == SpecialTokens(rendered, marks) ? exact : rendered;
   const auto tokenized = [&](size_t begin, size_t end, std::string_view located = {}) -> Result<PromptNode> {
     SW_ASSIGN_OR_RETURN(const std::vector<Piece> pieces, marks.Cut(text.substr(begin, end - begin)));
     return Tokenize(pieces, located);
   };
 
+  SW_ASSIGN_OR_RETURN(const std::vector<Extent> extents, FindDocuments(text, document_marks));
   std::vector<PromptNode> parts, members;
   size_t at = 0;
   for (size_t i = 0; i < documents.size(); ++i) {
-    const std::string_view open = renders_documents_ ? open_ : std::string_view(),
-                           close = renders_documents_ ? close_ : open;
-    size_t begin = text.find(ends[i].first), end = text.rfind(ends[i].second);
-    if (begin == std::string_view::npos || end == std::string_view::npos)
-      return Unimplemented("the chat template leaves out a document's id or text");
-    end += ends[i].second.size();
-    if (!text.substr(0, begin).ends_with(open) || !text.substr(end).starts_with(close) ||
-        (i > 0 && begin - open.size() != at))
-      return Unimplemented("the chat template writes documents in a way that cannot be taken apart");
-    begin -= open.size();
-    end += close.size();
     if (i == 0) {
-      SW_ASSIGN_OR_RETURN(PromptNode before, tokenized(0, begin));
-      before.salts = SaltsBefore(messages, salt, rendered, text, ends[0].first, marks);
+      SW_ASSIGN_OR_RETURN(PromptNode before, tokenized(0, extents[i].begin));
+      before.salts = SaltsBefore(messages, salt, rendered, text, document_marks[0].id, marks);
       parts.push_back(std::move(before));
     }
     const std::string_view body = marks.text(bodies[i].first).substr(bodies[i].second, documents[i].text.size());
-    SW_ASSIGN_OR_RETURN(PromptNode member, tokenized(begin, end, locate ? body : std::string_view()));
+    SW_ASSIGN_OR_RETURN(PromptNode member,
+                        tokenized(extents[i].begin, extents[i].end, locate ? body : std::string_view()));
     member.document = documents[i].id;
     member.score = documents[i].score;
     member.salts = SaltsFrom(documents[i].cache_salt.value_or(salt));
     members.push_back(std::move(member));
-    at = end;
+    at = extents[i].end;
   }
   if (!members.empty()) parts.push_back(PromptNode::Set(std::move(members)));
   SW_ASSIGN_OR_RETURN(PromptNode after, tokenized(at, text.size()));
