@@ -221,6 +221,13 @@ struct Answer {
   std::vector<std::string> document_labels;
 };
 
+// How long the prompt of a request is.
+struct PromptSize {
+  int tokens = 0;
+  int document_tokens = 0;  // of these, the documents'
+  int room = 0;             // tokens that may follow it; below 1 the prompt is too long
+};
+
 // Callbacks run on the engine's thread and must return quickly. Any may be empty.
 struct RequestObserver {
   std::function<void(const std::string& text, const std::vector<TokenReport>& tokens)> on_text;
@@ -301,13 +308,17 @@ class Engine {
   virtual ~Engine() = default;
 
   // Checks and queues a request; `done` is called exactly once, on the engine's thread, unless Submit itself fails.
-  // InvalidArgument: the request is wrong (its message names the field) or its prompt does not fit the model's context.
-  // ResourceExhausted: the queue is full.
+  // InvalidArgument: the request is wrong (its message names the field). ContextExceeded: its prompt does not fit the
+  // model's context or the memory for KV. An answer that would not fit is no error: it ends there. ResourceExhausted: the queue is full.
   virtual Status Submit(Request request, RequestObserver observer, std::shared_ptr<CancelFlag> cancel,
                         std::function<void(Result<Answer>)> done) = 0;
 
   // Submit and wait. Not from a callback.
   Result<Answer> Run(Request request, RequestObserver observer = {}, std::shared_ptr<CancelFlag> cancel = nullptr);
+
+  // Of a request with messages or a plain prompt, without branches, steps and the like. Fails as Submit does where the
+  // request is wrong.
+  virtual Result<PromptSize> Measure(Request request) const = 0;
 
   virtual const ModelInfo& model() const = 0;
   virtual const EngineResources& resources() const = 0;

@@ -14,7 +14,8 @@ enum class StatusCode {
   kInvalidArgument,    // the caller's data or options are wrong and will stay wrong
   kNotFound,           // a file, document or model that is not there
   kCorruption,         // bytes that contradict themselves
-  kResourceExhausted,  // memory, disk, context length or a queue is full
+  kResourceExhausted,  // memory, disk or a queue is full
+  kContextExceeded,    // the prompt is too long for the model's context or the memory that is there for it
   kDeadlineExceeded,   // it took longer than was allowed
   kCancelled,          // the caller went away
   kUnavailable,        // a peer or device that may come back
@@ -49,6 +50,7 @@ Status InvalidArgument(std::string message);
 Status NotFound(std::string message);
 Status Corruption(std::string message);
 Status ResourceExhausted(std::string message);
+Status ContextExceeded(std::string message);
 Status DeadlineExceeded(std::string message);
 Status Cancelled(std::string message);
 Status Unavailable(std::string message);

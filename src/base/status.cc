@@ -14,6 +14,8 @@ std::string_view StatusCodeName(StatusCode code) {
       return "corruption";
     case StatusCode::kResourceExhausted:
       return "resource exhausted";
+    case StatusCode::kContextExceeded:
+      return "context exceeded";
     case StatusCode::kDeadlineExceeded:
       return "deadline exceeded";
     case StatusCode::kCancelled:
@@ -32,6 +34,7 @@ Status InvalidArgument(std::string message) { return {StatusCode::kInvalidArgume
 Status NotFound(std::string message) { return {StatusCode::kNotFound, std::move(message)}; }
 Status Corruption(std::string message) { return {StatusCode::kCorruption, std::move(message)}; }
 Status ResourceExhausted(std::string message) { return {StatusCode::kResourceExhausted, std::move(message)}; }
+Status ContextExceeded(std::string message) { return {StatusCode::kContextExceeded, std::move(message)}; }
 Status DeadlineExceeded(std::string message) { return {StatusCode::kDeadlineExceeded, std::move(message)}; }
 Status Cancelled(std::string message) { return {StatusCode::kCancelled, std::move(message)}; }
 Status Unavailable(std::string message) { return {StatusCode::kUnavailable, std::move(message)}; }

@@ -292,12 +292,12 @@ TEST(BranchedRequest, SaysWhatIsWrong) {
          "branches[1].max_tokens");
   expect(status([](Request& r) { r.branches.clear(); }), StatusCode::kInvalidArgument, "'join'");
   expect(status([](Request& r) { r.echo = true; }), StatusCode::kInvalidArgument, "'echo'");
-  expect(status([](Request& r) { r.branches[0].prompt = std::string(6000, 'x'); }), StatusCode::kInvalidArgument,
+  expect(status([](Request& r) { r.branches[0].prompt = std::string(6000, 'x'); }), StatusCode::kContextExceeded,
          "'branches[0]'");
   expect(status([](Request& r) {
            r.branches.resize(64, {"a", 60});
          }),
-         StatusCode::kInvalidArgument, "16 blocks of 64 tokens");
+         StatusCode::kContextExceeded, "16 blocks of 64 tokens");
   Request alone = Forked({});  // without a join they need not be there together
   alone.join.clear();
   alone.branches.resize(64, {"a", 60});

@@ -88,6 +88,17 @@ class EngineImpl final : public Engine {
     return runner_->Submit(std::move(*job));
   }
 
+  Result<PromptSize> Measure(Request request) const override {
+    Job job;
+    SW_RETURN_IF_ERROR(TakeIn(&request, &job));
+    SW_ASSIGN_OR_RETURN(const PromptNode tree, BuildTree(request, job.labels));
+    SW_ASSIGN_OR_RETURN(const Plan plan,
+                        MakePlan(tree, calibration_.Resolve(request.compose), {keys_, request.cache_salt}));
+    const int64_t room = std::min<int64_t>(info_.context_tokens - plan.end_position(), MemoryRoom(plan));
+    return PromptSize{
+        .tokens = plan.n_tokens(), .document_tokens = DocumentTokens(plan), .room = static_cast<int>(room)};
+  }
+
   const ModelInfo& model() const override { return info_; }
 
   const EngineResources& resources() const override { return resources_; }
@@ -300,6 +311,36 @@ class EngineImpl final : public Engine {
     return n_blocks * kKvBlockTokens - static_cast<int64_t>(plan.runs.back().tokens.size());
   }
 
+  static int DocumentTokens(const Plan& plan) {
+    int n = 0;
+    for (const PlannedPiece& piece : plan.pieces)
+      if (!piece.document.empty()) n += piece.end - piece.begin;
+    return n;
+  }
+
+  // Says how long the prompt is, how long it may be, and what to do about it.
+  Status DoesNotFit(const Request& request, const Plan& plan, int least, bool memory) const {
+    const int n = plan.n_tokens(), others = n - DocumentTokens(plan);
+    std::string length = StrFormat("has {} tokens", n);
+    if (plan.end_position() != n) length += StrFormat(" and reaches position {}", plan.end_position());
+    if (least > 1) length += StrFormat(", with {} to follow", least);
+    // What can help: documents only where the rest would fit without them.
+    std::vector<std::string> advice;
+    if (others < n && others < info_.context_tokens) advice.emplace_back("use fewer or shorter documents");
+    if (std::ranges::count(request.messages, "user", &Message::role) > 1)
+      advice.emplace_back("leave out earlier turns of the conversation");
+    if (advice.empty()) advice.emplace_back(request.messages.empty() ? "shorten the prompt" : "shorten the message");
+    if (memory) advice.emplace_back("give more memory");
+    std::string advised;
+    for (const std::string& one : advice) advised += (advised.empty() ? "" : " or ") + one;
+    if (memory)
+      return ContextExceeded(
+          StrFormat("the prompt {}, and the memory for KV has {} blocks of {} tokens, one of them for a copy: {}",
+                    length, n_blocks_, kKvBlockTokens, advised));
+    return ContextExceeded(StrFormat("this model's maximum context length is {} tokens, and the prompt {}: {}",
+                                     info_.context_tokens, length, advised));
+  }
+
   // Whether the way in which a request is composed is measured and close enough; InvalidArgument when it is measured,
   // too far, and not forced.
   Result<bool> Calibrated(const Request& request, const Plan& plan) const {
@@ -359,16 +400,9 @@ class EngineImpl final : public Engine {
     job.setup.eos_ids = eos_ids_;
     SW_ASSIGN_OR_RETURN(job.course, PrepareCourse(request, *text_.tokenizer, &job.plan, &job.setup));
     const int room = info_.context_tokens - job.plan.end_position();
-    if (room < least)
-      return InvalidArgument(StrFormat(
-          "the prompt reaches position {}, the model's context holds {} tokens: use fewer or shorter documents",
-          job.plan.end_position(), info_.context_tokens));
+    if (room < least) return DoesNotFit(request, job.plan, least, /*memory=*/false);
     const int64_t memory_room = MemoryRoom(job.plan);
-    if (memory_room < least)
-      return InvalidArgument(
-          StrFormat("the prompt of {} tokens does not fit into the memory for KV, {} blocks of {} tokens: use fewer or "
-                    "shorter documents, or more memory",
-                    job.plan.n_tokens(), n_blocks_, kKvBlockTokens));
+    if (memory_room < least) return DoesNotFit(request, job.plan, least, /*memory=*/true);
     if (job.arrangement && static_cast<int64_t>(job.arrangement->draft.size()) > std::min<int64_t>(room, memory_room))
       return InvalidArgument(StrFormat("search_draft has {} tokens, and {} fit behind the prompt",
                                        job.arrangement->draft.size(), std::min<int64_t>(room, memory_room)));

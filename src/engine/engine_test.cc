@@ -20,6 +20,7 @@
 namespace spanwise {
 namespace {
 
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 
 std::string Pocket() {
@@ -183,7 +184,7 @@ TEST(Engine, RefusesForcedTokensThatAreNoneOrDoNotFit) {
   EXPECT_EQ(outside.code(), StatusCode::kInvalidArgument);
   EXPECT_THAT(outside.message(), HasSubstr("forced token 8192"));
   request.forced_tokens.assign(static_cast<size_t>(SharedEngine().model().context_tokens), 300);
-  EXPECT_EQ(SharedEngine().Run(request).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(SharedEngine().Run(request).status().code(), StatusCode::kContextExceeded);
 }
 
 TEST(Engine, SeededSamplingRepeats) {
@@ -220,8 +221,7 @@ TEST(Engine, RefusesWhatCannotBeDone) {
   request = Question();
   for (int i = 0; i < 5000; ++i) request.documents[0].text += " and another";
   const Status long_prompt = SharedEngine().Run(request).status();
-  EXPECT_EQ(long_prompt.code(), StatusCode::kInvalidArgument);
-  EXPECT_THAT(long_prompt.message(), HasSubstr("4096"));
+  EXPECT_EQ(long_prompt.code(), StatusCode::kContextExceeded);
   request = {};
   request.prompt_tokens = {1, 8192};
   EXPECT_EQ(code(request), StatusCode::kInvalidArgument);
@@ -247,13 +247,50 @@ TEST(Engine, EndsAtTheContextsEnd) {
   EXPECT_EQ(answer.usage.completion_tokens, 6);
   EXPECT_EQ(answer.finish_reason, FinishReason::kLength);
   request.prompt_tokens->resize(128, 100);
-  EXPECT_THAT(engine->Run(request).status().message(), HasSubstr("the model's context holds 128 tokens"));
+  EXPECT_THAT(engine->Run(request).status().message(), HasSubstr("maximum context length is 128 tokens"));
+}
+
+TEST(Engine, SaysWhatOfAPromptIsTooLong) {
+  const auto refusal = [](const Request& request) {
+    const Status status = SharedEngine().Run(request).status();
+    EXPECT_EQ(status.code(), StatusCode::kContextExceeded);
+    const PromptSize size = SharedEngine().Measure(request).value();
+    EXPECT_LT(size.room, 1);
+    EXPECT_THAT(status.message(), HasSubstr("maximum context length is 4096 tokens, and the prompt has " +
+                                            std::to_string(size.tokens) + " tokens"));
+    return status.message();
+  };
+  std::string much;
+  for (int i = 0; i < 5000; ++i) much += " and another";
+  Request request = Question();
+  request.documents[0].text = much;
+  EXPECT_THAT(refusal(request), EndsWith("tokens: use fewer or shorter documents"));
+  request.compose.mode = ComposeMode::kSet;  // documents side by side
+  EXPECT_THAT(refusal(request), HasSubstr(" and reaches position "));
+  request = Question();
+  request.messages = {{"user", much}, {"assistant", "Yes."}, {"user", "Sure?"}};
+  EXPECT_THAT(refusal(request), EndsWith("tokens: leave out earlier turns of the conversation"));
+  request.messages[0].content = "Is it?";
+  request.documents[0].text = much;
+  EXPECT_THAT(refusal(request),
+              EndsWith("tokens: use fewer or shorter documents or leave out earlier turns of the conversation"));
+  request = Question();
+  request.messages[0].content = much;
+  EXPECT_THAT(refusal(request), EndsWith("tokens: shorten the message"));
+  EXPECT_THAT(refusal(Plain(much, 4)), EndsWith("tokens: shorten the prompt"));
+
+  const PromptSize size = SharedEngine().Measure(Question()).value();
+  EXPECT_EQ(size.tokens, SharedEngine().Run(Question()).value().usage.prompt_tokens);
+  EXPECT_EQ(size.room, 4096 - size.tokens);
+  EXPECT_GT(size.document_tokens, 20);
+  EXPECT_LT(size.document_tokens, size.tokens);
+  EXPECT_EQ(SharedEngine().Measure({}).status().code(), StatusCode::kInvalidArgument);
 }
 
 TEST(Engine, RefusesPromptsLargerThanItsMemory) {
   auto engine = Engine::Open({.model = Pocket(), .kv_memory_bytes = size_t{2} << 20}).value();  // four blocks
   const Status status = engine->Run(Plain(std::string(3000, 'x'), 1)).status();
-  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.code(), StatusCode::kContextExceeded);
   EXPECT_THAT(status.message(), HasSubstr("4 blocks of 64 tokens"));
   EXPECT_TRUE(engine->Run(Plain("short", 1)).ok());
 }

@@ -54,14 +54,14 @@ Result<Fork::Branch> PrepareBranch(const Continuation& branch, const std::string
   const int least = std::min(1, sampling.max_tokens);
   const int room = place.limits.context_tokens - place.position - n_seed - place.n_follow;
   if (room < least)
-    return InvalidArgument(
+    return ContextExceeded(
         StrFormat("'{}' begins at position {} with {} tokens, and {} follow it: the model's context "
                   "holds {} tokens",
                   name, place.position, n_seed, place.n_follow, place.limits.context_tokens));
   const int64_t memory =  // when it is alone
       (static_cast<int64_t>(place.limits.n_blocks) - place.context_blocks) * kKvBlockTokens - n_seed;
   if (memory < least)
-    return InvalidArgument(StrFormat("'{}' does not fit into the memory for KV, {} blocks of {} tokens", name,
+    return ContextExceeded(StrFormat("'{}' does not fit into the memory for KV, {} blocks of {} tokens", name,
                                      place.limits.n_blocks, kKvBlockTokens));
   setup.max_tokens = static_cast<int>(std::min<int64_t>({sampling.max_tokens, room, memory}));
   return Fork::Branch{.seed = std::move(seed), .setup = std::move(setup)};
@@ -77,7 +77,7 @@ Status FitJoin(const Fork& fork, const Place& place, Generation::Setup* answer) 
   }
   const int64_t memory = (static_cast<int64_t>(place.limits.n_blocks) - n_blocks) * kKvBlockTokens;
   if (memory < place.n_follow)
-    return InvalidArgument(StrFormat(
+    return ContextExceeded(StrFormat(
         "the branches may come to {} tokens, which the join keeps together: with the context they do not fit into the "
         "memory for KV, {} blocks of {} tokens; use fewer branches or a smaller 'max_tokens'",
         n_tokens, place.limits.n_blocks, kKvBlockTokens));

@@ -17,6 +17,7 @@ constexpr Row kTable[] = {
     {StatusCode::kNotFound, 404, "not_found"},
     {StatusCode::kCorruption, 500, "corruption"},
     {StatusCode::kResourceExhausted, 429, "rate_limit_exceeded"},
+    {StatusCode::kContextExceeded, 400, "context_length_exceeded"},
     {StatusCode::kDeadlineExceeded, 504, "timeout"},
     {StatusCode::kCancelled, 499, "cancelled"},
     {StatusCode::kUnavailable, 503, "unavailable"},

@@ -18,7 +18,7 @@ struct ApiError {
   std::string request_id = {};  // of the request that it answers; empty: not known
 };
 
-// InvalidArgument 400, NotFound 404, ResourceExhausted 429, Cancelled 499, Unavailable 503, DeadlineExceeded 504, and
+// InvalidArgument and ContextExceeded 400, NotFound 404, ResourceExhausted 429, Cancelled 499, Unavailable 503, DeadlineExceeded 504, and
 // so on. Unimplemented is 400 rather than 501, because clients repeat what failed with 5xx.
 int HttpStatusOf(StatusCode code);
 ApiError ErrorOf(const Status& status, std::string param = {});

@@ -29,7 +29,7 @@ class FakeBackend final : public Backend {
 
   Status Submit(Job job, RequestObserver observer, std::shared_ptr<CancelFlag> cancel,
                 std::function<void(Result<JobAnswer>)> done) override {
-    if (Question(job).find("REFUSE") != std::string::npos) return InvalidArgument("the prompt does not fit");
+    if (Question(job).find("REFUSE") != std::string::npos) return ContextExceeded("the prompt does not fit");
     const std::lock_guard lock(mutex_);
     if (static_cast<int>(queue_.size()) >= options_.max_queued) return ResourceExhausted("the queue is full");
     ++stats_.requests;
