@@ -23,6 +23,7 @@ void PrintAnswer(const rag::GroundedAnswer& grounded, const PartOptions& parts, 
     if (!c.title.empty()) Print(" ({})", Printable(c.title));
     Print(", bytes {} to {}:\n    {}\n", c.begin, c.end, Printable(c.quote, "\n\t"));
   }
+  for (const rag::UnsupportedCitation& c : grounded.unsupported) Print("\n{}\n", UnsupportedLine(c));
   if (quiet) return;
   const Answer& a = grounded.answer;
   Note("\n{} documents, {} prompt tokens, {} reused; first token after {:.0f} ms, then {:.0f} tokens/s; {}\n",
@@ -39,12 +40,11 @@ int Ask(const Options& o) {
   if (!engine.ok()) return Fail(engine.status());
   auto finder = SourceFinder::Open(o.sources, **engine, o.common.quiet);
   if (!finder.ok()) return Fail(finder.status());
-  auto sources = (*finder)->Find(o.question);
-  if (!sources.ok()) return Fail(sources.status());
-
   std::vector<Message> messages;
   if (!o.system.empty()) messages.push_back({"system", o.system});
   messages.push_back({"user", o.question});
+  auto sources = (*finder)->Find(messages);
+  if (!sources.ok()) return Fail(sources.status());
   Request request = rag::MakeRequest(std::move(messages), *sources, *compose, *params);
   request.use_cache = !o.common.no_cache;
   Apply(o.answer, &request);

@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "cli/common.h"
 #include "cli/sources.h"
+#include "rag/conversation.h"
 
 namespace spanwise::cli {
 namespace {
@@ -16,6 +17,20 @@ struct Options {
   AnswerOptions answer;
   std::string system;
 };
+
+// Leaves out what the model's context has no room for any more, and says so.
+Result<Answer> Answered(Engine& engine, Request* request, Progress& progress, bool print_text) {
+  const auto size = [&](const Request& one) { return engine.Measure(one); };
+  SW_ASSIGN_OR_RETURN(const int n_left_out, rag::FitConversation(size, engine.model().context_tokens, request));
+  if (n_left_out > 0) {
+    SW_ASSIGN_OR_RETURN(const PromptSize now, engine.Measure(*request));
+    if (now.room > 0)
+      Note("spanwise: the conversation has outgrown the model's context of {} tokens: {} left out\n",
+           engine.model().context_tokens,
+           n_left_out == 1 ? "its oldest turn is" : StrFormat("its {} oldest turns are", n_left_out));
+  }
+  return RunWatched(engine, *request, progress, print_text);
+}
 
 int Chat(const Options& o) {
   if (const auto params = ToSamplingParams(o.sampling); !params.ok()) return Fail(params.status());
@@ -40,7 +55,7 @@ int Chat(const Options& o) {
     messages.push_back({"user", line});
     std::vector<rag::Source> sources;
     if (finder) {
-      auto found = finder->Find(line);
+      auto found = finder->Find(messages);
       if (!found.ok()) return Fail(found.status());
       sources = std::move(*found);
     }
@@ -48,7 +63,7 @@ int Chat(const Options& o) {
     request.use_cache = !o.common.no_cache;
     Apply(o.answer, &request);
     Progress progress("reading documents", o.common.quiet);
-    auto answer = RunWatched(**engine, std::move(request), progress, !o.common.json);
+    auto answer = Answered(**engine, &request, progress, !o.common.json);
     if (!answer.ok()) {
       // The turn is taken back, so that a question that does not fit leaves the conversation as it was.
       messages.pop_back();
@@ -56,6 +71,7 @@ int Chat(const Options& o) {
       if (terminal && WriteOut()) continue;
       return kFailed;
     }
+    messages = std::move(request.messages);
     const rag::GroundedAnswer grounded = rag::Ground(std::move(*answer), std::move(sources));
     messages.push_back({"assistant", grounded.answer.text});
     if (o.common.json) {
@@ -66,6 +82,7 @@ int Chat(const Options& o) {
     Print("\n");
     for (const rag::Citation& c : grounded.citations)
       Print("  [{}] {}: {}\n", c.label, Printable(c.document_id), Printable(c.quote, "\n\t"));
+    for (const rag::UnsupportedCitation& c : grounded.unsupported) Print("  {}\n", UnsupportedLine(c));
     if (!WriteOut()) return kDone;
     if (!o.common.quiet)
       Note("({} of {} prompt tokens reused, first token after {:.0f} ms)\n", grounded.answer.usage.cached_tokens,

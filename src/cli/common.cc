@@ -307,11 +307,17 @@ json::object AnswerJson(const rag::GroundedAnswer& grounded, const std::string& 
                    {"finish_reason", rag::FinishName(a.finish_reason)},
                    {"compose", rag::ComposeJson(a.compose)},
                    {"usage", rag::UsageJson(a.usage)},
-                   {"timings", rag::TimingsJson(a.timings)},
-                   {"citations", rag::CitationsJson(grounded.citations)}};
+                   {"timings", rag::TimingsJson(a.timings)}};
+  rag::AddCitationsJson(grounded, &out);
   rag::AddPartsJson(a, &out);
   if (size_t offset = 0; logprobs) out["logprobs"] = rag::CompletionLogprobs(a.tokens, &offset);
   return out;
+}
+
+std::string UnsupportedLine(const rag::UnsupportedCitation& citation) {
+  std::string missing;
+  for (const std::string& one : citation.missing) missing += (missing.empty() ? "" : ", ") + Quoted(one);
+  return StrFormat("[{}] {}: not given as a citation, it has no {}", citation.label, citation.document_id, missing);
 }
 
 void PrintJson(const json::value& value) {

@@ -110,6 +110,8 @@ Result<Answer> RunWatched(Engine& engine, Request request, Progress& progress, b
 void PrintParts(const PartOptions& options, const Answer& answer);
 
 json::object AnswerJson(const rag::GroundedAnswer& answer, const std::string& model, bool logprobs);
+// What is said of a label that is no citation.
+std::string UnsupportedLine(const rag::UnsupportedCitation& citation);
 // On one line of standard output, which is handed over at once.
 void PrintJson(const json::value& value);
 

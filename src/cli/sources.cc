@@ -113,9 +113,9 @@ SourceFinder::~SourceFinder() {
   if (!temporary_.empty()) std::filesystem::remove_all(temporary_, ignored);
 }
 
-Result<std::vector<rag::Source>> SourceFinder::Find(const std::string& question) const {
+Result<std::vector<rag::Source>> SourceFinder::Find(const std::vector<Message>& messages) const {
   if (!corpus_) return whole_;
-  return rag::Retrieve(*corpus_, question, top_k_);
+  return rag::Retrieve(*corpus_, messages, top_k_);
 }
 
 }  // namespace spanwise::cli

@@ -24,8 +24,8 @@ class SourceFinder {
   static Result<std::unique_ptr<SourceFinder>> Open(const SourceOptions& options, const Engine& engine, bool quiet);
   ~SourceFinder();
 
-  // Sources for a question: all documents where they fit, else the top_k chunks, best first.
-  Result<std::vector<rag::Source>> Find(const std::string& question) const;
+  // Sources for a conversation's last question: all documents where they fit, else the top_k chunks, best first.
+  Result<std::vector<rag::Source>> Find(const std::vector<Message>& messages) const;
 
  private:
   SourceFinder() = default;

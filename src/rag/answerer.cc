@@ -1,11 +1,15 @@
 #include "rag/answerer.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <set>
 
 #include "base/str.h"
+#include "rag/conversation.h"
+#include "rag/names.h"
 #include "retrieval/quote.h"
 
 namespace spanwise::rag {
@@ -21,6 +25,7 @@ std::string SourceId(const Source& source) {
 struct LabelMention {
   std::string label;
   std::string_view sentence;
+  size_t group = 0;  // mentions of one sentence, one behind the other
 };
 
 std::vector<LabelMention> FindLabels(std::string_view text) {
@@ -30,9 +35,18 @@ std::vector<LabelMention> FindLabels(std::string_view text) {
     const size_t close = text.find(']', open);
     if (close == std::string_view::npos) break;
     const std::string_view said = Trim(text.substr(sentence, open - sentence));
-    // "See [4]." says nothing before the label; then the previous mention's sentence, if any, is meant.
-    mentions.push_back({std::string(text.substr(open + 1, close - open - 1)),
-                        said.size() < 4 && !mentions.empty() ? mentions.back().sentence : said});
+    LabelMention mention{std::string(text.substr(open + 1, close - open - 1)), said, mentions.size()};
+    // "and [4]" says nothing before the label: the previous mention's sentence is meant; and of "See [4]. It is heavy."
+    // the one behind it.
+    if (said.size() < 4 && !mentions.empty()) {
+      mention.sentence = mentions.back().sentence;
+      mention.group = mentions.back().group;
+    } else if (said.size() < 4) {
+      const std::string_view behind = text.substr(close + 1);
+      const size_t word = std::min(behind.find_first_not_of(" .,:;"), behind.size());
+      mention.sentence = Trim(behind.substr(word, behind.find('[', word) - word));
+    }
+    mentions.push_back(std::move(mention));
     sentence = open = close + 1;
   }
   return mentions;
@@ -113,22 +127,52 @@ GroundedAnswer Ground(Answer answer, std::vector<Source> sources) {
     return grounded;
   }
 
-  std::set<std::pair<size_t, size_t>> seen;  // (source, begin of the quote)
-  for (const LabelMention& mention : FindLabels(answer.text)) {
+  struct Mentioned {
+    const LabelMention& mention;
+    size_t source;
+    retrieval::Quote quote;
+  };
+  const std::vector<LabelMention> mentions = FindLabels(answer.text);
+  std::vector<Mentioned> mentioned;  // of the sources
+  for (const LabelMention& mention : mentions) {
     const auto it = by_label.find(mention.label);
     if (it == by_label.end()) continue;
-    const Source& source = sources[it->second];
-    retrieval::Quote quote = retrieval::BestQuote(source.text, mention.sentence);
-    if (quote.range.begin == quote.range.end)
-      quote.range = {0, source.text.size()};  // no word in common: the whole source
-    if (!seen.emplace(it->second, quote.range.begin).second) continue;
-    grounded.citations.push_back({.document_id = source.document_id,
-                                  .title = source.title,
-                                  .label = mention.label,
-                                  .quote = source.text.substr(quote.range.begin, quote.range.end - quote.range.begin),
-                                  .begin = source.begin + quote.range.begin,
-                                  .end = source.begin + quote.range.end,
-                                  .score = quote.score});
+    const std::string& text = sources[it->second].text;
+    retrieval::Quote quote = retrieval::BestQuote(text, mention.sentence);
+    if (quote.range.begin == quote.range.end) quote.range = {0, text.size()};  // no word in common: the whole source
+    mentioned.push_back({mention, it->second, quote});
+  }
+  std::set<std::pair<size_t, size_t>> seen;  // (source, begin of the quote)
+  std::set<size_t> seen_unsupported;
+  for (size_t begin = 0, end = 0; begin < mentioned.size(); begin = end) {
+    std::vector<ClaimSource> together;
+    for (; end < mentioned.size() && mentioned[end].mention.group == mentioned[begin].mention.group; ++end) {
+      const Source& source = sources[mentioned[end].source];
+      const retrieval::ByteRange quoted = mentioned[end].quote.range;
+      together.push_back(
+          {source.title, source.text, std::string_view(source.text).substr(quoted.begin, quoted.size())});
+    }
+    for (size_t i = begin; i < end; ++i) {
+      const auto& [mention, n, quote] = mentioned[i];
+      const Source& source = sources[n];
+      std::vector<std::string> missing = Unsupported(mention.sentence, together, i - begin);
+      if (!missing.empty()) {
+        if (seen_unsupported.insert(n).second)
+          grounded.unsupported.push_back({.document_id = source.document_id,
+                                          .title = source.title,
+                                          .label = mention.label,
+                                          .missing = std::move(missing)});
+        continue;
+      }
+      if (!seen.emplace(n, quote.range.begin).second) continue;
+      grounded.citations.push_back({.document_id = source.document_id,
+                                    .title = source.title,
+                                    .label = mention.label,
+                                    .quote = std::string(together[i - begin].quote),
+                                    .begin = source.begin + quote.range.begin,
+                                    .end = source.begin + quote.range.end,
+                                    .score = quote.score});
+    }
   }
   grounded.answer = std::move(answer);
   grounded.sources = std::move(sources);
@@ -147,8 +191,22 @@ std::vector<Source> WholeDocuments(const std::vector<Document>& documents) {
   return sources;
 }
 
-Result<std::vector<Source>> Retrieve(const retrieval::Corpus& corpus, const std::string& question, size_t k) {
-  SW_ASSIGN_OR_RETURN(std::vector<retrieval::Hit> hits, corpus.Search(question, k));
+Result<std::vector<Source>> Retrieve(const retrieval::Corpus& corpus, const std::vector<Message>& messages, size_t k) {
+  const SearchQuestion question = QuestionToSearch(messages);
+  SW_ASSIGN_OR_RETURN(std::vector<retrieval::Hit> hits, corpus.Search(question.complete, k));
+  if (question.complete != question.alone) {
+    const auto n_complete = std::min<size_t>(hits.size(), (k * static_cast<size_t>(question.quarters) + 3) / 4);
+    const auto rest = hits.begin() + static_cast<std::ptrdiff_t>(n_complete);
+    std::vector<retrieval::Hit> others(std::make_move_iterator(rest), std::make_move_iterator(hits.end()));
+    hits.erase(rest, hits.end());
+    SW_ASSIGN_OR_RETURN(std::vector<retrieval::Hit> alone, corpus.Search(question.alone, k));
+    alone.insert(alone.end(), std::make_move_iterator(others.begin()), std::make_move_iterator(others.end()));
+    for (retrieval::Hit& hit : alone)
+      if (hits.size() < k && std::ranges::find(hits, hit.chunk_id, &retrieval::Hit::chunk_id) == hits.end())
+        hits.push_back(std::move(hit));
+    // More words only add to a score, so that scores of the two searches can be compared.
+    std::ranges::stable_sort(hits, std::greater(), &retrieval::Hit::score);
+  }
   std::vector<Source> sources;
   for (retrieval::Hit& hit : hits)
     sources.push_back({std::move(hit.document_id), std::move(hit.title), std::move(hit.text), hit.begin, hit.score,

@@ -34,10 +34,19 @@ struct Citation {
   double score = 0;
 };
 
+// A label in the answer's text whose source does not bear out the sentence before it.
+struct UnsupportedCitation {
+  std::string document_id;
+  std::string title;
+  std::string label;
+  std::vector<std::string> missing;  // names and numbers of the sentence, as it writes them
+};
+
 struct GroundedAnswer {
   Answer answer;                    // compose.spans name documents by document_id
   std::vector<Source> sources;      // what the prompt held, in order
   std::vector<Citation> citations;  // in the order of the answer, each once; by attention the best first
+  std::vector<UnsupportedCitation> unsupported = {};  // of citations as they are written, those that are not given
 };
 
 // The request of a conversation over sources: every source becomes a document whose id in the prompt stays the same in
@@ -50,7 +59,8 @@ Request MakeRequest(std::vector<Message> messages, const std::vector<Source>& so
 std::vector<Citation> CitationsByAttention(const AttentionReport& report, const std::vector<Source>& sources,
                                            const std::vector<std::string>& labels);
 
-// Resolves the labels in the answer's text; labels that name no source are left out. An answer that is a stretch of a
+// Resolves the labels in the answer's text; labels that name no source are left out, and those whose source speaks of
+// something else than the sentence (names.h: Unsupported) are told apart. An answer that is a stretch of a
 // document cites that instead, and one that reports its attention what it was read from.
 GroundedAnswer Ground(Answer answer, std::vector<Source> sources);
 
@@ -58,7 +68,8 @@ GroundedAnswer Ground(Answer answer, std::vector<Source> sources);
 std::vector<Source> WholeDocuments(const std::vector<retrieval::SourceDocument>& documents);
 std::vector<Source> WholeDocuments(const std::vector<Document>& documents);
 
-// The k best chunks for the question, best first.
-Result<std::vector<Source>> Retrieve(const retrieval::Corpus& corpus, const std::string& question, size_t k);
+// The k best chunks for the last question of a conversation, best first. Where that leans on the turns before it, some
+// are the best for the question that these complete, some for the question alone (conversation.h).
+Result<std::vector<Source>> Retrieve(const retrieval::Corpus& corpus, const std::vector<Message>& messages, size_t k);
 
 }  // namespace spanwise::rag

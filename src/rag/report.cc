@@ -76,6 +76,19 @@ json::array CitationsJson(const std::vector<Citation>& citations) {
   return out;
 }
 
+void AddCitationsJson(const GroundedAnswer& answer, json::object* out) {
+  (*out)["citations"] = CitationsJson(answer.citations);
+  if (answer.unsupported.empty()) return;
+  json::array unsupported;
+  for (const UnsupportedCitation& c : answer.unsupported) {
+    json::array missing;
+    for (const std::string& one : c.missing) missing.emplace_back(ReplaceInvalidUtf8(one));
+    unsupported.push_back(json::object{
+        {"document", c.document_id}, {"title", c.title}, {"label", c.label}, {"missing", std::move(missing)}});
+  }
+  (*out)["unsupported_citations"] = std::move(unsupported);
+}
+
 json::object UsageJson(const Usage& usage) {
   return {{"prompt_tokens", usage.prompt_tokens},
           {"cached_tokens", usage.cached_tokens},

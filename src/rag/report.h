@@ -12,6 +12,8 @@ namespace spanwise::rag {
 
 json::object ComposeJson(const ComposeReport& report);
 json::array CitationsJson(const std::vector<Citation>& citations);
+// "citations" and, where there are any, "unsupported_citations" (docs/http.md).
+void AddCitationsJson(const GroundedAnswer& answer, json::object* out);
 json::object UsageJson(const Usage& usage);
 json::object TimingsJson(const Timings& timings);
 std::string_view FinishName(FinishReason reason);  // "stop", "length"

@@ -185,7 +185,7 @@ class Api::Run : public std::enable_shared_from_this<Run> {
     if (!status.ok()) {
       if (status.code() == StatusCode::kResourceExhausted && n_submitted_ > n_done_) return;
       ApiError error = ErrorOf(status);
-      if (error.http_status == 400) error.param = Param(error.message);
+      if (error.http_status == 400) error.param = Param(status);
       error.retry_after_s = RetryAfter(api_.backend_.stats().drain_s);
       return Fail(error);
     }
@@ -239,7 +239,11 @@ class Api::Run : public std::enable_shared_from_this<Run> {
   }
 
   void OnDone(size_t index, Result<JobAnswer> result) {
-    if (!result.ok()) return Fail(FailureOf(result.status(), *exchange_));
+    if (!result.ok()) {
+      ApiError error = FailureOf(result.status(), *exchange_);
+      if (error.http_status == 400) error.param = Param(result.status());
+      return Fail(std::move(error));
+    }
     NoteFirstToken(submitted_ + std::chrono::duration_cast<std::chrono::steady_clock::duration>(
                                     std::chrono::duration<double, std::milli>(result->answer.timings.ttft_ms)));
     Answer& answer = result->answer;
@@ -249,7 +253,10 @@ class Api::Run : public std::enable_shared_from_this<Run> {
     } else {
       grounded.answer = std::move(answer);
     }
-    if (!cite_) grounded.citations.clear();
+    if (!cite_) {
+      grounded.citations.clear();
+      grounded.unsupported.clear();
+    }
     if (setup_.stream) WriteEnd(index, grounded);
     const Usage& usage = grounded.answer.usage;
     usage_.prompt_tokens += usage.prompt_tokens;
@@ -273,7 +280,7 @@ class Api::Run : public std::enable_shared_from_this<Run> {
                   .finish_reason = {}});
     }
     json::object extra;
-    if (setup_.chat) extra["citations"] = rag::CitationsJson(grounded.citations);
+    if (setup_.chat) rag::AddCitationsJson(grounded, &extra);
     if (setup_.jobs.size() == 1) extra["spanwise"] = SpanwiseJson(grounded.answer);
     WriteChunk({.index = static_cast<int>(index),
                 .role = false,
@@ -289,8 +296,10 @@ class Api::Run : public std::enable_shared_from_this<Run> {
     if (!ms) ms = std::chrono::duration<double, std::milli>(at - turn_.record.received).count();
   }
 
-  std::string Param(std::string_view message) const {
-    const std::string param = ParamOf(message, setup_.chat);
+  // The field at fault, as far as the engine's message tells.
+  std::string Param(const Status& status) const {
+    if (status.code() == StatusCode::kContextExceeded) return setup_.chat ? "messages" : "prompt";
+    const std::string param = ParamOf(status.message(), setup_.chat);
     return param == "model" ? std::string() : param;  // what its message speaks of then is not the field
   }
 

@@ -248,6 +248,12 @@ TEST_F(ApiTest, TellsFailuresBeforeAndWithinAStream) {
   const HttpResponse refused = Post("/v1/completions", R"({"prompt":"REFUSE","stream":true})");
   EXPECT_EQ(refused.status, 400);
   EXPECT_EQ(Json(refused).at("error").at("type"), "invalid_request_error");
+  EXPECT_EQ(Json(refused).at("error").at("code"), "context_length_exceeded");
+  EXPECT_EQ(Json(refused).at("error").at("param"), "prompt");
+  const HttpResponse chat = Post("/v1/chat/completions", R"({"messages":[{"role":"user","content":"REFUSE"}]})");
+  EXPECT_EQ(chat.status, 400);
+  EXPECT_EQ(Json(chat).at("error").at("code"), "context_length_exceeded");
+  EXPECT_EQ(Json(chat).at("error").at("param"), "messages");
   const auto events = Events(Post("/v1/completions", R"({"prompt":"FAIL","stream":true})"));
   EXPECT_EQ(events.back().at("error").at("message"), "failed as asked");
   EXPECT_EQ(events.back().at("error").at("type"), "server_error");

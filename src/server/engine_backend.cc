@@ -1,6 +1,5 @@
 #include "server/engine_backend.h"
 
-#include <algorithm>
 
 #include "base/hash.h"
 #include "base/str.h"
@@ -66,17 +65,13 @@ class EngineBackend final : public Backend {
   }
 
  private:
-  // The request's own documents, or passages for the last thing the user said.
+  // The request's own documents, or passages for the last thing that the user said.
   Result<std::vector<rag::Source>> FindSources(const Job& job) const {
     std::vector<rag::Source> sources = rag::WholeDocuments(job.request.documents);
     const int top_k = job.top_k.value_or(corpus_ ? options_.top_k : 0);
     if (!sources.empty() || top_k == 0 || job.request.messages.empty()) return sources;
     if (!corpus_) return InvalidArgument("'spanwise.top_k' asks for passages, but the server has no corpus");
-    const auto& messages = job.request.messages;
-    const auto question =
-        std::find_if(messages.rbegin(), messages.rend(), [](const Message& m) { return m.role == "user"; });
-    if (question == messages.rend()) return sources;
-    SW_ASSIGN_OR_RETURN(sources, rag::Retrieve(*corpus_, question->content, static_cast<size_t>(top_k)));
+    SW_ASSIGN_OR_RETURN(sources, rag::Retrieve(*corpus_, job.request.messages, static_cast<size_t>(top_k)));
     for (rag::Source& source : sources)
       if (options_.public_corpus && !source.cache_salt) source.cache_salt = "";
     return sources;

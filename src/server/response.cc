@@ -86,7 +86,7 @@ json::object ChatResponse(const Envelope& envelope, const rag::GroundedAnswer& g
       {"logprobs", std::move(logprobs_json)},
       {"finish_reason", rag::FinishName(answer.finish_reason)}}};
   out["usage"] = UsageJson(answer.usage);
-  out["citations"] = rag::CitationsJson(grounded.citations);
+  rag::AddCitationsJson(grounded, &out);
   out["spanwise"] = SpanwiseJson(answer);
   return out;
 }
