@@ -139,9 +139,9 @@ def main():
     failures = []
     try:
         port = int(re.search(r":(\d+)\s*$", server.stdout.readline()).group(1))
-        # What any load takes is taken before the first figure.
+        # What any load takes, and the cache its share, is taken before the first figure.
         warm = Background(streams, port, args.streams)
-        time.sleep(10)
+        time.sleep(25)
         warm.end()
         before = rss_mib(server.pid)
 
