@@ -18,7 +18,7 @@ struct Options {
 Status Tokenize(Options o) {
   SW_ASSIGN_OR_RETURN(const std::string path, ModelPath(o.common));
   SW_ASSIGN_OR_RETURN(const ModelText model, LoadModelText(path));
-  for (const std::string& warning : model.warnings) fmt::print(stderr, "spanwise: {}\n", warning);
+  for (const std::string& warning : model.warnings) Note("spanwise: {}\n", warning);
   const auto& tokenizer = model.tokenizer;
   if (o.text == "-") o.text.assign(std::istreambuf_iterator<char>(std::cin), {});
   SW_ASSIGN_OR_RETURN(auto tokens, tokenizer->EncodeWithOffsets(o.text, o.special || o.prompt));

@@ -109,7 +109,7 @@ TEST_F(Hostile, FilesAreRefusedInOneLine) {
       {bpe(StrFormat(R"({{"{}":0}})", long_text)), "token 0 has 5000 bytes, expected at most 4096"},
       {added(R"({"id":4000000000,"content":"<s>"})"), "'added_tokens' member 0: id is \"4000000000\""},
       {added(R"({"id":9000000,"content":"<s>"})"), "largest id is 9000000"},
-      {added(R"({"id":9,"content":""})"), "'content' is missing, empty or longer than 1024 bytes"},
+      {added(R"({"id":9})"), "'content' is missing or longer than 1024 bytes"},
       {added(StrFormat(R"({{"id":9,"content":"{}"}})", long_text)), "longer than 1024 bytes"},
       {added("null"), "'added_tokens' member 0: is null"},
       // Models.
