@@ -96,9 +96,9 @@ json::array TokenPieces(const Backend& backend, const std::vector<int32_t>& toke
   return out;
 }
 
-// Nothing is cancelled but by a client that leaves or by the server's end.
-ApiError FailureOf(const Status& status, const Exchange& exchange) {
-  if (status.code() != StatusCode::kCancelled || exchange.abandoned()) return ErrorOf(status);
+// Why a request was cancelled: by a client that left or by the server's end.
+ApiError EndedBy(const Exchange& exchange) {
+  if (exchange.abandoned()) return {499, "the client has left", {}, "client_left"};
   return {503, "the server is shutting down", {}, "shutting_down"};
 }
 
@@ -171,8 +171,9 @@ class Api::Run : public std::enable_shared_from_this<Run> {
 
   void SubmitOne() {
     submitting_ = false;
-    if (cancel_->cancelled()) return Fail(FailureOf(Cancelled("the request was cancelled"), *exchange_));
+    if (cancel_->cancelled()) return Fail(EndedBy(*exchange_));
     const size_t index = n_submitted_;
+    if (index == 0) submitted_ = std::chrono::steady_clock::now();
     const auto self = shared_from_this();
     RequestObserver observer;
     if (setup_.stream) {
@@ -246,7 +247,8 @@ class Api::Run : public std::enable_shared_from_this<Run> {
 
   void OnDone(size_t index, Result<JobAnswer> result) {
     if (!result.ok()) {
-      ApiError error = FailureOf(result.status(), *exchange_);
+      if (result.status().code() == StatusCode::kCancelled) return Fail(EndedBy(*exchange_));
+      ApiError error = ErrorOf(result.status());
       if (error.http_status == 400) error.param = Param(result.status());
       return Fail(std::move(error));
     }
@@ -329,7 +331,6 @@ class Api::Run : public std::enable_shared_from_this<Run> {
   void Fail(ApiError error) {
     failed_ = true;
     cancel_->Cancel();
-    if (exchange_->abandoned()) error.code = "client_left";
     if (!started_) return api_.Reply(turn_, std::move(error));
     const HttpResponse told = api_.Concluded(turn_, std::move(error));
     exchange_->Write("data: " + told.body + "\n\n");
@@ -343,7 +344,7 @@ class Api::Run : public std::enable_shared_from_this<Run> {
   const std::shared_ptr<Exchange> exchange_;
   const std::shared_ptr<Serial> serial_;
   const std::shared_ptr<CancelFlag> cancel_;
-  const std::chrono::steady_clock::time_point submitted_ = std::chrono::steady_clock::now();
+  std::chrono::steady_clock::time_point submitted_ = {};  // to the engine, the first of them
   Setup setup_;
   const Envelope envelope_;
   const bool logprobs_, cite_;
@@ -463,8 +464,7 @@ void Api::Handle(HttpRequest request, const std::shared_ptr<Exchange>& exchange)
   const auto shared = std::make_shared<HttpRequest>(std::move(request));
   const bool taken = workers_->TryPost(shared->body.size(), [this, route, shared, exchange, turn] {
     Turn own = turn;
-    if (exchange->cancel()->cancelled())
-      return Reply(own, FailureOf(Cancelled("the request was cancelled"), *exchange));
+    if (exchange->cancel()->cancelled()) return Reply(own, EndedBy(*exchange));
     try {
       (this->*route->handler)(*shared, own);
     } catch (const std::exception& e) {  // memory, most likely
@@ -481,8 +481,8 @@ HttpResponse Api::Refuse(const HttpRequest& head, ApiError error) {
   return Concluded(turn, std::move(error));
 }
 
-std::vector<std::pair<std::string, std::string>> Api::Turn::Headers() const {
-  std::vector<std::pair<std::string, std::string>> headers = {{"X-Request-Id", record.id}};
+HeaderList Api::Turn::Headers() const {
+  HeaderList headers = {{"X-Request-Id", record.id}};
   if (!ignored.empty()) headers.emplace_back("X-Spanwise-Ignored", NamesHeader(ignored));
   return headers;
 }

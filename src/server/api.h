@@ -99,7 +99,7 @@ class Api {
     std::string route;  // for the count of answers
     RequestRecord record;
     std::vector<std::string> ignored;  // fields
-    std::vector<std::pair<std::string, std::string>> Headers() const;
+    HeaderList Headers() const;
   };
   class Run;
   using Handler = void (Api::*)(HttpRequest&, Turn);
