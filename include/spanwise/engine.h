@@ -309,7 +309,8 @@ class Engine {
 
   // Checks and queues a request; `done` is called exactly once, on the engine's thread, unless Submit itself fails.
   // InvalidArgument: the request is wrong (its message names the field). ContextExceeded: its prompt does not fit the
-  // model's context or the memory for KV. An answer that would not fit is no error: it ends there. ResourceExhausted: the queue is full.
+  // model's context or the memory for KV. An answer that would not fit is no error: it ends there. ResourceExhausted:
+  // the queue is full.
   virtual Status Submit(Request request, RequestObserver observer, std::shared_ptr<CancelFlag> cancel,
                         std::function<void(Result<Answer>)> done) = 0;
 

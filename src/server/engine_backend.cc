@@ -1,6 +1,5 @@
 #include "server/engine_backend.h"
 
-
 #include "base/hash.h"
 #include "base/str.h"
 

@@ -18,8 +18,8 @@ struct ApiError {
   std::string request_id = {};  // of the request that it answers; empty: not known
 };
 
-// InvalidArgument and ContextExceeded 400, NotFound 404, ResourceExhausted 429, Cancelled 499, Unavailable 503, DeadlineExceeded 504, and
-// so on. Unimplemented is 400 rather than 501, because clients repeat what failed with 5xx.
+// InvalidArgument and ContextExceeded 400, NotFound 404, ResourceExhausted 429, Cancelled 499, Unavailable 503,
+// DeadlineExceeded 504, and so on. Unimplemented is 400 rather than 501, because clients repeat what failed with 5xx.
 int HttpStatusOf(StatusCode code);
 ApiError ErrorOf(const Status& status, std::string param = {});
 ApiError BadRequest(std::string message, std::string param = {}, std::string code = {});
