@@ -5,6 +5,9 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <csignal>
+
 #include "base/str.h"
 #include "cli/common.h"
 #include "cli/sources.h"

@@ -105,12 +105,6 @@ ApiError EndedBy(const Exchange& exchange) {
 // Half of those that wait now will have had their turn: room for as many to come back.
 int RetryAfter(double drain_s) { return static_cast<int>(std::clamp(std::ceil(drain_s / 2), 1.0, 300.0)); }
 
-// Why a request was cancelled: by a client that left or by the server's end.
-ApiError EndedBy(const Exchange& exchange) {
-  if (exchange.abandoned()) return {499, "the client has left", {}, "client_left"};
-  return {503, "the server is shutting down", {}, "shutting_down"};
-}
-
 }  // namespace
 
 HttpResponse ErrorResponse(const ApiError& error) {
