@@ -19,7 +19,7 @@ Result<json::value> ParseJson(std::string_view text, std::string_view what, size
   boost::system::error_code error;
   const size_t used = parser.write_some(text.data(), text.size(), error);
   if (error == json::error::too_deep)
-    return InvalidArgument(StrFormat("{}: nested deeper than {} at byte {}", what, max_depth, used));
+    return InvalidArgument(StrFormat("{}: JSON nested deeper than {} at byte {}", what, max_depth, used));
   if (error) return InvalidArgument(StrFormat("{}: not valid JSON near byte {}: {}", what, used, error.message()));
   if (const auto rest = Trim(text.substr(used)); !rest.empty())
     return InvalidArgument(StrFormat("{}: {} follows the JSON value at byte {}", what, Quoted(rest, 20), used));

@@ -138,7 +138,8 @@ TEST(Load, TwoHundredClientsAtOnce) {
   EXPECT_EQ(stats.queued + stats.running + stats.suspended, 0);
   EXPECT_EQ(stats.kv_blocks_reserved, 0u);
   EXPECT_EQ(stats.kv_blocks_budget, kBlocks);
-  EXPECT_EQ(stats.kv_blocks, stats.kv_spans);  // what is left belongs to kept spans, a block each
+  EXPECT_LE(stats.kv_blocks, stats.kv_spans);  // what is left belongs to kept spans, a block or a part of one each
+  EXPECT_GE(4 * stats.kv_blocks, stats.kv_spans);
 
   // Nobody holds any of it: requests that together fill all memory are all kept.
   constexpr int kPrompt = 490, kPromptBlocks = 8;

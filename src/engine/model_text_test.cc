@@ -91,10 +91,10 @@ TEST_F(ModelFolderTemplates, AreFoundInEveryFileThatHoldsThem) {
   EXPECT_EQ(Chat(), answer);
   // Of several files the one that transformers takes.
   WriteJson("tokenizer_config.json",
-            json::object{{"bos_token", "<|begin|>"}, {"chat_template", "config<|assistant|>"}});
-  EXPECT_EQ(Chat(), "config<|assistant|>");
-  Write("chat_template.jinja", "jinja<|assistant|>");
-  EXPECT_EQ(Chat(), "jinja<|assistant|>");
+            json::object{{"bos_token", "<|begin|>"}, {"chat_template", "config {{ messages[0]['content'] }}"}});
+  EXPECT_EQ(Chat(), "config hi");
+  Write("chat_template.jinja", "jinja {{ messages[0]['content'] }}");
+  EXPECT_EQ(Chat(), "jinja hi");
 }
 
 TEST_F(ModelFolderTemplates, WithNamesAreChosenAmong) {
@@ -129,8 +129,8 @@ TEST_F(ModelFolderTemplates, WithNamesAreChosenAmong) {
   }
   // As transformers 4.50 and later write them: they come before tokenizer_config.json's.
   with(json::array{named("default", "config")});
-  Write("additional_chat_templates/rag.jinja", "rag");
-  EXPECT_EQ(Chat(), "rag");
+  Write("additional_chat_templates/rag.jinja", "rag {{ messages[0]['content'] }}");
+  EXPECT_EQ(Chat(), "rag hi");
   Write("chat_template.jinja", kTemplate);
   EXPECT_EQ(Chat(), answer);
   EXPECT_THAT(Load().templates, ElementsAre("default", "rag"));

@@ -33,9 +33,13 @@ constexpr const char* kChunkColumns =
 
 // Ok for an empty database and for one of ours in a version that is understood.
 Status CheckFormat(Database* database, bool* empty) {
-  SW_ASSIGN_OR_RETURN(const int64_t application, database->QueryInt("PRAGMA application_id"));
-  SW_ASSIGN_OR_RETURN(const int64_t version, database->QueryInt("PRAGMA user_version"));
-  SW_ASSIGN_OR_RETURN(const int64_t tables, database->QueryInt("SELECT count(*) FROM sqlite_schema"));
+  // In one statement: another process may be making it.
+  SW_ASSIGN_OR_RETURN(Statement read,
+                      database->Prepare("SELECT (SELECT count(*) FROM sqlite_schema), a.application_id, v.user_version "
+                                        "FROM pragma_application_id a, pragma_user_version v"));
+  SW_ASSIGN_OR_RETURN(const bool found, read.Step());
+  if (!found) return Internal(database->path() + ": has no header");
+  const int64_t tables = read.Int(0), application = read.Int(1), version = read.Int(2);
   *empty = tables == 0 && application == 0 && version == 0;
   if (*empty) return Status::Ok();
   if (application != kApplicationId)
@@ -89,7 +93,7 @@ struct Corpus::Impl {
     SW_RETURN_IF_ERROR(database.Execute("PRAGMA synchronous = FULL; PRAGMA cache_size = -16384;"));
     bool empty = false;
     SW_RETURN_IF_ERROR(CheckFormat(&database, &empty));
-    SW_RETURN_IF_ERROR(database.Execute("PRAGMA journal_mode = WAL"));
+    SW_RETURN_IF_ERROR(database.ExecuteInTurn("PRAGMA journal_mode = WAL"));
     SW_RETURN_IF_ERROR(RegisterTokenizer(&database));
     if (empty) {
       SW_ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(&database, Transaction::kWrite));

@@ -138,6 +138,17 @@ void Database::WaitForOthers(std::function<bool(std::chrono::milliseconds)> wait
       busy_.get());
 }
 
+Status Database::ExecuteInTurn(const std::string& sql) {
+  const auto since = std::chrono::steady_clock::now();
+  while (true) {
+    const Status status = Execute(sql);
+    if (!busy_ || (sqlite3_errcode(handle_.get()) & 0xFF) != SQLITE_BUSY) return status;
+    if (!busy_->wait(std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - since)))
+      return status;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+}
+
 Result<Statement> Database::Prepare(std::string_view sql) {
   sqlite3_stmt* raw = nullptr;
   const int code = sqlite3_prepare_v2(handle_.get(), sql.data(), static_cast<int>(sql.size()), &raw, nullptr);

@@ -64,6 +64,8 @@ class Database {
   // While another connection writes, this one waits: it looks again every now and then, each time if `wait` returns
   // true for how long it has waited so far. False gives up: Unavailable.
   void WaitForOthers(std::function<bool(std::chrono::milliseconds)> wait);
+  // Executes what SQLite itself would not wait for, in the same way.
+  Status ExecuteInTurn(const std::string& sql);
   // How often it has looked since the call.
   int waits() const { return busy_ ? busy_->waits : 0; }
 

@@ -465,7 +465,7 @@ TEST_F(ApiTest, LogsEveryRequestOnceAndNothingThatItSays) {
   call("POST", "/v1/chat/completions", chat + R"(,"model":"WORDS"})");
   EXPECT_THAT(last(), HasSubstr("status=404 error=model_not_found param=model"));
   call("POST", "/v1/completions", R"({"prompt":"REFUSE"})");
-  EXPECT_THAT(last(), HasSubstr("status=400 error=invalid_value param=prompt"));
+  EXPECT_THAT(last(), HasSubstr("status=400 error=context_length_exceeded param=prompt"));
   call("GET", "/nope", "", "");
   EXPECT_THAT(last(), HasSubstr("path=/nope status=401 error=invalid_api_key"));
   call("GET", "/nope", "");

@@ -365,7 +365,7 @@ std::optional<ApiError> WithBody(std::string_view body, FieldTable known, const 
   const auto value = ParseJson(body, "request body", 64, &memory);
   if (!value.ok()) {
     size_t at = 0;
-    if (!IsValidUtf8(body, &at))
+    if (!IsUtf16(body) && !IsValidUtf8(body, &at))
       return BadRequest(StrFormat("the request body is not valid UTF-8 at byte {}", at), {}, "invalid_utf8");
     return BadRequest(value.status().message(), {}, "invalid_json");
   }
