@@ -140,8 +140,7 @@ std::vector<int32_t> EndsOf(const Tokenizer& tokenizer, const std::optional<std:
   if (named)
     if (const auto id = tokenizer.IdOf(*named)) ids.push_back(*id);
   std::ranges::sort(ids);
-  const auto rest = std::ranges::unique(ids);
-  ids.erase(rest.begin(), rest.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
   return ids;
 }
 
