@@ -47,4 +47,11 @@ inline int FoundTokens(DiskTier& tier, Spans& spans, const SpanKey& root, std::s
   return n;
 }
 
+// A span's bytes as they are written without a codec: its block, cut behind the last panel.
+inline std::vector<std::byte> CutBlock(const Span& span) {
+  std::vector<std::byte> rows(RowsBytes(kFormat, span.n_tokens()));
+  ExactCodec().encode(kFormat.geometry, span.block->data(), span.n_tokens(), rows.data());
+  return rows;
+}
+
 }  // namespace spanwise

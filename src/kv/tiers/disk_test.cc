@@ -229,13 +229,6 @@ TEST(DiskTier, IsReadByManyAndWrittenByNoneWhereItIsReadOnly) {
   EXPECT_EQ(std::filesystem::last_write_time(folder.path() + "/data.mdb"), before);
 }
 
-// A span's bytes as they are written without a codec: its block, cut behind the last panel.
-std::vector<std::byte> CutBlock(const Span& span) {
-  std::vector<std::byte> rows(RowsBytes(kFormat, span.n_tokens()));
-  ExactCodec().encode(kFormat.geometry, span.block->data(), span.n_tokens(), rows.data());
-  return rows;
-}
-
 // Blocks of a chain that are mapped once they were fetched, each as it must be.
 std::vector<std::shared_ptr<const std::byte>> MappedBlocks(DiskTier& tier, const std::vector<Span>& chain) {
   const auto fetch = Ended(Prefetch(tier, chain));
