@@ -72,6 +72,8 @@ class Lister {
     SW_ASSIGN_OR_RETURN(std::string absolute, AbsolutePath(path));
     std::string id = fs::path(absolute).lexically_relative(parent_).generic_string();
     if (!IsValidUtf8(id)) return InvalidArgument(path + ": the name is not UTF-8");
+    if (std::any_of(id.begin(), id.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20; }))
+      return InvalidArgument(path + ": the name holds a control character");
     if (seen_.insert(absolute).second)
       listing_.files.push_back(
           {path, std::move(absolute), root_, std::move(id), kind, facts.size_bytes, facts.mtime_ns});
@@ -171,7 +173,13 @@ Result<SourceDocument> ParseLine(std::string_view line, const std::string& where
     return member;
   };
   SourceDocument document;
-  SW_ASSIGN_OR_RETURN(const auto text, string("text"));
+  SW_ASSIGN_OR_RETURN(auto text, string("text"));
+  for (const char* other : {"content", "page_content"}) {  // as other programs name it
+    SW_ASSIGN_OR_RETURN(auto same, string(other));
+    if (!same) continue;
+    if (text) return InvalidArgument(StrFormat("{}: 'text' and '{}' are both given", where, other));
+    text = std::move(same);
+  }
   if (!text) return InvalidArgument(StrFormat("{}: 'text' is missing", where));
   document.text = *text;
   SW_ASSIGN_OR_RETURN(const auto title, string("title"));

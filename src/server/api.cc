@@ -516,7 +516,7 @@ HttpResponse Api::Concluded(Turn& turn, HttpResponse response) {
 HttpResponse Api::Concluded(Turn& turn, ApiError error) {
   error.request_id = turn.record.id;
   turn.record.code = error.code;
-  turn.record.param = error.param;
+  if (error.code != "unknown_parameter") turn.record.param = error.param;  // else it is the caller's own text
   return Concluded(turn, ErrorResponse(error));
 }
 

@@ -285,7 +285,8 @@ class Session final : public Exchange, public std::enable_shared_from_this<Sessi
                               .headers = std::string(View(message[http::field::access_control_request_headers])),
                               .private_network = message["Access-Control-Request-Private-Network"] == "true"}};
     answer_headers_ = shared_->api.AnswerHeaders(request_);
-    keep_alive_ = message.keep_alive() && !stopping_;
+    keep_alive_ = parser_->keep_alive() && !stopping_;  // by all its Connection fields; the message knows the first
+    n_head_fields_ = raw.fields.size();
     head_only_ = request_.method == "HEAD";
     buffer_.consume(size);
     if (auto refusal = shared_->api.Check(request_)) {
@@ -371,6 +372,10 @@ class Session final : public Exchange, public std::enable_shared_from_this<Sessi
 
   void Dispatch() {
     request_.body = std::move(parser_->get().body());
+    // Fields behind a chunked body: they mean nothing here, and lines of theirs may be folded, which other readers part
+    // otherwise. Nothing behind them is read.
+    const auto& fields = parser_->get().base();
+    if (static_cast<size_t>(std::distance(fields.begin(), fields.end())) != n_head_fields_) keep_alive_ = false;
     parser_.reset();
     stream_.expires_never();
     answering_ = true;
@@ -489,6 +494,7 @@ class Session final : public Exchange, public std::enable_shared_from_this<Sessi
   beast::tcp_stream stream_;
   asio::steady_timer watch_;
   beast::flat_buffer buffer_;
+  size_t n_head_fields_ = 0;
   size_t scanned_ = 0;  // bytes of buffer_ that ScanHead has seen
   std::optional<http::request_parser<http::string_body>> parser_;
   HttpRequest request_;

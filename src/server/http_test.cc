@@ -638,6 +638,7 @@ TEST_F(HttpTest, ServesNothingBehindARequestOfUnclearLength) {
                                     "0\r\n\r"s,
                                     "0\r\nX : y\r\n\r\n"s,
                                     "0\r\n X: y\r\n\r\n"s,
+                                    "0\r\nX: y\r\n GET /x HTTP/1.1\r\n\r\n"s,
                                     "0\r\nX: y\n\r\n"s,
                                     "0\r\nX\r\n\r\n"s,
                                     "0\r\n: y\r\n\r\n"s,
@@ -670,6 +671,10 @@ TEST_F(HttpTest, ServesNothingBehindARequestOfUnclearLength) {
   shapes.push_back(post + "Content-Length: " + std::to_string(second.size()) + "\r\nContent-Encoding: gzip\r\n\r\n" +
                    second);
   shapes.push_back(post + "Content-Length: " + std::to_string(second.size()) + "\r\nExpect: magic\r\n\r\n" + second);
+  // Trailers are read, and nothing behind them.
+  shapes.push_back(post + "Transfer-Encoding: chunked\r\n\r\n0\r\nX-Y: z\r\n\r\n" + second);
+  for (const std::string& first : {"keep-alive"s, "x"s})
+    shapes.push_back(post + "Content-Length: 0\r\nConnection: " + first + "\r\nConnection: close\r\n\r\n" + second);
   EXPECT_GE(shapes.size(), 300u);
   for (const std::string& shape : shapes) {
     Client client(port());
@@ -696,9 +701,8 @@ TEST_F(HttpTest, ServesWhatStandsBehindARequestOfClearLength) {
         post + "Content-Length: 13\r\n\r\n{\"text\":\"ab\"}\r\n", post + "\r\n",
         post + "Transfer-Encoding: chunked\r\n\r\nd\r\n{\"text\":\"ab\"}\r\n0\r\n\r\n",
         post + "transfer-encoding:Chunked\r\n\r\n1\r\n{\r\nC\r\n\"text\":\"ab\"}\r\n0\r\n\r\n",
-        post + "Transfer-Encoding: chunked\r\n\r\n000d;name=value\r\n{\"text\":\"ab\"}\r\n0;x\r\nTrailer: y\r\n\r\n",
+        post + "Transfer-Encoding: chunked\r\n\r\n000d;name=value\r\n{\"text\":\"ab\"}\r\n0;x\r\n\r\n",
         post + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        post + "Transfer-Encoding: chunked\r\n\r\n0\r\nX-Y: z\r\n\r\n",
         "GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" + std::string(),
         post + "X-Content-Length: 5\r\n\r\n"}) {
     Client client(port());

@@ -63,7 +63,7 @@ void ReadLogitBias(Fields& fields, SamplingParams* s) {
     const std::string_view key = member.key();
     int32_t id = 0;
     const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
-    if (error != std::errc() || end != key.data() + key.size())
+    if (error != std::errc() || end != key.data() + key.size() || id < 0)
       return fields.Fail(StrFormat("'logit_bias' has the key {}, expected a token id", Quoted(key)), "logit_bias");
     if (!member.value().is_number())
       return fields.Fail(
@@ -311,7 +311,7 @@ void ReadCite(Fields& options, Job* job) {
   job->request.attention = *cite == "attention";
   if (!cite->is_bool() && *cite != "written" && *cite != "attention")
     options.Fail(StrFormat("'{}' is {}, expected true, false, \"written\" or \"attention\"", options.PathOf("cite"),
-                           json::serialize(*cite).substr(0, 40)),
+                           cite->is_string() ? Quoted(cite->get_string(), 40) : std::string(JsonKindName(*cite))),
                  "cite");
 }
 
