@@ -110,16 +110,19 @@ class DocumentsTest(unittest.TestCase):
     def test_names_are_shown_without_control_characters(self):
         self.write("d/x\n\x1b[31m.bin", "")
         self.write(b"d/gr\xfc.txt", PUMP)
-        self.write("d/bad\r.txt", b"\xff")
+        self.write("d/bad\r.txt", PUMP)
+        self.write("d/ugly.txt", b"\xff")
         done = self.run_it("index", "d", "--corpus", "c", "--keep-going")
         self.assertEqual(done.stderr.splitlines(), [
+            "skipped d/bad\\r.txt: the name holds a control character",
             "skipped d/gr\\xfc.txt: the name is not UTF-8",
             'skipped d/x\\n\\x1b[31m.bin: ".bin" is no document type; .txt, .md and .jsonl are read',
-            "skipped d/bad\\r.txt: not UTF-8 at byte 0; convert it to UTF-8"])
+            "skipped d/ugly.txt: not UTF-8 at byte 0; convert it to UTF-8"])
         self.assertEqual(self.run_it("index", "d", "--corpus", "c", rc=1).stderr,
-                         "spanwise: d/bad\\r.txt: not UTF-8 at byte 0; convert it to UTF-8\n")
+                         "spanwise: d/ugly.txt: not UTF-8 at byte 0; convert it to UTF-8\n")
         out = json.loads(self.run_it("index", "d", "--corpus", "c", "--keep-going", "--json").stdout)
-        self.assertEqual([s["path"] for s in out["skipped"]], ["d/gr\\xfc.txt", "d/x\n\x1b[31m.bin", "d/bad\r.txt"])
+        self.assertEqual([s["path"] for s in out["skipped"]],
+                         ["d/bad\r.txt", "d/gr\\xfc.txt", "d/x\n\x1b[31m.bin", "d/ugly.txt"])
         self.write("l.jsonl", json.dumps({"id": "a\u009bb", "title": "t\u202ei", "text": PUMP}))
         shown = self.ask("--doc", "l.jsonl").stdout
         self.assertIn("a\\u009bb (t\\u202ei)", shown)
