@@ -134,7 +134,8 @@ def main():
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     requests = large_requests(args.body_mb * 1_000_000)
 
-    server = subprocess.Popen([args.spanwise, "serve", "--model", args.model, "--port", "0", "--cache-memory", "64",
+    server = subprocess.Popen([args.spanwise, "serve", "--quiet", "--model", args.model, "--port", "0",
+                               "--cache-memory", "64",
                                "--max-body", str(args.body_mb + 1), "--max-documents", "4000"], stdout=subprocess.PIPE, text=True)
     failures = []
     try:
