@@ -317,7 +317,7 @@ class Engine {
   // Submit and wait. Not from a callback.
   Result<Answer> Run(Request request, RequestObserver observer = {}, std::shared_ptr<CancelFlag> cancel = nullptr);
 
-  // Of a request with messages or a plain prompt, without branches, steps and the like. Fails as Submit does where the
+  // A request with messages or a plain prompt, without branches, steps and the like. Fails as Submit does where the
   // request is wrong.
   virtual Result<PromptSize> Measure(Request request) const = 0;
 

@@ -89,7 +89,7 @@ TEST_F(ModelFolderTemplates, AreFoundInEveryFileThatHoldsThem) {
   fs::remove(folder_ + "/chat_template.jinja");
   WriteJson("chat_template.json", json::object{{"chat_template", kTemplate}});
   EXPECT_EQ(Chat(), answer);
-  // Of several files the one that transformers takes.
+  // Several files: the one that transformers takes.
   WriteJson("tokenizer_config.json",
             json::object{{"bos_token", "<|begin|>"}, {"chat_template", "config {{ messages[0]['content'] }}"}});
   EXPECT_EQ(Chat(), "config hi");

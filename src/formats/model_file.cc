@@ -33,7 +33,7 @@ std::vector<std::string> FilesOf(const std::string& folder) {
   return names;
 }
 
-// Of "NAME-00002-of-00003.gguf": whether it is a part other than the first.
+// Whether a file is a part other than the first: "NAME-00002-of-00003.gguf".
 bool IsLaterPart(std::string_view name) {
   const size_t of = name.rfind("-of-");
   return of != std::string_view::npos && of >= 6 && name[of - 6] == '-' && name.substr(of - 5, 5) != "00001" &&

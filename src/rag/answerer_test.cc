@@ -61,7 +61,7 @@ TEST(Ground, TellsApartWhatASourceDoesNotSay) {
   EXPECT_EQ(both.unsupported.size(), 1u);
 }
 
-// Of the answers that the question sets hold for right: how many citations are given as they stand, and how many when
+// The answers that the question sets hold for right: how many citations are given as they stand, and how many when
 // they name the next document instead.
 TEST(Ground, GivesTheCitationsOfRightAnswersAndFewOthers) {
   int n_right = 0, given = 0, n_wrong = 0, wrongly_given = 0;

@@ -15,7 +15,7 @@ namespace spanwise::rag {
 struct SearchQuestion {
   std::string alone;     // as it was said
   std::string complete;  // with what the turns before it add; equal to `alone` where they add nothing
-  // Of the passages wanted, those that are to come from `complete`, in quarters: few where the question names things of
+  // How many of the passages wanted come from `complete`, in quarters: few where the question names things of
   // its own.
   int quarters = 0;
 };

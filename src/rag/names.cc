@@ -44,7 +44,7 @@ std::string Lower(std::string_view word) {
   return lower;
 }
 
-// Of what stands between two words: whether a sentence ends in it.
+// Whether a sentence ends in what stands between two words.
 bool EndsSentence(std::string_view between) {
   for (size_t i = 0; i < between.size();) {
     const CodePoint c = DecodeAt(between, i);

@@ -35,7 +35,7 @@ uint64_t QuarterOfDisk(const std::string& folder) {
   return (space.available + (error ? 0 : file)) / 4;
 }
 
-// Of the disk and not of what was asked for: reuse is lost, nothing else.
+// A fault of the disk, not of what was asked for: reuse is lost, nothing else.
 bool IsTrouble(const Status& status) {
   return status.code() == StatusCode::kUnavailable || status.code() == StatusCode::kResourceExhausted;
 }

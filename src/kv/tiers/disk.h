@@ -95,7 +95,7 @@ class DiskTier final : public Tier {
   };
 
   DiskTier(const SpanFormat& format, const DiskTierOptions& options, std::shared_ptr<lmdb::Env> env, bool in_place);
-  // Of a folder that is not to be written because of `why`.
+  // Opens a folder that is not to be written because of `why`.
   static std::unique_ptr<DiskTier> OpenUnwritable(const SpanFormat& format, const DiskTierOptions& options,
                                                   const Status& why);
   uint64_t BytesThere() const;
