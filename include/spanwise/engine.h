@@ -317,8 +317,8 @@ class Engine {
   // Submit and wait. Not from a callback.
   Result<Answer> Run(Request request, RequestObserver observer = {}, std::shared_ptr<CancelFlag> cancel = nullptr);
 
-  // A request with messages or a plain prompt, without branches, steps and the like. Fails as Submit does where the
-  // request is wrong.
+  // How large the prompt of a request is that has messages or a plain prompt, and no branches, steps and the like.
+  // Fails as Submit does where the request is wrong.
   virtual Result<PromptSize> Measure(Request request) const = 0;
 
   virtual const ModelInfo& model() const = 0;
